@@ -1,0 +1,26 @@
+//! leakslope: a sidecar for Node.js apps under pm2 that tells whether one leaks, how fast, until when and where.
+//!
+//! Data flows one way:
+//!
+//! ```text
+//!   pm2 socket ─┐                                   ┌─ export ── http ── Prometheus, people
+//!   pm2 command ├─ collect ── history ── trend ─────┼─ ui     ── http ── a browser
+//!   /proc       ┘     │                             └─ policy ── actuate ── pm2
+//!                     └── evidence (profiles and snapshots, on request)
+//! ```
+//!
+//! | room           | what it is for                                              | pure |
+//! |----------------|-------------------------------------------------------------|------|
+//! | `model`        | the words every room shares                                 | yes  |
+//! | `config`       | text to settings, every error with its file, line and key   | yes, but for reading the file |
+//! | `collect`      | what pm2 and the system say now                             | codecs and parsers |
+//! | `history`      | minutes and lives of a process, in memory and on disk       | all but the store |
+//! | `trend`        | the slope and the verdict                                   | yes  |
+//! | `export`       | snapshot and verdicts to Prometheus families                | yes  |
+//! | `http`         | the server and its limits                                   | no   |
+//! | `runtime`      | clocks, tasks, signals: the only room that reads the time   | no   |
+//! | `cli`          | commands and what they print                                | no   |
+//!
+//! A pure room takes its input and `now` as arguments and returns values.
+
+pub mod model;

@@ -1,0 +1,3 @@
+//! The `leakslope` binary.
+
+fn main() {}

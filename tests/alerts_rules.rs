@@ -214,7 +214,7 @@ fn every_recording_rule_has_a_value_in_a_case() {
 /// The alerts that matchers such as `alertname =~ "A|B"` name.
 fn named(matchers: &[String]) -> Vec<String> {
     let [matcher] = matchers else { panic!("one matcher by alertname is enough: {matchers:?}") };
-    let (key, names) = matcher.split_once('=').unwrap();
+    let Some((key, names)) = matcher.split_once('=') else { panic!("{matcher} is no matcher") };
     assert_eq!(key.trim(), "alertname", "{matcher}");
     names.trim_start_matches('~').trim().trim_matches('"').split('|').map(str::to_owned).collect()
 }

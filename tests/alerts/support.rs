@@ -56,7 +56,7 @@ pub(crate) fn files(folder: &str, suffix: &str) -> Vec<String> {
     let full = root().join(folder);
     let entries = std::fs::read_dir(&full).unwrap_or_else(|error| panic!("{}: {error}", full.display()));
     let mut names: Vec<String> = entries
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter(|name| name.ends_with(suffix))
         .map(|name| format!("{folder}/{name}"))
         .collect();

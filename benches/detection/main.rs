@@ -58,6 +58,7 @@ fn arguments() -> Arguments {
             "--families" => match value().as_str() {
                 "prototype" => {}
                 "other" => arguments.families = [&generator::OTHER_HEALTHY[..], &generator::OTHER_LEAKING[..]].concat(),
+                "none" => arguments.families.clear(),
                 name => arguments.families.retain(|family| *family == name),
             },
             "--split" => arguments.harder = value() == "harder",
@@ -65,6 +66,7 @@ fn arguments() -> Arguments {
             "--view" => {
                 arguments.views = vec![match value().as_str() {
                     "sampled" => View::Sampled,
+                    "load" => View::Load,
                     "resident" => View::Resident,
                     _ => View::Collections,
                 }];
@@ -96,6 +98,7 @@ fn main() {
         }
     });
     let scores = scores.into_inner().expect("no panic");
+    print_traces(&settings);
     print_families(&scores);
     print_summary(&scores);
 }
@@ -121,6 +124,26 @@ fn measure(family: &str, seed: u64, arguments: &Arguments, settings: &Settings) 
         }
     }
     results
+}
+
+/// The real traces at both scales: hours until *suspect* and *leaking*.
+fn print_traces(settings: &Settings) {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/traces");
+    for (label, milliseconds, limit) in [("1 s = 1 min, 400 MB", 60_000, 400), ("1 s = 15 s, 250 MB", 15_000, 250)] {
+        println!("traces, {label}: hours to suspect / leaking with collections, sampled heap, resident only");
+        for trace in traces::read(&folder) {
+            let views = [View::Collections, View::Sampled, View::Resident];
+            let text: String = views
+                .map(|view| {
+                    let judged = traces::judge(&trace, milliseconds, limit, view, settings);
+                    let hours = |at: Option<f64>| at.map_or("-".to_owned(), |at| format!("{at:.1}"));
+                    let test = judged.last.rejection.map_or("", |rejection| rejection.test);
+                    format!("{:>7} {:>7} {test:>12}", hours(judged.suspect), hours(judged.leaking))
+                })
+                .concat();
+            println!("  {:14} {:5} {text}", trace.name, if trace.leak { "leak" } else { "" });
+        }
+    }
 }
 
 fn print_families(scores: &BTreeMap<String, Vec<Score>>) {

@@ -15,6 +15,8 @@ pub enum View {
     Sampled,
     /// Resident memory only.
     Resident,
+    /// Everything, load included.
+    Load,
 }
 
 /// The state at each evaluation (every five minutes), with the test that said no last.
@@ -36,14 +38,14 @@ pub fn judge(series: &Series, view: View, settings: &Settings) -> Vec<(LeakState
         }
         let mut sample = Sample {
             held: Some(megabytes(series.resident[i])),
-            cpu_milliseconds: Some(cpu as u64),
+            cpu_milliseconds: (view == View::Load).then_some(cpu as u64),
             ..Sample::empty(life)
         };
         if view != View::Resident {
             sample.heap_used = Some(megabytes(series.heap_used[i]));
             sample.heap_total = Some(megabytes(series.heap_total[i]));
         }
-        if view == View::Collections {
+        if matches!(view, View::Collections | View::Load) {
             sample.major_gcs = Some(collections);
             sample.heap_after_major_gc = after;
         }

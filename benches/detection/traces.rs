@@ -73,7 +73,7 @@ pub fn judge(trace: &Trace, milliseconds: i64, limit_mb: u64, view: super::ours:
             sample.heap_used = Some(Bytes(row[1]));
             sample.heap_total = Some(Bytes(row[2]));
         }
-        if view == View::Collections {
+        if matches!(view, View::Collections | View::Load) {
             sample.heap_after_major_gc = (row[3] > 0).then_some(Bytes(row[3]));
             sample.major_gcs = Some(row[4]);
         }

@@ -66,8 +66,8 @@ impl Default for Settings {
             slope_window: 480,
             log_ratio: 0.8,
             enter_share: 0.06,
-            suspect: Grade { watch_share: 0.5, watch_cap: 1440.0, evidence_watch: f64::INFINITY, step_share: 0.30, spread_share: 0.25 },
-            leaking: Grade { watch_share: 1.0, watch_cap: 2160.0, evidence_watch: f64::INFINITY, step_share: 0.25, spread_share: 0.35 },
+            suspect: Grade { watch_share: 0.6, watch_cap: 1440.0, evidence_watch: 240.0, step_share: 0.30, spread_share: 0.25 },
+            leaking: Grade { watch_share: 1.0, watch_cap: 2160.0, evidence_watch: 300.0, step_share: 0.25, spread_share: 0.35 },
         }
     }
 }

@@ -58,6 +58,8 @@ pub(super) struct Trial {
     pub(super) soon: f64,
     /// Resident memory taken for each byte that is kept.
     pub(super) amplification: f64,
+    /// How much growth by once the first floor is worth as evidence: less for a part of memory that starts small.
+    pub(super) weight: f64,
 }
 
 /// Growth in one window that has passed every test of a grade.
@@ -184,7 +186,11 @@ fn window(
         return Err(SEPARATION);
     }
     let left = (scene.headroom / (slope.min(later) * trial.amplification)).max(0.0);
-    if left > trial.soon || !watched(&settings.suspect, span, left) {
+    let earlier = theil_sen(&at[..half], &value[..half]);
+    let relative = trial.weight * growth / median_of(value, 0..3).max(settings.smallest_growth.as_f64());
+    let straight = spread >= 0.5 && tau >= 0.75 && later >= 0.8 * earlier && later <= 1.8 * earlier;
+    let evidence = if straight { relative } else { 0.0 };
+    if left > trial.soon || !watched(&settings.suspect, span, left, evidence) {
         return Err(WATCHED);
     }
     if !all_time_high(series, frame, settings, from, median_of(value, count - 3..count), least) {
@@ -196,7 +202,6 @@ fn window(
             return Err(LIFE);
         }
     }
-    let earlier = theil_sen(&at[..half], &value[..half]);
     let finding = Finding {
         signal: trial.signal,
         span,
@@ -211,7 +216,7 @@ fn window(
         Err(STEP)
     } else if spread < settings.leaking.spread_share {
         Err(SPREAD)
-    } else if !watched(&settings.leaking, span, left) {
+    } else if !watched(&settings.leaking, span, left, evidence) {
         Err(WATCHED)
     } else {
         Ok(())
@@ -219,9 +224,9 @@ fn window(
     Ok((finding, strict))
 }
 
-/// Whether growth has been watched long enough for its urgency.
-fn watched(grade: &Grade, span: f64, left: f64) -> bool {
-    span >= (grade.watch_share * left).min(grade.watch_cap)
+/// Whether growth has been watched long enough for its urgency, or for its evidence.
+fn watched(grade: &Grade, span: f64, left: f64, evidence: f64) -> bool {
+    span >= (grade.watch_share * left).min(grade.watch_cap) || span * evidence >= grade.evidence_watch
 }
 
 /// Whether the floor now lies above every bucket floor of this life before the window.

@@ -15,6 +15,10 @@ pub struct Grade {
     /// … or for this many minutes at growth by once the floor it began with, if it is straight; twice as long for half the
     /// growth.
     pub evidence_watch: f64,
+    /// … and never less than this many minutes.
+    pub evidence_least: f64,
+    /// Least pace of the second half of the rise over that of the first.
+    pub rise_pace: f64,
     /// Largest share of the growth that may come in one step.
     pub step_share: f64,
     /// Least share of the growth that must be left without the largest and smallest increments.
@@ -66,8 +70,8 @@ impl Default for Settings {
             slope_window: 480,
             log_ratio: 0.8,
             enter_share: 0.06,
-            suspect: Grade { watch_share: 0.6, watch_cap: 1440.0, evidence_watch: 240.0, step_share: 0.30, spread_share: 0.25 },
-            leaking: Grade { watch_share: 1.0, watch_cap: 2160.0, evidence_watch: 300.0, step_share: 0.25, spread_share: 0.35 },
+            suspect: Grade { watch_share: 0.6, watch_cap: 1440.0, evidence_watch: 240.0, evidence_least: 360.0, rise_pace: 0.6, step_share: 0.30, spread_share: 0.25 },
+            leaking: Grade { watch_share: 1.0, watch_cap: 2160.0, evidence_watch: 300.0, evidence_least: 420.0, rise_pace: 0.7, step_share: 0.25, spread_share: 0.35 },
         }
     }
 }

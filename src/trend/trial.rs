@@ -10,7 +10,7 @@ use super::settings::{Grade, Settings};
 use super::stats::{Floors, MOST, as_f64, kendall, kendall_variance, median, residuals, theil_sen};
 
 /// The tests by name, in the order they are made.
-pub const TESTS: [&str; 12] = [
+pub const TESTS: [&str; 14] = [
     "points",
     "direction",
     "significance",
@@ -22,6 +22,8 @@ pub const TESTS: [&str; 12] = [
     "watched",
     "high",
     "life",
+    "rise",
+    "recurrence",
     "persistence",
 ];
 
@@ -36,6 +38,8 @@ const SEPARATION: usize = 7;
 const WATCHED: usize = 8;
 const HIGH: usize = 9;
 const LIFE: usize = 10;
+const RISE: usize = 11;
+const RECURRENCE: usize = 12;
 
 /// Figures of the process that a trial needs beside the series.
 #[derive(Debug, Clone, Copy)]
@@ -172,7 +176,8 @@ fn window(
         return Err(PLATEAU);
     }
     let step = (2..count).map(|i| value[i] - value[i - 2]).fold(0.0, f64::max);
-    if step > settings.suspect.step_share * growth + 2.0 * mad {
+    let noise = 2.0 * mad.min(increment_noise(value));
+    if step > settings.suspect.step_share * growth + noise {
         return Err(STEP);
     }
     let spread = spread_share(value, growth);
@@ -201,6 +206,12 @@ fn window(
         if (life.first > 0.0 && life.second < 0.65 * life.first) || life.log_fits_better_by < settings.log_ratio {
             return Err(LIFE);
         }
+        if life.rise_pace < settings.suspect.rise_pace {
+            return Err(RISE);
+        }
+    }
+    if recurs(series, frame, settings, from, slope, growth) {
+        return Err(RECURRENCE);
     }
     let finding = Finding {
         signal: trial.signal,
@@ -212,10 +223,12 @@ fn window(
         intervals: count - 1,
         pace: if earlier > 0.0 { later / earlier } else { f64::INFINITY },
     };
-    let strict = if step > settings.leaking.step_share * growth + 2.0 * mad {
+    let strict = if step > settings.leaking.step_share * growth + noise {
         Err(STEP)
     } else if spread < settings.leaking.spread_share {
         Err(SPREAD)
+    } else if life.is_some_and(|life| life.rise_pace < settings.leaking.rise_pace) {
+        Err(RISE)
     } else if !watched(&settings.leaking, span, left, evidence) {
         Err(WATCHED)
     } else {
@@ -226,7 +239,7 @@ fn window(
 
 /// Whether growth has been watched long enough for its urgency, or for its evidence.
 fn watched(grade: &Grade, span: f64, left: f64, evidence: f64) -> bool {
-    span >= (grade.watch_share * left).min(grade.watch_cap) || span * evidence >= grade.evidence_watch
+    span >= (grade.watch_share * left).min(grade.watch_cap) || (span >= grade.evidence_least && span * evidence >= grade.evidence_watch)
 }
 
 /// Whether the floor now lies above every bucket floor of this life before the window.
@@ -252,6 +265,8 @@ struct Life {
     first: f64,
     /// … and of the second.
     second: f64,
+    /// Pace of the second half of the rise over that of the first, from where it left the lowest level.
+    rise_pace: f64,
     /// What a logarithm of the age leaves unexplained, as a share of what a line leaves.
     log_fits_better_by: f64,
 }
@@ -260,14 +275,77 @@ impl Life {
     fn of(frame: &Frame, series: &[f32], settings: &Settings) -> Self {
         let whole = floors(series, frame.warm(settings.warm_up).min(frame.len()), frame.len(), MOST);
         if whole.len() < 8 {
-            return Self { first: 0.0, second: 0.0, log_fits_better_by: 1.0 };
+            return Self { first: 0.0, second: 0.0, rise_pace: 1.0, log_fits_better_by: 1.0 };
         }
         let (first, second) = halves(&whole);
         let before = as_f64(frame.before);
         let line = unexplained(&whole, |at| at);
         let log = unexplained(&whole, |at| (at + before + 1.0).ln());
-        Self { first, second, log_fits_better_by: if line > 0.0 { log / line } else { 1.0 } }
+        Self { first, second, rise_pace: rise_pace(series, &whole, frame.len()), log_fits_better_by: if line > 0.0 { log / line } else { 1.0 } }
     }
+}
+
+/// Pace of the second half of the rise over the first: the rise begins where the floors were last within a tenth of
+/// their lowest level.
+fn rise_pace(series: &[f32], whole: &Floors, now: usize) -> f64 {
+    let value = whole.value();
+    let lowest = value.iter().copied().fold(f64::INFINITY, f64::min);
+    let near = lowest + 0.1 * (value[value.len() - 1] - lowest).max(0.0);
+    let Some(last_low) = value.iter().rposition(|value| *value <= near) else { return 1.0 };
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "places are indices")]
+    let rise = floors(series, whole.at()[last_low] as usize, now, MOST);
+    if rise.len() < 8 {
+        return 1.0;
+    }
+    let (first, second) = halves(&rise);
+    if first > 0.0 { second / first } else { f64::INFINITY }
+}
+
+/// Whether the process has grown like this before and given it back: a backlog that drained, a day's swing. Then
+/// growth counts only if it is twice as large, or if the troughs between the peaks have risen as well.
+fn recurs(series: &[f32], frame: &Frame, settings: &Settings, from: usize, slope: f64, growth: f64) -> bool {
+    let start = (settings.warm_up as usize).saturating_sub(frame.before);
+    let bucket = ((frame.len() - from) / MOST).max(5);
+    let (mut before, mut peak, mut drop) = ((f64::INFINITY, 0.0), f64::NEG_INFINITY, 0.0);
+    let (mut trough_before, mut trough_after) = ((0.0, 0.0), (0.0, 0.0));
+    let mut lowest_before_peak = (f64::INFINITY, 0.0);
+    let mut at = start;
+    while at + bucket <= frame.len() {
+        let low = series[at..at + bucket].iter().copied().fold(f32::INFINITY, f32::min);
+        if low.is_finite() {
+            let here = (f64::from(low), as_f64(at));
+            if here.0 > peak {
+                peak = here.0;
+                lowest_before_peak = before;
+            }
+            if peak - here.0 > drop && lowest_before_peak.0.is_finite() {
+                drop = peak - here.0;
+                (trough_before, trough_after) = (lowest_before_peak, here);
+            }
+            if here.0 < before.0 {
+                before = here;
+            }
+        }
+        at += bucket;
+    }
+    if drop < 0.5 * growth || growth >= 2.0 * drop {
+        return false;
+    }
+    trough_after.0 - trough_before.0 < 0.4 * slope * (trough_after.1 - trough_before.1)
+}
+
+/// The noise of neighbouring floors, blind to a few steps: the scaled median distance of increments from their median.
+fn increment_noise(value: &[f64]) -> f64 {
+    let mut increments = [0.0; MOST];
+    for (increment, pair) in increments.iter_mut().zip(value.windows(2)) {
+        *increment = pair[1] - pair[0];
+    }
+    let increments = &mut increments[..value.len() - 1];
+    let middle = median(increments);
+    for increment in increments.iter_mut() {
+        *increment = (*increment - middle).abs();
+    }
+    1.4826 * median(increments)
 }
 
 /// The sum of squares that least squares on a transformed time leave.

@@ -137,6 +137,9 @@ fn print_traces(settings: &Settings) {
                 .map(|view| {
                     let judged = traces::judge(&trace, milliseconds, limit, view, settings);
                     let hours = |at: Option<f64>| at.map_or("-".to_owned(), |at| format!("{at:.1}"));
+                    if let Some(reason) = judged.first.filter(|_| !trace.leak) {
+                        eprintln!("{} {view:?} {label}: {reason}", trace.name);
+                    }
                     let test = judged.last.rejection.map_or("", |rejection| rejection.test);
                     format!("{:>7} {:>7} {test:>12}", hours(judged.suspect), hours(judged.leaking))
                 })

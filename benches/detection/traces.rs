@@ -52,6 +52,8 @@ pub struct Judged {
     pub suspect: Option<f64>,
     /// The same for *leaking*.
     pub leaking: Option<f64>,
+    /// The sentence of the first alarm.
+    pub first: Option<String>,
     /// The last verdict.
     pub last: Verdict,
 }
@@ -67,6 +69,7 @@ pub fn judge(trace: &Trace, milliseconds: i64, limit_mb: u64, view: super::ours:
     let mut replay = Replay::new(settings.clone(), Limits::new([limit]), 4320);
     let life = Life { pid: 1, started: 0 };
     let mut at = Steady(0);
+    let mut first = None;
     for row in &trace.rows {
         let mut sample = Sample { held: Some(Bytes(row[0])), ..Sample::empty(life) };
         if view != View::Resident {
@@ -77,7 +80,9 @@ pub fn judge(trace: &Trace, milliseconds: i64, limit_mb: u64, view: super::ours:
             sample.heap_after_major_gc = (row[3] > 0).then_some(Bytes(row[3]));
             sample.major_gcs = Some(row[4]);
         }
-        replay.feed(&sample, at);
+        if replay.feed(&sample, at).evaluated && first.is_none() {
+            first = replay.verdict().filter(|verdict| verdict.state >= LeakState::Suspect).map(|v| v.reason.clone());
+        }
         at = Steady(at.0 + milliseconds);
     }
     replay.finish(at);
@@ -85,6 +90,7 @@ pub fn judge(trace: &Trace, milliseconds: i64, limit_mb: u64, view: super::ours:
     Judged {
         suspect: hours(replay.first(LeakState::Suspect)),
         leaking: hours(replay.first(LeakState::Leaking)),
+        first,
         last: replay.verdict().expect("an evaluation").clone(),
     }
 }

@@ -195,7 +195,8 @@ fn window(
     let relative = trial.weight * growth / median_of(value, 0..3).max(settings.smallest_growth.as_f64());
     let straight = spread >= 0.5 && tau >= 0.75 && later >= 0.8 * earlier && later <= 1.8 * earlier;
     let evidence = if straight { relative } else { 0.0 };
-    if left > trial.soon || !watched(&settings.suspect, span, left, evidence) {
+    let risen = rising_for(&floors, as_f64(now));
+    if left > trial.soon || !watched(&settings.suspect, span, left, risen, evidence) {
         return Err(WATCHED);
     }
     if !all_time_high(series, frame, settings, from, median_of(value, count - 3..count), least) {
@@ -229,7 +230,7 @@ fn window(
         Err(SPREAD)
     } else if life.is_some_and(|life| life.rise_pace < settings.leaking.rise_pace) {
         Err(RISE)
-    } else if !watched(&settings.leaking, span, left, evidence) {
+    } else if !watched(&settings.leaking, span, left, risen, evidence) {
         Err(WATCHED)
     } else {
         Ok(())
@@ -238,8 +239,17 @@ fn window(
 }
 
 /// Whether growth has been watched long enough for its urgency, or for its evidence.
-fn watched(grade: &Grade, span: f64, left: f64, evidence: f64) -> bool {
-    span >= (grade.watch_share * left).min(grade.watch_cap) || (span >= grade.evidence_least && span * evidence >= grade.evidence_watch)
+fn watched(grade: &Grade, span: f64, left: f64, risen: f64, evidence: f64) -> bool {
+    span >= (grade.watch_share * left).min(grade.watch_cap) || (risen >= grade.evidence_least && risen * evidence >= grade.evidence_watch)
+}
+
+/// Minutes since floors were last within a tenth of the rise from their lowest level.
+fn rising_for(floors: &Floors, now: f64) -> f64 {
+    let value = floors.value();
+    let lowest = value.iter().copied().fold(f64::INFINITY, f64::min);
+    let near = lowest + 0.1 * (value[value.len() - 1] - lowest).max(0.0);
+    let last_low = value.iter().rposition(|value| *value <= near).unwrap_or(0);
+    now - floors.at()[last_low]
 }
 
 /// Whether the floor now lies above every bucket floor of this life before the window.

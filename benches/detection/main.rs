@@ -31,6 +31,7 @@ struct Arguments {
     families: Vec<&'static str>,
     harder: bool,
     twins: bool,
+    traces: bool,
     views: Vec<View>,
     tests: bool,
     csv: Option<String>,
@@ -42,6 +43,7 @@ fn arguments() -> Arguments {
         families: [&generator::HEALTHY[..], &generator::LEAKING[..]].concat(),
         harder: false,
         twins: true,
+        traces: true,
         views: vec![View::Collections, View::Sampled, View::Resident],
         tests: false,
         csv: None,
@@ -59,9 +61,19 @@ fn arguments() -> Arguments {
                 "prototype" => {}
                 "other" => arguments.families = [&generator::OTHER_HEALTHY[..], &generator::OTHER_LEAKING[..]].concat(),
                 "none" => arguments.families.clear(),
-                name => arguments.families.retain(|family| *family == name),
+                name => {
+                    arguments.families = [
+                        &generator::HEALTHY[..],
+                        &generator::LEAKING[..],
+                        &generator::OTHER_HEALTHY[..],
+                        &generator::OTHER_LEAKING[..],
+                    ]
+                    .concat();
+                    arguments.families.retain(|family| *family == name);
+                }
             },
             "--split" => arguments.harder = value() == "harder",
+            "--no-traces" => arguments.traces = false,
             "--no-twins" => arguments.twins = false,
             "--view" => {
                 arguments.views = vec![match value().as_str() {
@@ -98,7 +110,9 @@ fn main() {
         }
     });
     let scores = scores.into_inner().expect("no panic");
-    print_traces(&settings);
+    if arguments.traces {
+        print_traces(&settings);
+    }
     print_families(&scores);
     print_summary(&scores);
 }

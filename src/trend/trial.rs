@@ -171,11 +171,11 @@ fn window(
     }
     let half = count / 2;
     let later = theil_sen(&at[half..], &value[half..]);
-    let last_third = median_of(value, count - 3..count) - median_of(value, around(count - count / 3, count));
-    if later < 0.4 * slope || last_third < 0.15 * growth {
+    if later < 0.4 * slope || (count >= 12 && last_third_pace(at, value) < 0.55 * slope) {
         return Err(PLATEAU);
     }
-    let step = (2..count).map(|i| value[i] - value[i - 2]).fold(0.0, f64::max);
+    // What a line of this slope would not explain of the largest rise over two buckets.
+    let step = (2..count).map(|i| value[i] - value[i - 2] - slope * (at[i] - at[i - 2])).fold(0.0, f64::max);
     let noise = 2.0 * mad.min(increment_noise(value));
     if step > settings.suspect.step_share * growth + noise {
         return Err(STEP);
@@ -394,8 +394,12 @@ pub(super) fn halves(floors: &Floors) -> (f64, f64) {
     (theil_sen(&floors.at()[..half], &floors.value()[..half]), theil_sen(&floors.at()[half..], &floors.value()[half..]))
 }
 
-fn around(middle: usize, count: usize) -> std::ops::Range<usize> {
-    middle.saturating_sub(1)..(middle + 2).min(count)
+/// The pace of the last third, from medians of three.
+fn last_third_pace(at: &[f64], value: &[f64]) -> f64 {
+    let count = value.len();
+    let middle = count - count / 3;
+    let rise = median_of(value, count - 3..count) - median_of(value, middle - 1..middle + 2);
+    rise / (at[count - 2] - at[middle]).max(1.0)
 }
 
 fn median_of(values: &[f64], range: std::ops::Range<usize>) -> f64 {

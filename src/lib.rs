@@ -23,4 +23,6 @@
 //!
 //! A pure room takes its input and `now` as arguments and returns values.
 
+pub mod history;
+pub mod http;
 pub mod model;

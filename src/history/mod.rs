@@ -1,0 +1,3 @@
+//! What is remembered of processes, in memory and on disk.
+
+pub mod store;

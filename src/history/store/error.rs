@@ -11,7 +11,6 @@ pub struct StoreError {
     /// The file or directory.
     pub path: PathBuf,
     /// What happened.
-    #[source]
     pub kind: StoreErrorKind,
 }
 
@@ -37,10 +36,10 @@ pub enum StoreErrorKind {
     Damaged(String),
     /// There is no room: disk, quota or file size limit.
     #[error("no room left to write: {0}")]
-    Full(#[source] io::Error),
+    Full(io::Error),
     /// Reading or writing failed for another reason.
     #[error("{0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
     /// A value is larger than the store takes.
     #[error("{what} of {bytes} bytes is more than the {limit} allowed")]
     TooLarge {

@@ -112,7 +112,15 @@ async fn respond<State: Send + Sync + 'static>(
     if hosts > 1 || (hosts == 0 && head.version >= Version::HTTP_11) {
         return Err(bad_request("bad_host", "a request needs exactly one Host header"));
     }
-    let polite = head.headers.get(header::EXPECT).is_some();
+    let polite = head.headers.contains_key(header::EXPECT);
+    let identity = match shared.router.admit(&head.headers, peer) {
+        None => Identity::Anonymous,
+        Some(admission) => match timeout(shared.settings.handler_deadline, admission).await {
+            Ok(Ok(identity)) => identity,
+            Ok(Err(refusal)) => return Err(dismiss(body, polite, Box::new(refusal)).await),
+            Err(_late) => return Err(dismiss(body, polite, Box::new(too_long())).await),
+        },
+    };
     let found = shared.router.find(&head.method, head.uri.path());
     let query = Query::parse(head.uri.query().unwrap_or(""));
     let ((route, parameter), query) = match (found, query) {
@@ -142,17 +150,20 @@ async fn respond<State: Send + Sync + 'static>(
         body,
         peer,
         reach: shared.reach,
-        identity: Identity::Anonymous,
+        identity,
     };
     let handling = route.handle(shared.router.state(), request);
     match timeout(deadline.unwrap_or(shared.settings.handler_deadline), handling).await {
         Ok(response) => Ok(response),
         Err(_late) => {
             tracing::warn!(route = route.pattern(), "an answer took too long and was given up");
-            let message = "making the answer took too long";
-            Err(Box::new(Response::error(StatusCode::SERVICE_UNAVAILABLE, "deadline", message)))
+            Err(Box::new(too_long()))
         }
     }
+}
+
+fn too_long() -> Response {
+    Response::error(StatusCode::SERVICE_UNAVAILABLE, "deadline", "making the answer took too long")
 }
 
 fn bad_request(code: &str, message: &str) -> Box<Response> {

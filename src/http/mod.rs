@@ -34,6 +34,6 @@ pub use query::Query;
 pub use registry::Occupancy;
 pub use request::{Identity, Peer, Reach, Request};
 pub use response::{Content, Response, ResponseBody};
-pub use router::{Answer, Handler, Route, Router};
+pub use router::{Admission, Answer, Gatekeeper, Handler, Route, Router};
 pub use server::{Listener, OccupancyHandle, Plain, ServeError, ServeErrorKind, Server, Transport};
 pub use settings::HttpSettings;

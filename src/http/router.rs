@@ -6,10 +6,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::header::HeaderMap;
 use hyper::{Method, StatusCode, header};
 
 use super::query::decode;
-use super::request::Request;
+use super::request::{Identity, Peer, Request};
 use super::response::Response;
 
 /// An answer that is being made.
@@ -32,6 +33,15 @@ where
     fn handle(&self, state: Arc<State>, request: Request) -> Answer {
         Box::pin(self(state, request))
     }
+}
+
+/// What a gatekeeper decides: who asks, or the answer that turns them away.
+pub type Admission = Pin<Box<dyn Future<Output = Result<Identity, Response>> + Send>>;
+
+/// Checks who asks, before a body is read or a handler sees the request.
+pub trait Gatekeeper: Send + Sync + 'static {
+    /// Checks the headers of a request; runs under the deadline of the handler.
+    fn admit(&self, headers: &HeaderMap, peer: Peer) -> Admission;
 }
 
 /// One line of the table.
@@ -126,6 +136,7 @@ impl<State> fmt::Debug for Route<State> {
 pub struct Router<State> {
     state: Arc<State>,
     routes: Vec<Route<State>>,
+    gatekeeper: Option<Arc<dyn Gatekeeper>>,
 }
 
 impl<State> fmt::Debug for Router<State> {
@@ -137,7 +148,7 @@ impl<State> fmt::Debug for Router<State> {
 impl<State: 'static> Router<State> {
     /// An empty table.
     pub fn new(state: Arc<State>) -> Self {
-        Self { state, routes: Vec::new() }
+        Self { state, routes: Vec::new(), gatekeeper: None }
     }
 
     /// Adds a route. Among routes that fit a path the one without an open segment wins, then the first.
@@ -145,6 +156,17 @@ impl<State: 'static> Router<State> {
     pub fn route(mut self, route: Route<State>) -> Self {
         self.routes.push(route);
         self
+    }
+
+    /// Lets this gatekeeper look at every request first; without one everybody is anonymous.
+    #[must_use]
+    pub fn guarded_by(mut self, gatekeeper: Arc<dyn Gatekeeper>) -> Self {
+        self.gatekeeper = Some(gatekeeper);
+        self
+    }
+
+    pub(crate) fn admit(&self, headers: &HeaderMap, peer: Peer) -> Option<Admission> {
+        self.gatekeeper.as_ref().map(|gatekeeper| gatekeeper.admit(headers, peer))
     }
 
     /// The state the handlers share.

@@ -351,7 +351,7 @@ async fn a_client_that_sips_is_cut_off() {
     let mut stream = running.connect().await;
     stream.write_all(b"GET /big HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
     let sipping = async {
-        let mut sip = [0; 64 * 1024];
+        let mut sip = vec![0; 64 * 1024];
         while stream.read(&mut sip).await.is_ok_and(|count| count > 0) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

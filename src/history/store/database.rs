@@ -182,6 +182,11 @@ impl Store {
 
     /// Saves all that waits, or nothing of it.
     pub(crate) fn save(&mut self, unsaved: &Unsaved) -> Result<(), StoreError> {
+        // A file that was deleted under us takes every write and keeps none.
+        if let Err(error) = self.file_bytes() {
+            self.database = None;
+            return Err(error);
+        }
         let totals = self.totals;
         self.totals = self.write(|transaction| writing::save(transaction, unsaved, totals))?;
         Ok(())

@@ -72,6 +72,11 @@ impl StoreError {
         Self { path: path.to_owned(), kind: StoreErrorKind::from_os(error) }
     }
 
+    /// Whether the file or its directory is gone.
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(&self.kind, StoreErrorKind::Io(error) if error.kind() == io::ErrorKind::NotFound)
+    }
+
     /// Whether trying again later may help without anybody's doing.
     pub fn is_passing(&self) -> bool {
         matches!(self.kind, StoreErrorKind::Full(_) | StoreErrorKind::Io(_) | StoreErrorKind::Damaged(_))
@@ -98,8 +103,7 @@ impl StoreErrorKind {
             E::Io(error) if matches!(error.kind(), InvalidData | UnexpectedEof) => Self::Damaged(error.to_string()),
             E::Io(error) => Self::from_os(error),
             E::DatabaseAlreadyOpen | E::LockProtocolMismatch => Self::Locked { pid: None },
-            // redb has no kind of its own for a file of a later redb.
-            E::Corrupted(message) if message.starts_with("Expected file format version") => {
+            E::Corrupted(message) if is_of_a_later_redb(&message) => {
                 Self::NewerFormat { found: message, known: super::FORMAT }
             }
             error @ (E::Corrupted(_)
@@ -112,6 +116,16 @@ impl StoreErrorKind {
             other => Self::Io(io::Error::other(other.to_string())),
         }
     }
+}
+
+/// Whether redb says that a file is of a later redb, for which it has no kind of its own. A version far beyond the present
+/// one is no version but noise.
+fn is_of_a_later_redb(message: &str) -> bool {
+    message
+        .strip_prefix("Expected file format version")
+        .and_then(|rest| rest.rsplit_once("found "))
+        .and_then(|(_, found)| found.parse::<u32>().ok())
+        .is_some_and(|found| found < 16)
 }
 
 /// Something that happened while opening or keeping the store and that belongs in the log.

@@ -251,6 +251,10 @@ impl Keeper {
     /// Remembers a failure and when to try again.
     fn note(&mut self, error: &StoreError, now: Steady) {
         self.stats.failures += 1;
+        if error.is_missing() {
+            // The lock is gone with the directory, so everything has to be made anew.
+            self.store = None;
+        }
         let reason: Arc<str> = error.to_string().into();
         let (pause, known, dropped_before) = match &self.problem {
             None => (PAUSE_FIRST, None, self.stats.dropped_minutes),

@@ -533,3 +533,19 @@ fn a_state_directory_that_appears_later_is_taken_up() {
         Err(StoreError { kind: StoreErrorKind::Locked { pid: Some(_) }, .. })
     ));
 }
+
+#[test]
+fn a_history_that_is_deleted_under_us_is_begun_again() {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("state");
+    let mut bench = Bench::new(&directory, StoreSettings::default());
+    assert_eq!(bench.write_minute(1), Saved::OnDisk);
+    fs::remove_dir_all(&directory).unwrap();
+    assert!(matches!(bench.write_minute(2), Saved::InMemory(_)));
+    assert_eq!(bench.write_minute(10), Saved::OnDisk);
+    assert_eq!(bench.minutes(), [2, 10]);
+    assert!(matches!(
+        Store::open(&directory, StoreSettings::default(), WALL),
+        Err(StoreError { kind: StoreErrorKind::Locked { .. }, .. })
+    ));
+}

@@ -23,4 +23,5 @@
 //!
 //! A pure room takes its input and `now` as arguments and returns values.
 
+pub mod collect;
 pub mod model;

@@ -1,0 +1,4 @@
+//! x
+pub mod amp;
+pub mod banner;
+pub mod list;

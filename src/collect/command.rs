@@ -119,18 +119,21 @@ pub struct Alive {
     pub pid: Option<u32>,
 }
 
-/// Looks whether a daemon of this home lives, without starting one: by its pid file, then by its socket, then by the titles of
-/// running processes.
+/// Looks whether a daemon of this home lives, without starting one.
+///
+/// Its socket tells, where we can see it: nobody listening, or no socket in an existing home, means that the command would
+/// start a daemon. Only where the home is out of reach do the pid file and the titles of running processes count.
 pub async fn daemon_alive(home: &Path, proc: &Path) -> Option<Alive> {
-    if let Some(pid) = off_the_loop(home, proc, noted_daemon).await {
-        return Some(Alive { pid: Some(pid) });
+    match timeout(ALIVE_DEADLINE, UnixStream::connect(home.join("rpc.sock"))).await {
+        Ok(Ok(stream)) => {
+            let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
+            return Some(Alive { pid: pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0) });
+        }
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => return None,
+        Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound && home.is_dir() => return None,
+        Ok(Err(_)) | Err(_) => {}
     }
-    if let Ok(Ok(stream)) = timeout(ALIVE_DEADLINE, UnixStream::connect(home.join("rpc.sock"))).await {
-        let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
-        return Some(Alive { pid: pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0) });
-    }
-    let titled = |home: &Path, proc: &Path| daemons(proc).into_iter().find(|(_, running)| running == home);
-    off_the_loop(home, proc, titled).await.map(|(pid, _)| Alive { pid: Some(pid) })
+    off_the_loop(home, proc, running_daemon).await.map(|pid| Alive { pid: Some(pid) })
 }
 
 async fn off_the_loop<T: Send + 'static>(
@@ -143,13 +146,16 @@ async fn off_the_loop<T: Send + 'static>(
     timeout(ALIVE_DEADLINE, task).await.ok()?.ok()?
 }
 
-/// The pid that the daemon noted, if a daemon has it now.
-fn noted_daemon(home: &Path, proc: &Path) -> Option<u32> {
-    let pid = std::fs::read_to_string(home.join("pm2.pid")).ok()?.trim().parse().ok()?;
-    let title = title(proc, pid)?;
-    // A long home can be cut off in the title; a whole one must be this one.
-    let is_this = home_in_title(&title).is_none_or(|running| running.canonicalize().ok() == home.canonicalize().ok());
-    (is_daemon(&title) && is_this).then_some(pid)
+/// The pid that the daemon noted, if a daemon has it now; else that of a daemon with this home in its title.
+fn running_daemon(home: &Path, proc: &Path) -> Option<u32> {
+    let noted = std::fs::read_to_string(home.join("pm2.pid")).ok().and_then(|text| text.trim().parse().ok());
+    noted
+        // A long home is cut off in the title; a whole one must be this one.
+        .filter(|pid| {
+            title(proc, *pid)
+                .is_some_and(|title| is_daemon(&title) && home_in_title(&title).is_none_or(|running| running == home))
+        })
+        .or_else(|| daemons(proc).into_iter().find(|(_, running)| running == home).map(|(pid, _)| pid))
 }
 
 /// Lists the daemons that `/proc` shows, with the home each has in its title.

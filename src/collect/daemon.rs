@@ -203,7 +203,7 @@ impl Daemon {
         }
         match self.client.call(Request::GetMonitorData).await {
             Ok(reply) => Ok(Answer::Socket(reply)),
-            Err(socket) if self.spec.source == Source::Auto && socket.kind.is_unopened() => {
+            Err(socket) if self.spec.source == Source::Auto && socket.kind.is_out_of_reach() => {
                 match self.by_command().await {
                     Ok(answer) => Ok(answer),
                     // Nothing new is learned from a second road that leads nowhere for the same reason.

@@ -84,9 +84,10 @@ pub enum SocketErrorKind {
 }
 
 impl SocketErrorKind {
-    /// Whether the socket could not even be opened, so that the pm2 command may know better.
-    pub fn is_unopened(&self) -> bool {
-        matches!(self, Self::Missing | Self::Refused | Self::Denied | Self::Connect(_))
+    /// Whether a socket may be there that we cannot open, so that the pm2 command may know better. Where none is there, or
+    /// nobody listens, the command would only start a daemon.
+    pub fn is_out_of_reach(&self) -> bool {
+        matches!(self, Self::Denied | Self::Connect(_))
     }
 }
 

@@ -28,6 +28,7 @@ pub mod config;
 pub mod export;
 pub mod model;
 pub mod trend;
+pub mod ui;
 
 /// The source revision this binary was built from; `unknown` outside a git checkout.
 pub const REVISION: &str = env!("LEAKSLOPE_REVISION");

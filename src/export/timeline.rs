@@ -17,7 +17,7 @@ const AIM: i64 = 480;
 /// The most points ever returned: a finer step is coarsened to fit.
 pub const MOST_POINTS: i64 = 2_000;
 /// Span returned when no beginning is asked for.
-const DEFAULT_SPAN_MS: i64 = 24 * 3_600_000;
+const DEFAULT_SPAN: Duration = Duration::from_hours(24);
 /// Floors that the fitted line is laid through, as in `trend`.
 const FLOORS: i64 = 24;
 /// The first line of the CSV: the columns that `leakslope analyze` reads.
@@ -75,7 +75,7 @@ pub struct Range {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("parameter {parameter}: {kind}")]
 pub struct RangeError {
-    /// `from`, `to` or `step`.
+    /// `from`, `to`, `span` or `step`.
     pub parameter: &'static str,
     /// What is wrong.
     pub kind: RangeErrorKind,
@@ -89,38 +89,38 @@ pub enum RangeErrorKind {
     Time,
     /// Not a length of time.
     #[error("is not a positive number of seconds")]
-    Step,
+    Length,
     /// The end lies before the beginning.
     #[error("lies before from")]
     Backwards,
 }
 
 impl Range {
-    /// Reads the decoded query parameters; the last 24 hours up to `now` where they are left out.
-    pub fn parse(
-        from: Option<&str>,
-        to: Option<&str>,
-        step: Option<&str>,
-        now: WallTime,
-    ) -> Result<Self, RangeError> {
-        let time = |parameter, text: &str| {
-            read_time(text).ok_or(RangeError { parameter, kind: RangeErrorKind::Time })
+    /// Reads the parameters `from`, `to`, `span` and `step` through `get`, which returns a decoded one by its name. The
+    /// end is `now` where it is left out, the beginning `span` (24 hours) before the end.
+    pub fn parse<'a>(get: impl Fn(&str) -> Option<&'a str>, now: WallTime) -> Result<Self, RangeError> {
+        let time = |parameter| {
+            let read = |text| read_time(text).ok_or(RangeError { parameter, kind: RangeErrorKind::Time });
+            get(parameter).map(read).transpose()
         };
-        let to = to.map_or(Ok(now), |text| time("to", text))?;
-        let from = from.map_or(Ok(WallTime(to.0.saturating_sub(DEFAULT_SPAN_MS))), |text| time("from", text))?;
+        let length = |parameter| {
+            let read = |text| read_length(text).ok_or(RangeError { parameter, kind: RangeErrorKind::Length });
+            get(parameter).map(read).transpose()
+        };
+        let to = time("to")?.unwrap_or(now);
+        let span = length("span")?.unwrap_or(DEFAULT_SPAN);
+        let span = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+        let from = time("from")?.unwrap_or(WallTime(to.0.saturating_sub(span)));
         if to < from {
             return Err(RangeError { parameter: "to", kind: RangeErrorKind::Backwards });
         }
-        let step = step
-            .map(|text| {
-                let seconds = text.parse::<f64>().ok().filter(|seconds| *seconds > 0.0);
-                seconds
-                    .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-                    .ok_or(RangeError { parameter: "step", kind: RangeErrorKind::Step })
-            })
-            .transpose()?;
-        Ok(Self { from, to, step })
+        Ok(Self { from, to, step: length("step")? })
     }
+}
+
+fn read_length(text: &str) -> Option<Duration> {
+    let seconds = text.parse::<f64>().ok().filter(|seconds| *seconds > 0.0)?;
+    Duration::try_from_secs_f64(seconds).ok()
 }
 
 fn read_time(text: &str) -> Option<WallTime> {

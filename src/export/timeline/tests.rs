@@ -186,18 +186,23 @@ fn a_sparkline_keeps_its_floors() {
 #[test]
 fn ranges_are_read_in_both_forms_and_refused_with_a_reason() {
     let now = WallTime(200_000_000);
+    let parse = |query: &'static str| {
+        let pairs: BTreeMap<&str, &str> = query.split('&').filter_map(|pair| pair.split_once('=')).collect();
+        Range::parse(|name| pairs.get(name).copied(), now)
+    };
     let day = Range { from: WallTime(113_600_000), to: now, step: None };
-    assert_eq!(Range::parse(None, None, None, now), Ok(day));
-    let both = Range::parse(Some("1970-01-01T00:00:01Z"), Some("2.5"), Some("30"), now).unwrap();
+    assert_eq!(parse(""), Ok(day));
+    assert_eq!(parse("span=3600"), Ok(Range { from: WallTime(196_400_000), ..day }));
+    let both = parse("from=1970-01-01T00:00:01Z&to=2.5&step=30").unwrap();
     assert_eq!(both, Range { from: WallTime(1_000), to: WallTime(2_500), step: Some(Duration::from_secs(30)) });
-    for (from, to, step, text) in [
-        (Some("yesterday"), None, None, "parameter from: is neither seconds since the Unix epoch nor an RFC 3339 time"),
-        (Some("9"), Some("8"), None, "parameter to: lies before from"),
-        (None, Some("NaN"), None, "parameter to: is neither seconds since the Unix epoch nor an RFC 3339 time"),
-        (None, None, Some("-1"), "parameter step: is not a positive number of seconds"),
-        (None, None, Some("1e300"), "parameter step: is not a positive number of seconds"),
+    for (query, text) in [
+        ("from=yesterday", "parameter from: is neither seconds since the Unix epoch nor an RFC 3339 time"),
+        ("from=9&to=8", "parameter to: lies before from"),
+        ("to=NaN", "parameter to: is neither seconds since the Unix epoch nor an RFC 3339 time"),
+        ("step=-1", "parameter step: is not a positive number of seconds"),
+        ("span=1e300", "parameter span: is not a positive number of seconds"),
     ] {
-        assert_eq!(Range::parse(from, to, step, now).unwrap_err().to_string(), text);
+        assert_eq!(parse(query).unwrap_err().to_string(), text);
     }
 }
 

@@ -92,7 +92,9 @@ const overlay = (state) => (plot) => {
     const far = projection.latest_at ?? projection.at + (projection.at - projection.from) * 50;
     area([start, [projection.earliest_at, end], [far, end]], colour("--chart-band"));
     line([start, [projection.at, end]], trend, 2, [6, 5]);
-    if (x(projection.at) <= right) {
+    if (x(projection.at) > right) {
+      label(`${bytes(end)} at ${moment(projection.at)} →`, right - 8 * ratio, y(end) + 18 * ratio, trend, "right");
+    } else {
       ctx.beginPath();
       ctx.arc(x(projection.at), y(end), 4 * ratio, 0, 2 * Math.PI);
       ctx.fillStyle = trend;
@@ -169,7 +171,7 @@ export const chart = (onSpan) => {
   const hidden = { show: on.get("resident"), stroke: "transparent", width: 0, points: { show: false } };
   const plot = new window.uPlot({
     width: 800,
-    height: 340,
+    height: 380,
     padding: [14, 14, 0, 0],
     legend: { show: false },
     cursor: { y: false, drag: { x: true, y: false, setScale: false } },
@@ -234,7 +236,7 @@ export const chart = (onSpan) => {
   });
   new ResizeObserver(() => {
     const width = Math.floor(frame.clientWidth);
-    if (width > 0 && width !== plot.width) plot.setSize({ width, height: width < 560 ? 260 : 340 });
+    if (width > 0 && width !== plot.width) plot.setSize({ width, height: width < 560 ? 280 : 380 });
   }).observe(frame);
   for (const query of ["(prefers-color-scheme: dark)", "print"]) {
     matchMedia(query).addEventListener("change", () => plot.redraw(false, true));

@@ -11,6 +11,11 @@ const three = (value) => {
   return String(Number(value.toFixed(decimals)));
 };
 
+const two = (value) => {
+  const size = Math.abs(value);
+  return String(Number(value.toFixed(size >= 9.95 ? 0 : size >= 0.995 ? 1 : 2)));
+};
+
 /** Bytes with three digits: `512 MiB`, `1.5 GiB`. */
 export const bytes = (value) => {
   if (!known(value)) return NONE;
@@ -25,16 +30,16 @@ export const bytes = (value) => {
 
 const MEBIBYTES_PER_HOUR = 3600 / 1048576;
 
-/** A slope in MiB/h with its sign, without the unit. */
-export const pace = (bytesPerSecond) => {
+/** A slope in MiB/h with its sign, without the unit; `digits` writes the number. */
+export const pace = (bytesPerSecond, digits = three) => {
   if (!known(bytesPerSecond)) return NONE;
   const value = bytesPerSecond * MEBIBYTES_PER_HOUR;
-  const text = Math.abs(value) < 0.005 ? "0" : three(value);
+  const text = Math.abs(value) < 0.005 ? "0" : digits(value);
   return value > 0 && text !== "0" ? `+${text}` : text.replace("-", "−");
 };
 
-/** The interval of a slope: `2.8 to 3.4`. */
-export const interval = (slope) => (slope ? `${pace(slope.low)} to ${pace(slope.high)}` : NONE);
+/** The interval of a slope, to two digits: `+2.8 to +3.4`. */
+export const interval = (slope) => (slope ? `${pace(slope.low, two)} to ${pace(slope.high, two)}` : NONE);
 
 const PARTS = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
 
@@ -74,6 +79,14 @@ export const count = (number, one, many = `${one}s`) => `${number} ${number === 
 
 /** A share of a whole in percent. */
 export const percent = (part, whole) => (known(part) && whole > 0 ? `${Math.round((part / whole) * 100)} %` : NONE);
+
+/** A text of the API as a sentence: a capital first, a full stop last. */
+export const sentence = (text) => {
+  const trimmed = (text ?? "").trim();
+  if (trimmed === "") return "";
+  const whole = trimmed[0].toUpperCase() + trimmed.slice(1);
+  return /[.!?]$/.test(whole) ? whole : `${whole}.`;
+};
 
 /** A word of the API for people: `restarted_by_us` becomes `restarted by us`. */
 export const words = (text) => (text ?? NONE).replaceAll("_", " ");

@@ -1,7 +1,7 @@
 // The overview: one sentence, the counts, and a row for each process, the most urgent first.
 
 import { h, svg, name, show, write, mark, plain, Keyed } from "./dom.js";
-import { bytes, count, instant, interval, pace, percent, span, words } from "./format.js";
+import { bytes, count, instant, interval, pace, percent, sentence, span, words } from "./format.js";
 import { STATES, badge, headline, leftOf, limitName, slopeOf, stateOf, urgency } from "./verdict.js";
 
 const low = Number.NEGATIVE_INFINITY;
@@ -10,7 +10,7 @@ const low = Number.NEGATIVE_INFINITY;
 const COLUMNS = [
   { id: "verdict", head: "Verdict", by: urgency },
   { id: "process", head: "Process", text: (process) => process.app },
-  { id: "trend", head: "Resident, window" },
+  { id: "trend", head: "Trend" },
   { id: "slope", head: "Growth", unit: "MiB/h", by: (process) => slopeOf(process)?.bytes_per_second ?? low, number: true },
   { id: "left", head: "Until limit", by: (process) => -(leftOf(process) ?? Number.MAX_VALUE), number: true },
   { id: "resident", head: "Resident", by: (process) => process.resident_memory_bytes ?? low, number: true },
@@ -103,7 +103,7 @@ const row = () => {
     write(slope, pace(fitted?.bytes_per_second));
     write(slopeInterval, fitted ? interval(fitted) : "");
     write(left, state === "off" || state === "failed" ? "–" : span(leftOf(process)));
-    write(limit, now?.limit_bytes ? `${limitName(now.limit)}: ${bytes(now.limit_bytes)}` : "");
+    write(limit, now?.limit_bytes ? `${bytes(now.limit_bytes)} · ${limitName(now.limit, true)}` : "");
     write(resident, bytes(process.resident_memory_bytes));
     const share = now?.limit_bytes && process.resident_memory_bytes !== null
       ? process.resident_memory_bytes / now.limit_bytes : null;
@@ -116,7 +116,8 @@ const row = () => {
     write(heap, bytes(process.heap_used_bytes));
     write(uptime, span(process.pid === null ? null : process.uptime_seconds));
     write(restarts, process.restarts === null ? "–" : String(process.restarts));
-    write(plan, process.plan?.sentence ?? "");
+    write(plan, sentence(process.plan?.sentence));
+    mark(plan, "title", process.plan ? plain(process.plan.sentence) : null);
     mark(node, "data-plan", process.plan?.decision ?? null);
   };
   return { node, update };
@@ -260,19 +261,19 @@ export const overview = (onSearch) => {
   const update = (next) => {
     view = next;
     const { state, parts } = headline(view);
-    const sentence = parts.map((part) => (typeof part === "string" ? part : part.textContent)).join("");
-    if (sentence !== spoken) title.replaceChildren(...parts);
-    spoken = sentence;
+    const text = parts.map((part) => (typeof part === "string" ? part : part.textContent)).join("");
+    if (text !== spoken) title.replaceChildren(...parts);
+    spoken = text;
     mark(title, "data-state", state);
     machine.update(view);
     draw();
   };
 
   const node = h("section", { class: "view", "aria-labelledby": "overview-title" },
-    title, h("div", { class: "band" }, tiles, machine.node),
-    h("div", { class: "tools", role: "search" }, h("label", { class: "unseen", for: "filter", text: "Filter" }), search,
-      h("label", { class: "order", for: "order" }, "Sort by ", order), shown),
-    table, nothing);
+    title,
+    h("div", { class: "band" }, tiles, h("div", { class: "tools", role: "search" }, shown,
+      h("label", { class: "unseen", for: "filter", text: "Filter" }), search, h("label", { class: "order", for: "order" }, "Sort by ", order))),
+    table, nothing, machine.node);
   const find = (text) => { search.value = text; needle = text.trim().toLowerCase(); draw(); };
   return { node, update, find, focusSearch: () => search.focus() };
 };

@@ -4,7 +4,7 @@ import { Source, about } from "./api.js";
 import { chart } from "./chart.js";
 import { h, name, shape, show, write, mark, plain, Keyed } from "./dom.js";
 import { flame } from "./flame.js";
-import { bytes, instant, interval, moment, pace, span, words } from "./format.js";
+import { bytes, instant, interval, moment, pace, sentence, span, words } from "./format.js";
 import { picture, save } from "./picture.js";
 import { badge, leftOf, limitName, slopeOf, stateOf } from "./verdict.js";
 
@@ -16,10 +16,10 @@ const RANGES = [
   { id: "all", label: "All", seconds: null },
 ];
 
-const fact = (label) => {
+const fact = (label, key = false) => {
   const value = h("dd", { class: "figure", dir: "auto" });
   const extra = h("dd", { class: "small", dir: "auto" });
-  const node = h("div", { class: "fact" }, h("dt", { text: label }), value, extra);
+  const node = h("div", { class: key ? "fact key" : "fact" }, h("dt", { text: label }), value, extra);
   return { node, update: (text, more = "") => { write(value, text); write(extra, more); show(extra, more !== ""); } };
 };
 
@@ -49,10 +49,10 @@ const OUTCOMES = {
 
 const comparison = () => {
   const sign = h("span", { class: "badge" });
-  const sentence = h("p", { class: "reason", dir: "auto" });
+  const text = h("p", { class: "reason", dir: "auto" });
   const versions = table("Growth of each version", ["Version", "Seen", "For", "Lives", "Growth MiB/h", "Interval", "Largest"]);
   const node = h("section", { class: "card", "aria-labelledby": "versions-title" },
-    h("h2", { id: "versions-title", text: "Before and after a deploy" }), h("div", { class: "verdict-line" }, sign, sentence), versions.node);
+    h("h2", { id: "versions-title", text: "Before and after a deploy" }), h("div", { class: "verdict-line" }, sign, text), versions.node);
   const update = (view) => {
     show(node, Boolean(view) && view.versions.length > 0);
     if (node.hidden) return;
@@ -64,7 +64,7 @@ const comparison = () => {
       mark(sign, "data-state", outcome.state);
       sign.replaceChildren(shape(outcome.state), outcome.word);
     }
-    write(sentence, result?.sentence ?? "Only one version has been seen so far.");
+    write(text, sentence(result?.sentence ?? "Only one version has been seen so far"));
     rows(versions.body, view.versions.map((version) => [
       version.version, `${moment(version.from)} to ${moment(version.to)}`, span(version.hours * 3600), String(version.lives),
       pace(version.slope?.bytes_per_second), interval(version.slope), bytes(version.resident_max_bytes),
@@ -78,22 +78,22 @@ const KINDS = { heap_profile: "Heap profile", heap_snapshot: "Heap snapshot" };
 const evidenceItem = (item) => {
   const title = h("h3");
   const facts = h("p", { class: "small" });
-  const sentence = h("p", { dir: "auto" });
+  const text = h("p", { dir: "auto" });
   const top = table("What holds most memory", ["Name", "Where", "Memory"], `What holds most memory, ${item.id}`);
   const tree = h("div");
-  const node = h("li", { class: "evidence" }, title, facts, sentence, top.node, tree);
+  const node = h("li", { class: "evidence" }, title, facts, text, top.node, tree);
   let drawn = null;
   const update = (next) => {
     write(title, `${KINDS[next.kind] ?? words(next.kind)} of ${moment(next.taken_at)}`);
     write(facts, [words(next.state), `asked by ${words(next.trigger)}`, next.duration_seconds ? `sampled ${span(next.duration_seconds)}` : null,
       next.pause_seconds !== null ? `worst pause ${Math.round(next.pause_seconds * 1000)} ms` : null,
       next.size_bytes !== null ? bytes(next.size_bytes) : null].filter(Boolean).join(" · "));
-    write(sentence, next.sentence);
+    write(text, sentence(next.sentence));
     show(top.node, next.top.length > 0);
     rows(top.body, next.top.map((frame) => [frame.name, frame.location ?? "–", bytes(frame.bytes)]));
-    const text = JSON.stringify(next.flame);
-    if (text === drawn) return;
-    drawn = text;
+    const shape = JSON.stringify(next.flame);
+    if (shape === drawn) return;
+    drawn = shape;
     tree.replaceChildren(...(next.flame ? [flame(next.flame)] : []));
   };
   return { node, update };
@@ -116,7 +116,7 @@ export const processView = (onRestart) => {
   const plan = h("p", { class: "plan", dir: "auto" });
   const restart = h("button", { type: "button", class: "quiet", text: "Restart …", onclick: () => onRestart(process) });
   const facts = {
-    slope: fact("Growth"), left: fact("Until the limit"), resident: fact("Resident"), heap: fact("Heap used"), floor: fact("Floor"),
+    slope: fact("Growth", true), left: fact("Until the limit", true), resident: fact("Resident"), heap: fact("Heap used"), floor: fact("Floor"),
     limit: fact("Limit"), uptime: fact("Uptime"), restarts: fact("Restarts"), version: fact("Version"), loop: fact("Event loop"),
   };
 
@@ -150,7 +150,7 @@ export const processView = (onRestart) => {
   const card = h("section", { class: "card", "aria-label": "Memory over time" },
     h("div", { class: "tools" }, ranges, whole, h("label", { class: "check", for: "forward" }, forward, "Up to the limit"),
       h("span", { class: "spread" }), csv, png), plot.node, empty, details);
-  const content = h("div", {}, h("div", { class: "verdict-card" },
+  const content = h("div", { class: "stack" }, h("div", { class: "verdict-card" },
     h("div", { class: "verdict-line" }, verdict.node, since, h("span", { class: "spread" }), restart), reason, plan,
     h("dl", { class: "facts-grid" }, ...Object.values(facts).map((entry) => entry.node))),
   card, versions.node, evidenceCard, livesCard);
@@ -193,9 +193,9 @@ export const processView = (onRestart) => {
     write(which, `#${process.pm_id} on ${plain(process.daemon)}`);
     verdict.update(state);
     write(since, now ? `since ${instant(now.since, collectedAt)}` : "");
-    write(reason, now?.reason ?? "There is no verdict yet: too little has been seen of this life.");
+    write(reason, sentence(now?.reason ?? "There is no verdict yet: too little has been seen of this life"));
     show(plan, process.plan !== null);
-    write(plan, process.plan ? `Policy: ${process.plan.sentence}` : "");
+    write(plan, process.plan ? `Restart policy: ${sentence(process.plan.sentence)}` : "");
     mark(node, "data-state", state);
     facts.slope.update(slope ? `${pace(slope.bytes_per_second)} MiB/h` : "–",
       slope ? `${interval(slope)}, ${words(now.signal)} over ${span(now.window_seconds)}` : "");

@@ -2,7 +2,7 @@
 
 import { Refused, send } from "./api.js";
 import { h, name, show, write, mark, plain, Keyed } from "./dom.js";
-import { bytes, count, instant, moment, pace, span, words } from "./format.js";
+import { bytes, count, instant, moment, pace, sentence, span, words } from "./format.js";
 
 const MODES = {
   off: "Restarts are switched off. Requests are not even recorded.",
@@ -19,30 +19,30 @@ const requestItem = () => {
   const decision = h("span", { class: "chip" });
   const facts = h("p", { class: "small" });
   const reason = h("p", { dir: "auto" });
-  const sentence = h("p", { class: "reason", dir: "auto" });
+  const text = h("p", { class: "reason", dir: "auto" });
   const gates = h("ol", { class: "gates", "aria-label": "Gates" });
   const list = new Keyed(gates, (gate) => gate.gate, () => {
     const state = h("strong");
     const title = h("span", { class: "gate-name" });
-    const text = h("span", { dir: "auto" });
-    const node = h("li", {}, state, title, text);
+    const said = h("span", { dir: "auto" });
+    const node = h("li", {}, state, title, said);
     return { node, update: (gate) => {
       mark(node, "data-open", String(gate.open));
       write(state, gate.open ? "Open" : "Holds");
       write(title, words(gate.gate));
-      write(text, gate.sentence);
+      write(said, sentence(gate.sentence));
     } };
   });
   const all = h("details", {}, h("summary", { text: "What every gate says" }), gates);
-  const node = h("li", { class: "card request" }, h("div", { class: "verdict-line" }, h("h3", {}, app), decision), facts, reason, sentence, all);
+  const node = h("li", { class: "card request" }, h("div", { class: "verdict-line" }, h("h3", {}, app), decision), facts, reason, text, all);
   const update = (request) => {
     write(app, request.app);
     write(decision, DECISIONS[request.decision] ?? words(request.decision));
     mark(decision, "data-decision", request.decision);
     const targets = request.targets.map((target) => `#${target.pm_id} ${words(target.state)}`).join(", ");
     write(facts, `Request ${request.id} by ${words(request.trigger)}, ${moment(request.made_at)}${targets ? ` · ${targets}` : ""}`);
-    write(reason, request.reason);
-    write(sentence, request.at ? `${request.sentence} (${instant(request.at)})` : request.sentence);
+    write(reason, sentence(request.reason));
+    write(text, `${sentence(request.sentence)}${request.at ? ` Goes on at ${instant(request.at)} at the earliest.` : ""}`);
     list.update(request.gates);
     show(all, request.gates.length > 0);
   };
@@ -59,7 +59,7 @@ const policyRow = (onAsk) => () => {
     shown = policy;
     write(app, policy.app);
     mark(ask, "aria-label", `Restart ${plain(policy.app)}`);
-    write(cells[0], words(policy.mode).replace("dry run", "dry run"));
+    write(cells[0], words(policy.mode));
     write(cells[1], policy.window_open ? "open now" : policy.next_window_at ? `opens ${moment(policy.next_window_at)}` : "none will open");
     write(cells[2], `${policy.budget_remaining} of ${policy.budget_per_day} left today`);
     const { open, cause, closes_at: closes } = policy.breaker;
@@ -82,7 +82,7 @@ const auditRow = () => {
     write(cells[3], entry.memory_before_bytes === null ? "–" : `${bytes(entry.memory_before_bytes)} → ${bytes(entry.memory_after_bytes)}`);
     const slopes = entry.slope_before === null ? "" : `, ${pace(entry.slope_before)} → ${pace(entry.slope_after)} MiB/h`;
     write(cells[4], `${span(entry.time_bought_seconds)}${slopes}`);
-    write(cells[5], entry.sentence);
+    write(cells[5], sentence(entry.sentence));
   };
   return { node, update };
 };
@@ -107,7 +107,7 @@ export const restartsView = (onAsk) => {
     tableOf("Where each app stands", ["App", "Mode", "Window", "Budget", "Breaker", ""], policyBody));
   const past = tableOf("What was done", ["When", "App", "What", "Outcome", "Memory", "Time bought", "Why"], auditBody);
   const missing = h("p", { class: "notice", text: "This sidecar does not tell of restarts." });
-  const content = h("div", {}, mode, acting, h("h2", { text: "Asked for" }), quiet, waiting, apps,
+  const content = h("div", { class: "stack" }, mode, acting, h("h2", { text: "Asked for" }), quiet, waiting, apps,
     h("section", { class: "card" }, h("h2", { text: "Done" }), none, past));
   const node = h("section", { class: "view", "aria-labelledby": "restarts-title" },
     h("h1", { id: "restarts-title", text: "Restarts" }), missing, content);

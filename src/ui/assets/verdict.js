@@ -50,15 +50,15 @@ export const badge = (state) => {
 };
 
 const LIMITS = {
-  max_memory_restart: "pm2’s limit",
-  cgroup: "the cgroup’s limit",
-  heap: "V8’s heap limit",
-  host: "the host’s memory",
-  configured: "the configured limit",
+  max_memory_restart: ["pm2’s limit", "pm2"],
+  cgroup: ["the cgroup’s limit", "cgroup"],
+  heap: ["V8’s heap limit", "V8 heap"],
+  host: ["the host’s memory", "host"],
+  configured: ["the configured limit", "configured"],
 };
 
-/** The name of a limit in a sentence. */
-export const limitName = (kind) => LIMITS[kind] ?? "its limit";
+/** The name of a limit in a sentence, or in one word. */
+export const limitName = (kind, short = false) => LIMITS[kind]?.[short ? 1 : 0] ?? "its limit";
 
 const which = (process, all) => {
   const twins = all.filter((other) => other.app === process.app && other.daemon === process.daemon);
@@ -71,7 +71,7 @@ const growth = (process) => {
   const verdict = process.verdict;
   const parts = slope ? [` ${pace(slope.bytes_per_second)} MiB/h`.replace("+", "")] : [];
   if (left !== null && verdict.limit_bytes !== null) {
-    parts.push(`, ${limitName(verdict.limit)} of ${bytes(verdict.limit_bytes)} in `, h("strong", { text: span(left) }));
+    parts.push(` and meets ${limitName(verdict.limit)} of ${bytes(verdict.limit_bytes)} in `, h("strong", { text: span(left) }));
   }
   return parts;
 };
@@ -82,15 +82,16 @@ export const headline = (view) => {
   const down = daemons.filter((daemon) => !daemon.up);
   const of = (state) => processes.filter((process) => stateOf(process) === state);
   const sorted = (list) => list.sort((left, right) => urgency(right) - urgency(left));
-  const others = (list) => (list.length > 1 ? ` ${count(list.length - 1, "more process", "more processes")} too.` : "");
+  const others = (list, verb, verbs) =>
+    (list.length === 2 ? ` One more ${verb}.` : list.length > 2 ? ` ${list.length - 1} more ${verbs}.` : "");
   const [leaking, suspect, failed, learning] = ["leaking", "suspect", "failed", "learning"].map(of);
   if (leaking.length > 0) {
     const worst = sorted(leaking)[0];
-    return { state: "leaking", parts: [...which(worst, processes), " leaks", ...growth(worst), ".", others(leaking)] };
+    return { state: "leaking", parts: [...which(worst, processes), " leaks", ...growth(worst), ".", others(leaking, "leaks", "leak")] };
   }
   if (suspect.length > 0) {
     const worst = sorted(suspect)[0];
-    const parts = [...which(worst, processes), " may leak: it grows", ...growth(worst), ".", others(suspect)];
+    const parts = [...which(worst, processes), " may leak: it grows", ...growth(worst), ".", others(suspect, "may leak", "may leak")];
     return { state: "suspect", parts };
   }
   if (processes.length === 0) {
@@ -99,7 +100,7 @@ export const headline = (view) => {
       : { state: "off", parts: ["pm2 runs no process."] };
   }
   if (failed.length > 0) {
-    return { state: "failed", parts: ["Nothing leaks, but ", ...which(failed[0], processes), " has errored.", others(failed)] };
+    return { state: "failed", parts: ["Nothing leaks, but ", ...which(failed[0], processes), " has errored.", others(failed, "has", "have")] };
   }
   const stable = of("stable").length;
   if (stable === 0 && learning.length > 0) {

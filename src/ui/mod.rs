@@ -6,8 +6,8 @@
 mod views;
 
 pub use views::{
-    ActingView, AuditView, BreakerView, CompareView, ComparisonView, EvidenceItemView, EvidenceView, FrameView,
-    GateView, PolicyView, RequestView, RestartsView, TargetView, VersionView,
+    ActingView, AppPolicyView, AuditView, BreakerView, CompareView, ComparisonView, EvidenceItemView, EvidenceView,
+    FrameView, GateView, RequestView, RestartsView, TargetView, VersionView,
 };
 
 /// What a browser may do with the page: run and show what this server sends, talk to this server, nothing else. No
@@ -70,6 +70,7 @@ assets! {
     "/static/app.js" SCRIPT, "app.js";
     "/static/api.js" SCRIPT, "api.js";
     "/static/chart.js" SCRIPT, "chart.js";
+    "/static/dialog.js" SCRIPT, "dialog.js";
     "/static/dom.js" SCRIPT, "dom.js";
     "/static/flame.js" SCRIPT, "flame.js";
     "/static/format.js" SCRIPT, "format.js";

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::export::json::PlanView;
 use crate::model::Slope;
 
 /// The body of `/api/v1/compare?daemon=&app=`: the versions of one app side by side.
@@ -57,24 +58,24 @@ pub struct ComparisonView {
 /// The body of `GET /api/v1/restarts`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RestartsView {
-    /// `off`, `dry_run` or `enforce`.
+    /// `off`, `dry-run` or `enforce`: the most that any policy may do.
     pub mode: String,
     /// Whether the one who asks may ask for restarts.
     pub acting: ActingView,
-    /// What is asked for and not yet done, the most pressing first.
+    /// What is asked for and not yet done, by number.
     pub requests: Vec<RequestView>,
     /// Where each app stands.
-    pub policies: Vec<PolicyView>,
-    /// What was done, the newest first.
+    pub apps: Vec<AppPolicyView>,
+    /// What happened, the newest first.
     pub audit: Vec<AuditView>,
 }
 
 /// Whether the one who asks may act.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ActingView {
-    /// Whether a request would be taken.
+    /// Whether an order would be taken.
     pub allowed: bool,
-    /// `none`, `basic` or `bearer`: what must come with a request.
+    /// `none`, `basic` or `bearer`: what must come with an order.
     pub authentication: String,
     /// Why, as a sentence.
     pub sentence: String,
@@ -95,25 +96,23 @@ pub struct RequestView {
     pub made_at: f64,
     /// Why it was made, as a sentence.
     pub reason: String,
-    /// Its targets.
+    /// Whether something has been done for it, so that it can't be taken back.
+    pub begun: bool,
+    /// Its targets, by `pm_id`.
     pub targets: Vec<TargetView>,
-    /// `hold`, `reload`, `restart`, `would_reload` or `would_restart`.
-    pub decision: String,
-    /// The decision's reason as a sentence.
-    pub sentence: String,
-    /// When it may go on, where that is known.
-    pub at: Option<f64>,
-    /// What every gate says, in the order they are asked.
-    pub gates: Vec<GateView>,
 }
 
 /// One process that a request is about.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TargetView {
     /// pm2's number.
     pub pm_id: u32,
     /// `waiting`, `acting`, `done`, `failed`, `rehearsed` or `ended`.
     pub state: String,
+    /// What would happen now; null when nothing more will.
+    pub plan: Option<PlanView>,
+    /// What every gate says, in the order they are asked.
+    pub gates: Vec<GateView>,
 }
 
 /// What one gate says.
@@ -131,23 +130,25 @@ pub struct GateView {
 
 /// Where one app stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PolicyView {
+pub struct AppPolicyView {
     /// The daemon.
     pub daemon: String,
     /// The app.
     pub app: String,
-    /// `off`, `dry_run` or `enforce`, as far as this app goes.
+    /// Whether a policy names it.
+    pub opted_in: bool,
+    /// `off`, `dry-run` or `enforce`, as far as this app goes.
     pub mode: String,
-    /// Whether a window is open now; true where none is set.
-    pub window_open: bool,
-    /// When the next window opens; null where none is set or none will.
+    /// When the next window opens; null when one is open or none is set.
     pub next_window_at: Option<f64>,
-    /// Restarts a day.
-    pub budget_per_day: u32,
-    /// What is left of them.
-    pub budget_remaining: u32,
+    /// Restarts left of the app's budget.
+    pub budget_left: u32,
+    /// Restarts left of the host's budget.
+    pub host_budget_left: u32,
     /// The breaker.
     pub breaker: BreakerView,
+    /// Memory that the latest measured restart freed; negative when more is held than before.
+    pub memory_freed_bytes: Option<i64>,
 }
 
 /// A circuit breaker.
@@ -161,13 +162,15 @@ pub struct BreakerView {
     pub closes_at: Option<f64>,
 }
 
-/// One line of the audit.
+/// One record of the audit log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AuditView {
     /// Its number.
     pub id: u64,
     /// When.
     pub at: f64,
+    /// `requested`, `request_ended`, `restart`, `rehearsal`, `breaker_opened` or `breaker_closed`.
+    pub kind: String,
     /// The request it belongs to.
     pub request: Option<u64>,
     /// What asked.
@@ -178,10 +181,12 @@ pub struct AuditView {
     pub app: String,
     /// pm2's number, where it is about one process.
     pub pm_id: Option<u32>,
-    /// `reload` or `restart`; null where nothing was done.
+    /// `reload` or `restart`; null where nothing was to be done.
     pub action: Option<String>,
-    /// How it ended: `done`, `failed`, `rehearsed`, `moot`, `withdrawn`, `refused`.
-    pub outcome: String,
+    /// `under_way`, `verified`, `failed`, `not_carried_out` or `cancelled`; null where nothing was to be done.
+    pub outcome: Option<String>,
+    /// The short word for a failure or an end.
+    pub detail: Option<String>,
     /// What happened and why, as a sentence.
     pub sentence: String,
     /// Memory held before.
@@ -192,8 +197,10 @@ pub struct AuditView {
     pub slope_before: Option<f64>,
     /// Slope after, in bytes per second.
     pub slope_after: Option<f64>,
-    /// Seconds until memory is back where it was, at the slope after.
+    /// Seconds until memory was back where it was, or until nobody looked any more.
     pub time_bought_seconds: Option<f64>,
+    /// Whether it helped; null while that is open.
+    pub helped: Option<bool>,
 }
 
 /// The body of `/api/v1/evidence`.

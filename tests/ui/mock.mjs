@@ -169,32 +169,39 @@ const compareOf = (one, state) => ({
     sentence: one.slope > 0 ? "Not fixed: 2.4.0 grows 3.1 MiB/h (2.7 to 3.5), 2.3.1 did not grow." : "Fixed: the newer version does not grow." },
 });
 
+const GATES = [
+  { gate: "mode", open: true, reason: null, sentence: "the mode is enforce and the app has opted in" },
+  { gate: "breaker", open: true, reason: null, sentence: "the breaker is closed" },
+  { gate: "window", open: false, reason: "window_closed", sentence: "no maintenance window is open; the next one opens in 9 h" },
+  { gate: "app_budget", open: true, reason: null, sentence: "2 of 4 restarts are left today" },
+];
+
 const restartsOf = (state) => ({
   mode: state.mode,
   acting: { allowed: state.allowed, authentication: state.token ? "bearer" : "none",
     sentence: state.allowed ? "Restarts may be asked for from this address." : "Restarts can only be asked for with a token; none is configured." },
   requests: [{
-    id: 41, trigger: "leak", daemon: "default", app: "shop-api", made_at: state.now - 3600, reason: "process 0 has been leaking for 5 h and meets its limit in 94 h",
-    targets: [{ pm_id: 0, state: "waiting" }, { pm_id: 1, state: "waiting" }], decision: "hold",
-    sentence: "no maintenance window is open; the next one opens in 9 h", at: state.now + 9 * 3600,
-    gates: [
-      { gate: "mode", open: true, reason: null, sentence: "the mode is enforce and the app has opted in" },
-      { gate: "breaker", open: true, reason: null, sentence: "the breaker is closed" },
-      { gate: "window", open: false, reason: "window_closed", sentence: "no maintenance window is open; the next one opens in 9 h" },
-      { gate: "app_budget", open: true, reason: null, sentence: "2 of 4 restarts are left today" },
-    ],
+    id: 41, trigger: "leak", daemon: "default", app: "shop-api", made_at: state.now - 3600, begun: false,
+    reason: "process 0 has been leaking for 5 h and meets its limit in 94 h",
+    targets: [0, 1].map((pm_id) => ({
+      pm_id, state: "waiting", gates: GATES,
+      plan: { decision: "hold", sentence: "now: held: no maintenance window is open; the next one opens in 9 h", at: state.now + 9 * 3600 },
+    })),
   }],
-  policies: [
-    { daemon: "default", app: "shop-api", mode: state.mode, window_open: false, next_window_at: state.now + 9 * 3600, budget_per_day: 4, budget_remaining: 2, breaker: { open: false, cause: null, closes_at: null } },
-    { daemon: "default", app: "image-worker", mode: "dry_run", window_open: true, next_window_at: null, budget_per_day: 4, budget_remaining: 4,
-      breaker: { open: true, cause: "2 restarts in a row freed less than 5 % of memory", closes_at: state.now + 20 * 3600 } },
+  apps: [
+    { daemon: "default", app: "shop-api", opted_in: true, mode: state.mode, next_window_at: state.now + 9 * 3600, budget_left: 2, host_budget_left: 60,
+      breaker: { open: false, cause: null, closes_at: null }, memory_freed_bytes: 169 * MIB },
+    { daemon: "default", app: "image-worker", opted_in: true, mode: state.mode, next_window_at: null, budget_left: 4, host_budget_left: 60,
+      breaker: { open: true, cause: "2 restarts in a row freed less than 5 % of memory", closes_at: state.now + 20 * 3600 }, memory_freed_bytes: 3 * MIB },
+    { daemon: "default", app: "checkout", opted_in: false, mode: "dry-run", next_window_at: null, budget_left: 4, host_budget_left: 60,
+      breaker: { open: false, cause: null, closes_at: null }, memory_freed_bytes: null },
   ],
   audit: [
-    { id: 9, at: state.now - 16 * 3600, request: 38, trigger: "leak", daemon: "default", app: "shop-api", pm_id: 0, action: "reload", outcome: "done",
+    { id: 9, at: state.now - 16 * 3600, kind: "restart", request: 38, trigger: "leak", daemon: "default", app: "shop-api", pm_id: 0, action: "reload", outcome: "verified", detail: null,
       sentence: "reloaded inside its window: the new worker was ready after 1.4 s", memory_before_bytes: 290 * MIB, memory_after_bytes: 121 * MIB,
-      slope_before: 860, slope_after: 903, time_bought_seconds: 54 * 3600 },
-    { id: 8, at: state.now - 41 * 3600, request: 35, trigger: "person", daemon: "default", app: "image-worker", pm_id: 2, action: "restart", outcome: "failed",
-      sentence: "the new instance did not stay online for 10 s", memory_before_bytes: 402 * MIB, memory_after_bytes: null, slope_before: null, slope_after: null, time_bought_seconds: null },
+      slope_before: 860, slope_after: 903, time_bought_seconds: 54 * 3600, helped: true },
+    { id: 8, at: state.now - 41 * 3600, kind: "restart", request: 35, trigger: "person", daemon: "default", app: "image-worker", pm_id: 2, action: "restart", outcome: "failed", detail: "unstable",
+      sentence: "the new instance did not stay online for 10 s", memory_before_bytes: 402 * MIB, memory_after_bytes: null, slope_before: null, slope_after: null, time_bought_seconds: null, helped: null },
   ],
 });
 
@@ -231,7 +238,7 @@ export const start = async (changes = {}) => {
     log.requests += 1;
     const file = FILES.get(url.pathname);
     if (file) return reply(200, TYPES[file.split(".").at(-1)], readFileSync(`${ROOT}assets/${file}`));
-    if (state.broken) return json({ error: "the sidecar is shutting down" }, 503);
+    if (state.broken) return json({ error: { code: "not_ready", message: "the first collection is not complete" } }, 503);
     if (url.pathname === "/api/v1/processes") return json(processesOf(state));
     const part = /^\/api\/v1\/processes\/([^/]+)\/(\d+)\/(history|history\.csv)$/.exec(url.pathname);
     const key = part ? { daemon: decodeURIComponent(part[1]), pm_id: Number(part[2]) } : { daemon: url.searchParams.get("daemon"), pm_id: Number(url.searchParams.get("pm_id")) };
@@ -243,17 +250,17 @@ export const start = async (changes = {}) => {
     if (url.pathname === "/api/v1/compare" && one) return json(compareOf(one, state));
     if (url.pathname === "/api/v1/evidence" && one) return json(evidenceOf(one, state));
     if (url.pathname === "/api/v1/restarts" && request.method === "GET") return json(restartsOf(state));
-    if (url.pathname === "/api/v1/restarts" && request.method === "POST") {
+    if (url.pathname.startsWith("/api/v1/restarts") && request.method === "POST") {
       let body = "";
       request.on("data", (chunk) => (body += chunk));
       request.on("end", () => {
-        if (state.token && request.headers.authorization !== `Bearer ${state.token}`) return json({ error: "this token is not known" }, 401);
-        log.orders.push({ type: request.headers["content-type"], order: JSON.parse(body) });
+        if (state.token && request.headers.authorization !== `Bearer ${state.token}`) return json({ error: { code: "unauthorised", message: "this token is not known" } }, 401);
+        log.orders.push({ path: url.pathname, type: request.headers["content-type"], order: JSON.parse(body) });
         return json({ id: 42, sentence: "Request 42 was taken; it waits for its window." }, 202);
       });
       return undefined;
     }
-    return json({ error: "there is nothing here" }, 404);
+    return json({ error: { code: "not_found", message: "there is nothing here" } }, 404);
   });
   await new Promise((resolve) => server.listen(Number(changes.port ?? 0), "127.0.0.1", resolve));
   return {

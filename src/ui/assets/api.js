@@ -14,7 +14,8 @@ const DEADLINE_MS = 10_000;
 const explain = async (response) => {
   const text = (await response.text()).slice(0, 500);
   try {
-    return JSON.parse(text).error ?? text;
+    const { error } = JSON.parse(text);
+    return error?.message ?? error ?? text;
   } catch {
     return text || response.statusText;
   }

@@ -1,11 +1,12 @@
 // The page as a whole: which view is shown, when the sidecar is asked, and what is said when it does not answer.
 
 import { Source } from "./api.js";
+import { orderDialog } from "./dialog.js";
 import { show, write, mark, plain } from "./dom.js";
 import { instant } from "./format.js";
 import { overview } from "./overview.js";
 import { processView } from "./process.js";
-import { restartDialog, restartsView } from "./restarts.js";
+import { restartsView } from "./restarts.js";
 import { STATES, stateOf } from "./verdict.js";
 
 const element = (id) => document.getElementById(id);
@@ -13,16 +14,17 @@ const main = element("main");
 const sources = { processes: new Source(), restarts: new Source() };
 const facts = () => ({ view: sources.processes.body, restarts: sources.restarts.body });
 
-const dialog = restartDialog(facts, () => refresh());
+const dialog = orderDialog(facts, () => refresh());
 const views = {
   overview: overview((text) => history.replaceState(null, "", text ? `#/?q=${encodeURIComponent(text)}` : "#/")),
-  process: processView((process) => ask(process)),
-  restarts: restartsView((policy) => ask(policy)),
+  process: processView((process) => order({ kind: "restart", daemon: process.daemon, app: process.app, pm_id: process.pm_id })),
+  restarts: restartsView((what) => order(what)),
 };
 main.replaceChildren(...Object.values(views).map((view) => view.node));
 document.body.append(dialog.node);
 
-const ask = async (what) => {
+const order = async (what) => {
+  // The dialog speaks of the policy, so it wants to know how that stands now.
   await sources.restarts.read("/api/v1/restarts", AbortSignal.timeout(5000)).catch(() => false);
   dialog.open(what);
 };

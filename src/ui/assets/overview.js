@@ -273,7 +273,7 @@ export const overview = (onSearch) => {
     title,
     h("div", { class: "band" }, tiles, h("div", { class: "tools", role: "search" }, shown,
       h("label", { class: "unseen", for: "filter", text: "Filter" }), search, h("label", { class: "order", for: "order" }, "Sort by ", order))),
-    table, nothing, machine.node);
+    machine.node, table, nothing);
   const find = (text) => { search.value = text; needle = text.trim().toLowerCase(); draw(); };
   return { node, update, find, focusSearch: () => search.focus() };
 };

@@ -236,12 +236,13 @@ export const start = async (changes = {}) => {
     };
     const json = (value, status = 200) => reply(status, "application/json", JSON.stringify(value));
     log.requests += 1;
+    if (url.pathname === "/api/v1/processes") state.now += state.step ?? 0;
     const file = FILES.get(url.pathname);
     if (file) return reply(200, TYPES[file.split(".").at(-1)], readFileSync(`${ROOT}assets/${file}`));
     if (state.broken) return json({ error: { code: "not_ready", message: "the first collection is not complete" } }, 503);
     if (url.pathname === "/api/v1/processes") return json(processesOf(state));
     const part = /^\/api\/v1\/processes\/([^/]+)\/(\d+)\/(history|history\.csv)$/.exec(url.pathname);
-    const key = part ? { daemon: decodeURIComponent(part[1]), pm_id: Number(part[2]) } : { daemon: url.searchParams.get("daemon"), pm_id: Number(url.searchParams.get("pm_id")) };
+    const key = part ? { daemon: decodeURIComponent(part[1]), pm_id: Number(part[2]) } : { daemon: url.searchParams.get("daemon"), pm_id: Number(url.searchParams.get("pm_id") ?? "NaN") };
     const one = state.apps.find((entry) => entry.daemon === key.daemon && (entry.pm_id === key.pm_id || entry.app === url.searchParams.get("app")));
     if (part && one) {
       const history = historyOf(one, state, url.searchParams);

@@ -23,10 +23,14 @@
 //!
 //! A pure room takes its input and `now` as arguments and returns values.
 
+pub mod cli;
 pub mod collect;
 pub mod config;
 pub mod export;
+pub mod history;
+pub mod http;
 pub mod model;
+pub mod runtime;
 pub mod trend;
 pub mod ui;
 

@@ -86,8 +86,9 @@ assets! {
 
 /// Makes a strong entity tag of a body: 64 bits of FNV-1a and its length. Good against change, not against malice.
 pub fn etag(body: &[u8]) -> String {
-    let hash =
-        body.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    let hash = body
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
     format!("\"{hash:016x}-{:x}\"", body.len())
 }
 
@@ -102,7 +103,12 @@ mod tests {
 
     #[test]
     fn the_whole_page_is_small() {
-        let total: usize = PATHS.iter().filter(|path| **path != "/favicon.ico").filter_map(|path| asset(path)).map(|file| file.body.len()).sum();
+        let total: usize = PATHS
+            .iter()
+            .filter(|path| **path != "/favicon.ico")
+            .filter_map(|path| asset(path))
+            .map(|file| file.body.len())
+            .sum();
         assert!(total < 200_000, "{total}");
     }
 
@@ -131,7 +137,8 @@ mod tests {
                 let name = import.1.split('"').next().unwrap();
                 assert!(asset(&format!("/static/{name}")).is_some(), "{path} imports {name}");
             }
-            for forbidden in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function"] {
+            for forbidden in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function"]
+            {
                 assert!(!text.contains(forbidden), "{path} holds {forbidden}");
             }
         }

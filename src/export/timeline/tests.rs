@@ -18,7 +18,14 @@ fn rising(rows: std::ops::Range<i64>) -> Vec<Minute> {
         #[allow(clippy::cast_precision_loss, reason = "small")]
         let resident = (100.0 + row as f32) * MIB;
         let native = 40.0 * MIB;
-        Minute { minute: row, resident, native, heap_floor: resident - native - 20.0 * MIB, heap_used: resident - native - 10.0 * MIB, load: 0.1 }
+        Minute {
+            minute: row,
+            resident,
+            native,
+            heap_floor: resident - native - 20.0 * MIB,
+            heap_used: resident - native - 10.0 * MIB,
+            load: 0.1,
+        }
     })
     .collect()
 }
@@ -59,7 +66,12 @@ fn verdict(at: i64, window: u64) -> Verdict {
     }
 }
 
-fn past<'a>(key: &'a ProcessKey, minutes: &'a [Minute], lives: &'a [LifeSummary], verdict: Option<&'a Verdict>) -> Past<'a> {
+fn past<'a>(
+    key: &'a ProcessKey,
+    minutes: &'a [Minute],
+    lives: &'a [LifeSummary],
+    verdict: Option<&'a Verdict>,
+) -> Past<'a> {
     Past { key, app: "shop", minutes, lives, verdict, exact_since: None, scale: SCALE }
 }
 

@@ -1,3 +1,5 @@
-//! The `leakslope` binary.
+//! The `leakslope` binary: everything is in the library.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    leakslope::cli::main()
+}

@@ -164,3 +164,14 @@ pub struct Rejection {
     /// The name of the test, as in `docs/detection.md`.
     pub test: &'static str,
 }
+
+impl Basis {
+    /// The word used in JSON and on the page.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::MajorGc => "major_gc",
+            Self::SampledHeap => "sampled_heap",
+            Self::ResidentOnly => "resident_only",
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Configuration: text in, [`Settings`] out, and every error named by file, line and key.
+//!
+//! The embedded `default.toml` is both the documentation and the lowest layer; a user's file is laid over it key by
+//! key. [`Settings`] can be made only by [`parse`], so whoever holds one holds a valid one. Apart from [`load`], which
+//! reads the file, this room is pure; it refuses to look at the environment on its own.
+
+mod error;
+mod raw;
+mod search;
+mod text;
+mod validate;
+
+use std::path::Path;
+use std::time::Duration;
+
+pub use error::{ConfigError, Problem};
+pub use search::{Found, Surroundings, find, state_directory};
+pub use text::{parse_duration, parse_size};
+
+use crate::collect::DaemonSpec;
+use crate::model::Bytes;
+
+/// The embedded default file.
+pub const DEFAULT: &str = include_str!("default.toml");
+
+/// The name the embedded file goes by in messages.
+pub const DEFAULT_NAME: &str = "(embedded default)";
+
+/// Everything a run needs to know, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Time from one collection to the next.
+    pub interval: Duration,
+    /// Whether to look for further pm2 homes.
+    pub discover: bool,
+    /// The daemons to watch.
+    pub daemons: Vec<DaemonSpec>,
+    /// How to collect.
+    pub collect: CollectSettings,
+    /// How to serve.
+    pub web: WebSettings,
+    /// What to remember.
+    pub history: HistorySettings,
+    /// How to log.
+    pub log: LogSettings,
+    /// The detector's thresholds and its unit of time.
+    pub trend: crate::trend::Settings,
+    /// Per-app settings, in the order of the file; the first match counts.
+    pub apps: Vec<AppSettings>,
+}
+
+/// `[collect]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CollectSettings {
+    /// Time between list-only polls; none turns them off.
+    pub heap_interval: Option<Duration>,
+    /// The longest one daemon may take.
+    pub deadline: Duration,
+    /// The longest reply accepted.
+    pub max_reply: Bytes,
+    /// Processes watched per daemon.
+    pub max_processes: usize,
+}
+
+/// `[web]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebSettings {
+    /// Where to listen: `host:port`.
+    pub listen_address: String,
+    /// Connections at a time.
+    pub max_connections: usize,
+}
+
+/// `[history]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistorySettings {
+    /// Minutes kept of each process.
+    pub window: Duration,
+    /// How long summaries of lives are kept.
+    pub lives: Duration,
+    /// Bound on the store's file.
+    pub max_size: Bytes,
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogSettings {
+    /// The least severe level shown.
+    pub level: tracing::Level,
+    /// How lines look.
+    pub format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[[app]]`: what differs for apps whose name matches.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AppSettings {
+    /// Glob over app names: `*` any text, `?` one character.
+    pub name: String,
+    /// A memory limit that counts beside pm2's and the system's.
+    pub memory_limit: Option<Bytes>,
+}
+
+impl Settings {
+    /// The settings of the first `[[app]]` table whose glob matches the app's name.
+    pub fn app(&self, name: &str) -> Option<&AppSettings> {
+        self.apps.iter().find(|app| matches_glob(&app.name, name))
+    }
+}
+
+/// Reads and checks the file that [`find`] chose.
+///
+/// # Errors
+/// [`ConfigError`] with every problem.
+pub fn load(found: &Found, surroundings: &Surroundings) -> Result<Settings, ConfigError> {
+    match found {
+        Found::Embedded => parse(DEFAULT_NAME, DEFAULT, surroundings),
+        Found::Named(path) | Found::Present(path) => {
+            let text = read_bounded(path).map_err(|source| ConfigError::Unreadable { path: path.clone(), source })?;
+            parse(&path.display().to_string(), &text, surroundings)
+        }
+    }
+}
+
+/// Checks a text and lays it over the embedded default. `name` is what messages call it.
+///
+/// # Errors
+/// [`ConfigError::Invalid`] with every problem.
+pub fn parse(name: &str, text: &str, surroundings: &Surroundings) -> Result<Settings, ConfigError> {
+    let mut user_source = validate::Source::new(name, text);
+    let mut embedded_source = validate::Source::new(DEFAULT_NAME, DEFAULT);
+    let (user, embedded) = (user_source.read(), embedded_source.read());
+    let settings = match (user, embedded) {
+        (Some(user), Some(embedded)) => {
+            Some(validate::build(&user, &mut user_source, &embedded, &mut embedded_source, surroundings))
+        }
+        _ => None,
+    };
+    let mut problems = embedded_source.into_problems();
+    problems.extend(user_source.into_problems());
+    match settings {
+        Some(settings) if problems.is_empty() => Ok(settings),
+        _ => Err(ConfigError::Invalid { problems }),
+    }
+}
+
+/// Checks `host:port`; an empty host means every address.
+///
+/// # Errors
+/// A sentence that says what an address looks like.
+pub fn check_listen_address(address: &str) -> Result<(), String> {
+    let wrong = || format!("\"{address}\" is not an address: write \"127.0.0.1:19209\", \"[::1]:19209\" or \":19209\"");
+    let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
+    port.parse::<u16>().map_err(|_not_a_port| wrong())?;
+    let bare_v6 = host.contains(':') && !(host.starts_with('[') && host.ends_with(']'));
+    if bare_v6 || host.contains(char::is_whitespace) { Err(wrong()) } else { Ok(()) }
+}
+
+/// Whether `name` matches `glob`: `*` stands for any text, `?` for one character.
+pub fn matches_glob(glob: &str, name: &str) -> bool {
+    wildmatch::WildMatch::new(glob).matches(name)
+}
+
+/// The largest configuration file read.
+const MAX_FILE: u64 = 1 << 20;
+
+fn read_bounded(path: &Path) -> std::io::Result<String> {
+    use std::io::Read;
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(MAX_FILE + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_FILE {
+        return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, "larger than 1 MiB"));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn surroundings() -> Surroundings {
+        Surroundings { home: Some(PathBuf::from("/home/shop")), ..Surroundings::default() }
+    }
+
+    fn problems(text: &str) -> String {
+        parse("leakslope.toml", text, &surroundings()).expect_err("the text is wrong").to_string()
+    }
+
+    #[test]
+    fn the_embedded_default_is_valid_and_watches_the_usual_home() {
+        let settings = parse(DEFAULT_NAME, DEFAULT, &surroundings()).expect("the default is valid");
+        assert_eq!(settings.interval, Duration::from_secs(15));
+        assert_eq!(settings.daemons.len(), 1);
+        assert_eq!(settings.daemons[0].name.as_str(), "default");
+        assert_eq!(settings.daemons[0].home, PathBuf::from("/home/shop/.pm2"));
+        assert_eq!(settings.web.listen_address, "127.0.0.1:19209");
+    }
+
+    #[test]
+    fn an_empty_file_is_the_default() {
+        let empty = parse("leakslope.toml", "", &surroundings()).expect("an empty file is valid");
+        assert_eq!(empty, parse(DEFAULT_NAME, DEFAULT, &surroundings()).expect("the default is valid"));
+    }
+
+    #[test]
+    fn pm2_home_from_the_environment_comes_before_the_users_home() {
+        let surroundings = Surroundings { pm2_home: Some(PathBuf::from("/srv/pm2")), ..surroundings() };
+        let settings = parse("leakslope.toml", "", &surroundings).expect("an empty file is valid");
+        assert_eq!(settings.daemons[0].home, PathBuf::from("/srv/pm2"));
+    }
+
+    #[test]
+    fn every_problem_is_named_at_once_with_file_line_and_key() {
+        insta::assert_snapshot!(problems(
+            "interval = \"100ms\"\ndiscover = true\n\n[[pm2]]\nname = \"a b\"\nhome = \"relative\"\nsource = \"guess\"\n\n\
+             [[pm2]]\nhome = \"/x\"\n\n[collect]\nmax_reply = \"many\"\nmax_processes = 0\n\n[web]\n\
+             listen_address = \"here\"\n\n[[app]]\nmemory_limit = \"1B\"\n\n[[app]]\nname = \"api\"\nmemory_limit = \"lots\"\n"
+        ));
+    }
+
+    #[test]
+    fn a_wrong_layout_is_named_with_its_line_and_key() {
+        insta::assert_snapshot!(
+            [
+                problems("intervall = \"15s\"\n"),
+                problems("\n[collect]\ndeadline = 5\n"),
+                problems("[collect\n"),
+                problems("[[pm2]]\nname = \"a\"\npassword = \"hunter2\"\n"),
+            ]
+            .join("\n")
+        );
+    }
+
+    #[test]
+    fn globs() {
+        for (glob, name, matches) in [
+            ("*", "", true),
+            ("*", "api", true),
+            ("api", "api", true),
+            ("api", "api2", false),
+            ("api*", "api-v2", true),
+            ("*-worker", "mail-worker", true),
+            ("*-worker", "worker", false),
+            ("a?c", "abc", true),
+            ("a*b*c", "axxbxxc", true),
+            ("a*b*c", "axxcxxb", false),
+            ("", "a", false),
+            ("*é*", "caféx", true),
+        ] {
+            assert_eq!(matches_glob(glob, name), matches, "{glob} {name}");
+        }
+    }
+}

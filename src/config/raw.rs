@@ -1,0 +1,93 @@
+//! The layout of the file as it is written: every value optional, as text, with its place in the source.
+
+use serde::Deserialize;
+use toml::Spanned;
+
+/// A value with its place, or nothing.
+pub(super) type Value<T> = Option<Spanned<T>>;
+
+macro_rules! layered {
+    ($(#[$meta:meta])* struct $name:ident { $($(#[$field_meta:meta])* $field:ident: $kind:ty,)* }) => {
+        $(#[$meta])*
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub(super) struct $name {
+            $($(#[$field_meta])* pub(super) $field: $kind,)*
+        }
+    };
+}
+
+layered! {
+    /// The whole file.
+    struct File {
+        interval: Value<String>,
+        discover: Value<bool>,
+        pm2: Vec<Spanned<Pm2>>,
+        collect: Collect,
+        web: Web,
+        history: History,
+        log: Log,
+        trend: Trend,
+        app: Vec<Spanned<App>>,
+    }
+}
+
+layered! {
+    /// One `[[pm2]]`.
+    struct Pm2 {
+        name: Value<String>,
+        home: Value<String>,
+        source: Value<String>,
+        command: Value<Vec<String>>,
+    }
+}
+
+layered! {
+    /// `[collect]`.
+    struct Collect {
+        heap_interval: Value<String>,
+        deadline: Value<String>,
+        max_reply: Value<String>,
+        max_processes: Value<i64>,
+    }
+}
+
+layered! {
+    /// `[web]`.
+    struct Web {
+        listen_address: Value<String>,
+        max_connections: Value<i64>,
+    }
+}
+
+layered! {
+    /// `[history]`.
+    struct History {
+        window: Value<String>,
+        lives: Value<String>,
+        max_size: Value<String>,
+    }
+}
+
+layered! {
+    /// `[log]`.
+    struct Log {
+        level: Value<String>,
+        format: Value<String>,
+    }
+}
+
+layered! {
+    /// `[trend]`.
+    struct Trend {
+        minute: Value<String>,
+    }
+}
+
+layered! {
+    /// One `[[app]]`.
+    struct App {
+        name: Value<String>,
+        memory_limit: Value<String>,
+    }
+}

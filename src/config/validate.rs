@@ -1,0 +1,353 @@
+//! From layers of text to [`Settings`]: the only road there is, and the place where every problem is collected.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toml::Spanned;
+
+use super::raw;
+use super::{
+    AppSettings, CollectSettings, HistorySettings, LogFormat, LogSettings, Problem, Settings, Surroundings,
+    WebSettings, parse_duration, parse_size,
+};
+use crate::collect::{DaemonSpec, Source as ListSource};
+use crate::model::{Bytes, DaemonName};
+
+/// One file's text with its name, and the problems found in it so far.
+pub(super) struct Source<'a> {
+    name: &'a str,
+    text: &'a str,
+    problems: Vec<Problem>,
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn new(name: &'a str, text: &'a str) -> Self {
+        Self { name, text, problems: Vec::new() }
+    }
+
+    /// Reads the layout; a text that does not have it is a problem of its own.
+    pub(super) fn read(&mut self) -> Option<raw::File> {
+        match toml::from_str(self.text) {
+            Ok(file) => Some(file),
+            Err(error) => {
+                let at = error.span().map_or(0, |span| span.start);
+                let key = self.key_at(at);
+                self.report(at, &key, error.message().trim().replace('\n', " "));
+                None
+            }
+        }
+    }
+
+    pub(super) fn into_problems(mut self) -> Vec<Problem> {
+        self.problems.sort_by_key(|problem| problem.line);
+        self.problems
+    }
+
+    fn report(&mut self, offset: usize, key: &str, message: String) {
+        let line = 1 + self.text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count();
+        self.problems.push(Problem { file: self.name.to_owned(), line, key: key.to_owned(), message });
+    }
+
+    /// The dotted key that the line at `offset` sets, for errors of the layout, whose reader knows only the place.
+    fn key_at(&self, offset: usize) -> String {
+        let start = self.text[..offset.min(self.text.len())].rfind('\n').map_or(0, |newline| newline + 1);
+        let line = self.text[start..].lines().next().unwrap_or("");
+        let Some((key, _)) = line.split_once('=') else { return String::new() };
+        let table = self.text[..start]
+            .lines()
+            .rev()
+            .find_map(|line| line.trim().strip_prefix('[')?.split(']').next().map(|name| name.trim_start_matches('[')));
+        match table {
+            Some(table) => format!("{}.{}", table.trim(), key.trim()),
+            None => key.trim().to_owned(),
+        }
+    }
+
+    fn duration(&mut self, key: &str, value: &Spanned<String>, least: &str, most: &str) -> Duration {
+        let bound = |text| parse_duration(text).expect("invariant: bounds are written by us");
+        match parse_duration(value.get_ref()) {
+            Ok(duration) if duration >= bound(least) && duration <= bound(most) => return duration,
+            Ok(_) => {
+                let message = format!("\"{}\" is out of range: from {least} to {most}", value.get_ref());
+                self.report(value.span().start, key, message);
+            }
+            Err(message) => self.report(value.span().start, key, message),
+        }
+        bound(least)
+    }
+
+    fn size(&mut self, key: &str, value: &Spanned<String>, least: Bytes, most: Bytes) -> Bytes {
+        match parse_size(value.get_ref()) {
+            Ok(size) if size >= least && size <= most => return size,
+            Ok(_) => {
+                let message = format!("\"{}\" is out of range: from {least} to {most}", value.get_ref());
+                self.report(value.span().start, key, message);
+            }
+            Err(message) => self.report(value.span().start, key, message),
+        }
+        least
+    }
+
+    fn count(&mut self, key: &str, value: &Spanned<i64>, least: usize, most: usize) -> usize {
+        match usize::try_from(*value.get_ref()) {
+            Ok(count) if count >= least && count <= most => count,
+            _ => {
+                let message = format!("{} is out of range: from {least} to {most}", value.get_ref());
+                self.report(value.span().start, key, message);
+                least
+            }
+        }
+    }
+
+    fn choice<T: Copy>(&mut self, key: &str, value: &Spanned<String>, choices: &[(&str, T)]) -> T {
+        if let Some((_, choice)) = choices.iter().find(|(word, _)| word == value.get_ref()) {
+            return *choice;
+        }
+        let words: Vec<String> = choices.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+        let message = format!("\"{}\" is none of {}", value.get_ref(), words.join(", "));
+        self.report(value.span().start, key, message);
+        choices[0].1
+    }
+}
+
+/// Builds the settings from the user's file and, below it, the embedded one. Problems go to the source they are in;
+/// the settings are good only if there are none.
+pub(super) fn build<'text>(
+    user: &raw::File,
+    user_source: &mut Source<'text>,
+    embedded: &raw::File,
+    embedded_source: &mut Source<'text>,
+    surroundings: &Surroundings,
+) -> Settings {
+    let mut layers = Layers { user, user_source, embedded, embedded_source };
+    Settings {
+        interval: layers.duration("interval", |file| file.interval.as_ref(), "1s", "1h"),
+        discover: *layers.pick(|file| file.discover.as_ref()).0.get_ref(),
+        daemons: daemons(&user.pm2, layers.user_source, surroundings),
+        collect: collect(&mut layers),
+        web: web(&mut layers),
+        history: history(&mut layers),
+        log: LogSettings {
+            level: layers.choice("log.level", |file| file.log.level.as_ref(), &LEVELS),
+            format: layers.choice("log.format", |file| file.log.format.as_ref(), &FORMATS),
+        },
+        trend: crate::trend::Settings {
+            minute: layers.duration("trend.minute", |file| file.trend.minute.as_ref(), "100ms", "1h"),
+            ..crate::trend::Settings::default()
+        },
+        apps: apps(&user.app, layers.user_source),
+    }
+}
+
+/// The words for log levels.
+pub(super) const LEVELS: [(&str, tracing::Level); 5] = [
+    ("info", tracing::Level::INFO),
+    ("error", tracing::Level::ERROR),
+    ("warn", tracing::Level::WARN),
+    ("debug", tracing::Level::DEBUG),
+    ("trace", tracing::Level::TRACE),
+];
+
+/// The words for log formats.
+pub(super) const FORMATS: [(&str, LogFormat); 2] = [("human", LogFormat::Human), ("json", LogFormat::Json)];
+
+/// The two files in order of precedence, and the questions asked of both.
+struct Layers<'a, 'text> {
+    user: &'a raw::File,
+    user_source: &'a mut Source<'text>,
+    embedded: &'a raw::File,
+    embedded_source: &'a mut Source<'text>,
+}
+
+impl<'a, 'text> Layers<'a, 'text> {
+    /// The value that counts and the source it stands in.
+    fn pick<T>(
+        &mut self,
+        key: impl Fn(&'a raw::File) -> Option<&'a Spanned<T>>,
+    ) -> (&'a Spanned<T>, &mut Source<'text>) {
+        match key(self.user) {
+            Some(value) => (value, self.user_source),
+            None => (key(self.embedded).expect("invariant: the embedded file sets every key"), self.embedded_source),
+        }
+    }
+
+    fn duration(
+        &mut self,
+        name: &str,
+        key: impl Fn(&'a raw::File) -> Option<&'a Spanned<String>>,
+        least: &str,
+        most: &str,
+    ) -> Duration {
+        let (value, source) = self.pick(key);
+        source.duration(name, value, least, most)
+    }
+
+    fn size(
+        &mut self,
+        name: &str,
+        key: impl Fn(&'a raw::File) -> Option<&'a Spanned<String>>,
+        least: Bytes,
+        most: Bytes,
+    ) -> Bytes {
+        let (value, source) = self.pick(key);
+        source.size(name, value, least, most)
+    }
+
+    fn count(
+        &mut self,
+        name: &str,
+        key: impl Fn(&'a raw::File) -> Option<&'a Spanned<i64>>,
+        least: usize,
+        most: usize,
+    ) -> usize {
+        let (value, source) = self.pick(key);
+        source.count(name, value, least, most)
+    }
+
+    fn choice<T: Copy>(
+        &mut self,
+        name: &str,
+        key: impl Fn(&'a raw::File) -> Option<&'a Spanned<String>>,
+        choices: &[(&str, T)],
+    ) -> T {
+        let (value, source) = self.pick(key);
+        source.choice(name, value, choices)
+    }
+}
+
+fn collect(layers: &mut Layers<'_, '_>) -> CollectSettings {
+    let heap_interval =
+        layers.duration("collect.heap_interval", |file| file.collect.heap_interval.as_ref(), "0s", "1h");
+    let (least, most) = (Bytes(64 << 10), Bytes(256 << 20));
+    CollectSettings {
+        heap_interval: (!heap_interval.is_zero()).then_some(heap_interval),
+        deadline: layers.duration("collect.deadline", |file| file.collect.deadline.as_ref(), "100ms", "5m"),
+        max_reply: layers.size("collect.max_reply", |file| file.collect.max_reply.as_ref(), least, most),
+        max_processes: layers.count("collect.max_processes", |file| file.collect.max_processes.as_ref(), 1, 20_000),
+    }
+}
+
+fn web(layers: &mut Layers<'_, '_>) -> WebSettings {
+    let (value, source) = layers.pick(|file| file.web.listen_address.as_ref());
+    if let Err(message) = super::check_listen_address(value.get_ref()) {
+        source.report(value.span().start, "web.listen_address", message);
+    }
+    WebSettings {
+        listen_address: value.get_ref().clone(),
+        max_connections: layers.count("web.max_connections", |file| file.web.max_connections.as_ref(), 4, 10_000),
+    }
+}
+
+fn history(layers: &mut Layers<'_, '_>) -> HistorySettings {
+    let (least, most) = (Bytes(4 << 20), Bytes(1 << 40));
+    HistorySettings {
+        window: layers.duration("history.window", |file| file.history.window.as_ref(), "1h", "30d"),
+        lives: layers.duration("history.lives", |file| file.history.lives.as_ref(), "1d", "3650d"),
+        max_size: layers.size("history.max_size", |file| file.history.max_size.as_ref(), least, most),
+    }
+}
+
+fn daemons(tables: &[Spanned<raw::Pm2>], source: &mut Source<'_>, surroundings: &Surroundings) -> Vec<DaemonSpec> {
+    let usual_home = || {
+        let home = surroundings.home.as_ref().map(|home| home.join(".pm2"));
+        surroundings.pm2_home.clone().or(home).unwrap_or_else(|| PathBuf::from("/root/.pm2"))
+    };
+    if tables.is_empty() {
+        return vec![DaemonSpec {
+            name: DaemonName::from("default"),
+            home: usual_home(),
+            source: ListSource::Auto,
+            pm2_command: usual_command(),
+        }];
+    }
+    let mut names = BTreeSet::new();
+    let mut homes = BTreeSet::new();
+    let mut specs = Vec::with_capacity(tables.len());
+    for table in tables {
+        let at = table.span().start;
+        let table = table.get_ref();
+        let name = match &table.name {
+            Some(name) => {
+                if let Err(message) = check_name(name.get_ref()) {
+                    source.report(name.span().start, "pm2.name", message);
+                }
+                name.get_ref().clone()
+            }
+            None if tables.len() == 1 => "default".to_owned(),
+            None => {
+                source.report(at, "pm2.name", "every table needs a name when there are several".to_owned());
+                continue;
+            }
+        };
+        if !names.insert(name.clone()) {
+            source.report(at, "pm2.name", format!("\"{name}\" names two daemons"));
+        }
+        let home = match &table.home {
+            Some(home) => {
+                let path = expand_home(home.get_ref(), surroundings);
+                if !path.is_absolute() {
+                    let message = format!("\"{}\" is not an absolute path", home.get_ref());
+                    source.report(home.span().start, "pm2.home", message);
+                }
+                path
+            }
+            None => usual_home(),
+        };
+        if !homes.insert(home.clone()) {
+            source.report(at, "pm2.home", format!("{} is watched under two names", home.display()));
+        }
+        let list_source = table.source.as_ref().map_or(ListSource::Auto, |word| {
+            let choices =
+                [("auto", ListSource::Auto), ("socket", ListSource::Socket), ("command", ListSource::Command)];
+            source.choice("pm2.source", word, &choices)
+        });
+        let pm2_command = match &table.command {
+            Some(words) if words.get_ref().first().is_none_or(String::is_empty) => {
+                source.report(words.span().start, "pm2.command", "the command is empty".to_owned());
+                usual_command()
+            }
+            Some(words) => words.get_ref().clone(),
+            None => usual_command(),
+        };
+        specs.push(DaemonSpec { name: DaemonName::from(name.as_str()), home, source: list_source, pm2_command });
+    }
+    specs
+}
+
+fn usual_command() -> Vec<String> {
+    vec!["pm2".to_owned()]
+}
+
+fn check_name(name: &str) -> Result<(), String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.is_empty() || name.len() > 64 || !name.chars().all(fits) {
+        return Err(format!("\"{name}\" is not a name: up to 64 letters, digits, '-', '_' or '.'"));
+    }
+    Ok(())
+}
+
+fn expand_home(text: &str, surroundings: &Surroundings) -> PathBuf {
+    match (text.strip_prefix("~/"), &surroundings.home) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ => Path::new(text).to_path_buf(),
+    }
+}
+
+fn apps(tables: &[Spanned<raw::App>], source: &mut Source<'_>) -> Vec<AppSettings> {
+    let mut settings = Vec::with_capacity(tables.len());
+    for table in tables {
+        let at = table.span().start;
+        let table = table.get_ref();
+        let Some(name) = &table.name else {
+            source.report(at, "app.name", "a table needs a name: a glob over app names, \"*\" for all".to_owned());
+            continue;
+        };
+        let memory_limit = table
+            .memory_limit
+            .as_ref()
+            .map(|size| source.size("app.memory_limit", size, Bytes(1 << 20), Bytes(1 << 44)));
+        settings.push(AppSettings { name: name.get_ref().clone(), memory_limit });
+    }
+    settings
+}

@@ -1,0 +1,189 @@
+//! Every family the sidecar exports, declared once.
+
+/// What kind of series a family holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A value that goes up and down.
+    Gauge,
+    /// A value that only goes up, until a restart of what it counts.
+    Counter,
+}
+
+/// A family: its name, kind, labels in order, and what it means to a newcomer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Descriptor {
+    /// The full name, with its base unit.
+    pub name: &'static str,
+    /// Gauge or counter.
+    pub kind: Kind,
+    /// The label names of every series.
+    pub labels: &'static [&'static str],
+    /// The HELP text.
+    pub help: &'static str,
+}
+
+macro_rules! families {
+    ($($(#[$meta:meta])* $id:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
+        $($(#[$meta])* pub(super) const $id: Descriptor = Descriptor {
+            name: $name,
+            kind: Kind::$kind,
+            labels: &[$($label),*],
+            help: $help,
+        };)*
+
+        const ALL: &[Descriptor] = &[$($id),*];
+    };
+}
+
+/// Every family, grouped by what it describes.
+pub fn catalogue() -> &'static [Descriptor] {
+    ALL
+}
+
+families! {
+    UP = Gauge "pm2_up" ["daemon"] "Whether the pm2 daemon answered the latest collection (1) or not (0).";
+    DAEMON_INFO = Gauge "pm2_daemon_info" ["daemon", "version"] "The pm2 daemon's version; always 1.";
+    DAEMON_RESIDENT = Gauge "pm2_daemon_resident_memory_bytes" ["daemon"] "Resident memory of the pm2 daemon itself.";
+    APP_INSTANCES = Gauge "pm2_app_instances" ["daemon", "app", "status"] "Processes of an app by pm2 status.";
+
+    INFO = Gauge "pm2_process_info"
+        ["daemon", "app", "pm_id", "namespace", "exec_mode", "version", "node_version", "interpreter"]
+        "What pm2 knows of a process; always 1.";
+    PROCESS_UP = Gauge "pm2_process_up" ["daemon", "app", "pm_id"]
+        "Whether the process is online by pm2 and alive by the system.";
+    STATUS = Gauge "pm2_process_status" ["daemon", "app", "pm_id", "status"]
+        "The pm2 status of a process: 1 for the current one, 0 for the others.";
+    RESIDENT = Gauge "pm2_process_resident_memory_bytes" ["daemon", "app", "pm_id"]
+        "Resident memory (RSS) of the process, from the system at the collection's instant.";
+    TREE_RESIDENT = Gauge "pm2_process_tree_resident_memory_bytes" ["daemon", "app", "pm_id"]
+        "Resident memory of the process and all its descendants: npm start hides the app in a child.";
+    ANONYMOUS = Gauge "pm2_process_anonymous_memory_bytes" ["daemon", "app", "pm_id"]
+        "The anonymous part of resident memory: heap and stacks, without mapped files.";
+    SWAPPED = Gauge "pm2_process_swapped_memory_bytes" ["daemon", "app", "pm_id"]
+        "Memory of the process that was pushed out to swap.";
+    HEAP_USED = Gauge "pm2_process_heap_used_bytes" ["daemon", "app", "pm_id"]
+        "V8 heap in use, garbage not yet collected included.";
+    HEAP_TOTAL = Gauge "pm2_process_heap_total_bytes" ["daemon", "app", "pm_id"] "V8 heap committed.";
+    CPU = Counter "pm2_process_cpu_seconds_total" ["daemon", "app", "pm_id"]
+        "CPU time used by the process since its start.";
+    START_TIME = Gauge "pm2_process_start_time_seconds" ["daemon", "app", "pm_id"]
+        "Start of the process in seconds since the Unix epoch.";
+    OPEN_FDS = Gauge "pm2_process_open_fds" ["daemon", "app", "pm_id"] "Open file descriptors.";
+    THREADS = Gauge "pm2_process_threads" ["daemon", "app", "pm_id"] "Threads.";
+    RESTARTS = Counter "pm2_process_restarts_total" ["daemon", "app", "pm_id"]
+        "Restarts pm2 has counted since the process was added or reset.";
+    UNSTABLE_RESTARTS = Gauge "pm2_process_unstable_restarts" ["daemon", "app", "pm_id"]
+        "Restarts in a row that came before min_uptime.";
+    MEMORY_LIMIT = Gauge "pm2_process_memory_limit_bytes" ["daemon", "app", "pm_id", "limit"]
+        "Memory ceilings that apply to the process, by where they come from.";
+    EVENT_LOOP_LATENCY = Gauge "pm2_process_event_loop_latency_seconds" ["daemon", "app", "pm_id", "percentile"]
+        "Event-loop latency by percentile, as the app reports it.";
+    ACTIVE_HANDLES = Gauge "pm2_process_active_handles" ["daemon", "app", "pm_id"] "Active libuv handles.";
+    ACTIVE_REQUESTS = Gauge "pm2_process_active_requests" ["daemon", "app", "pm_id"] "Active libuv requests.";
+    HTTP_RATE = Gauge "pm2_process_http_requests_per_second" ["daemon", "app", "pm_id"]
+        "HTTP requests per second, as the app reports them.";
+    HTTP_MEAN = Gauge "pm2_process_http_mean_latency_seconds" ["daemon", "app", "pm_id"] "Mean HTTP latency.";
+    HTTP_LATENCY = Gauge "pm2_process_http_latency_seconds" ["daemon", "app", "pm_id", "percentile"]
+        "HTTP latency by percentile.";
+    CUSTOM = Gauge "pm2_process_custom_metric" ["daemon", "app", "pm_id", "metric", "unit"]
+        "A metric that the app itself publishes through pm2, in the unit it states.";
+    METRICS_AGE = Gauge "pm2_process_metrics_age_seconds" ["daemon", "app", "pm_id"]
+        "Time since the values that the app reports last moved.";
+    METRICS_FROZEN = Gauge "pm2_process_metrics_frozen" ["daemon", "app", "pm_id"]
+        "Whether the app's own values stand still (1): its event loop is blocked.";
+    HEAP_AFTER_GC = Gauge "pm2_process_heap_after_major_gc_bytes" ["daemon", "app", "pm_id"]
+        "V8 heap right after the latest major collection; needs the preload.";
+    GCS = Counter "pm2_process_gcs_total" ["daemon", "app", "pm_id", "kind"]
+        "Garbage collections by kind; needs the preload.";
+    GC_SECONDS = Counter "pm2_process_gc_seconds_total" ["daemon", "app", "pm_id"]
+        "Time spent in garbage collection; needs the preload.";
+    HEAP_SPACE = Gauge "pm2_process_heap_space_used_bytes" ["daemon", "app", "pm_id", "space"]
+        "Used size of a V8 heap space; needs the preload.";
+    EXTERNAL = Gauge "pm2_process_external_memory_bytes" ["daemon", "app", "pm_id"]
+        "Memory of buffers and other objects outside the V8 heap; needs the preload.";
+
+    LEAK_SLOPE = Gauge "pm2_process_leak_slope_bytes_per_second" ["daemon", "app", "pm_id", "signal"]
+        "Growth of a signal over its window: 0 when flat, negative when shrinking.";
+    LEAK_SLOPE_LOW = Gauge "pm2_process_leak_slope_bytes_per_second_low" ["daemon", "app", "pm_id", "signal"]
+        "Lower bound of the slope's confidence interval.";
+    LEAK_SLOPE_HIGH = Gauge "pm2_process_leak_slope_bytes_per_second_high" ["daemon", "app", "pm_id", "signal"]
+        "Upper bound of the slope's confidence interval.";
+    LEAK_STATE = Gauge "pm2_process_leak_state" ["daemon", "app", "pm_id", "state"]
+        "How sure the sidecar is of a leak: 1 for the current state, 0 for the others.";
+    LEAK_EXHAUSTION = Gauge "pm2_process_leak_projected_exhaustion_seconds" ["daemon", "app", "pm_id"]
+        "Time until the nearest limit at the present pace; +Inf when memory is not growing.";
+    LEAK_WINDOW = Gauge "pm2_process_leak_window_seconds" ["daemon", "app", "pm_id"]
+        "The span that the slope is fitted over.";
+    MEMORY_FLOOR = Gauge "pm2_process_memory_floor_bytes" ["daemon", "app", "pm_id"]
+        "Memory that garbage collection cannot free, as last seen.";
+    LEAK_LIMIT = Gauge "pm2_process_leak_limit_bytes" ["daemon", "app", "pm_id", "limit"]
+        "The nearest limit, the one the projection looks at, by its name.";
+    LEAK_REJECTION = Gauge "pm2_process_leak_rejection" ["daemon", "app", "pm_id", "signal", "test"]
+        "The test that spoke against a leak at the latest evaluation; always 1.";
+    VERSION_SLOPE = Gauge "pm2_app_version_leak_slope_bytes_per_second" ["daemon", "app", "version"]
+        "Growth of an app's footprint by version, over its processes and lives.";
+
+    HOST_TOTAL = Gauge "pm2_host_memory_total_bytes" [] "Memory of the host.";
+    HOST_AVAILABLE = Gauge "pm2_host_memory_available_bytes" [] "Memory of the host that new work could get.";
+
+    BUILD_INFO = Gauge "leakslope_build_info" ["version", "revision"] "The sidecar's build; always 1.";
+    COLLECT_DURATION = Gauge "leakslope_collect_duration_seconds" ["daemon", "collector"]
+        "Time the collector took in the latest collection.";
+    COLLECT_SUCCESS = Gauge "leakslope_collect_success" ["daemon", "collector"]
+        "Whether the collector succeeded in the latest collection.";
+    LAST_COLLECT = Gauge "leakslope_last_collect_timestamp_seconds" ["daemon"]
+        "Time of the latest successful collection; 0 before the first.";
+    COLLECT_INTERVAL = Gauge "leakslope_collect_interval_seconds" [] "Configured time between collections.";
+    LEFT_OUT = Gauge "leakslope_processes_left_out" ["daemon"]
+        "Processes not watched because the daemon lists more than collect.max_processes.";
+    CONFIG_SUCCESS = Gauge "leakslope_config_last_reload_successful" []
+        "Whether the latest attempt to load the configuration succeeded.";
+    CONFIG_TIMESTAMP = Gauge "leakslope_config_last_reload_success_timestamp_seconds" []
+        "Time of the latest successful load of the configuration.";
+    STORE_SIZE = Gauge "leakslope_store_size_bytes" [] "Size of the history on disk.";
+    STORE_DEGRADED = Gauge "leakslope_store_degraded" []
+        "Whether history is kept in memory only (1) because the disk refuses it.";
+    STORE_LIVES = Gauge "leakslope_store_lives" [] "Lives of processes that the store knows.";
+    STORE_RETENTION = Gauge "leakslope_store_retention_seconds" [] "How long minutes of a process are kept.";
+    STORE_FLUSH = Gauge "leakslope_store_last_flush_timestamp_seconds" []
+        "Time of the latest successful write of the history; 0 before the first.";
+    HISTORY_MEMORY = Gauge "leakslope_history_memory_bytes" [] "Memory that the history of all processes takes.";
+    HTTP_REQUESTS = Counter "leakslope_http_requests_total" ["code"] "HTTP requests answered, by status code.";
+    HTTP_CONNECTIONS = Gauge "leakslope_http_connections" [] "Open HTTP connections.";
+
+    OWN_CPU = Counter "process_cpu_seconds_total" [] "CPU time used by the sidecar.";
+    OWN_RESIDENT = Gauge "process_resident_memory_bytes" [] "Resident memory of the sidecar.";
+    OWN_VIRTUAL = Gauge "process_virtual_memory_bytes" [] "Virtual memory of the sidecar.";
+    OWN_FDS = Gauge "process_open_fds" [] "Open file descriptors of the sidecar.";
+    OWN_MAX_FDS = Gauge "process_max_fds" [] "The most file descriptors the sidecar may open.";
+    OWN_THREADS = Gauge "process_threads" [] "Threads of the sidecar.";
+    OWN_START = Gauge "process_start_time_seconds" [] "Start of the sidecar in seconds since the Unix epoch.";
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_follow_the_conventions() {
+        let mut names = BTreeSet::new();
+        for family in catalogue() {
+            assert!(names.insert(family.name), "{} stands twice", family.name);
+            assert!(
+                ["pm2_", "leakslope_", "process_"].iter().any(|prefix| family.name.starts_with(prefix)),
+                "{}",
+                family.name
+            );
+            assert_eq!(family.name.ends_with("_total"), family.kind == Kind::Counter, "{}", family.name);
+            assert!(family.help.ends_with('.') && family.help.len() > 5, "{}", family.name);
+            for label in family.labels {
+                assert!(!["instance", "job", "pid"].contains(label), "{}", family.name);
+            }
+            if family.name.starts_with("pm2_process_") {
+                assert_eq!(&family.labels[..3], ["daemon", "app", "pm_id"], "{}", family.name);
+            }
+        }
+    }
+}

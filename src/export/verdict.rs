@@ -1,0 +1,44 @@
+//! Families about verdicts.
+
+use super::Collected;
+use super::catalogue as family;
+use super::families::Families;
+use super::process::truth;
+use crate::model::{Bytes, LeakState, Verdict};
+
+pub(super) fn add(families: &mut Families, collected: &Collected<'_>) {
+    for process in collected.snapshot.processes() {
+        if let Some(verdict) = collected.verdicts.get(&process.key) {
+            let pm_id = process.key.pm_id.to_string();
+            add_verdict(families, verdict, [process.key.daemon.as_str(), process.listed.app.as_str(), &pm_id]);
+        }
+    }
+    for slope in collected.version_slopes {
+        let labels = [slope.daemon.as_str(), &slope.app, &slope.version];
+        families.add(&family::VERSION_SLOPE, &labels, slope.bytes_per_second);
+    }
+}
+
+fn add_verdict(families: &mut Families, verdict: &Verdict, [daemon, app, pm_id]: [&str; 3]) {
+    let own = [daemon, app, pm_id];
+    for state in LeakState::ALL {
+        families.add(&family::LEAK_STATE, &[daemon, app, pm_id, state.as_str()], truth(state == verdict.state));
+    }
+    for (signal, slope) in &verdict.slopes {
+        let labels = [daemon, app, pm_id, signal.as_str()];
+        families.add(&family::LEAK_SLOPE, &labels, slope.bytes_per_second);
+        families.add(&family::LEAK_SLOPE_LOW, &labels, slope.low);
+        families.add(&family::LEAK_SLOPE_HIGH, &labels, slope.high);
+    }
+    let exhaustion = verdict.projected_exhaustion.map_or(f64::INFINITY, |span| span.as_secs_f64());
+    families.add(&family::LEAK_EXHAUSTION, &own, exhaustion);
+    families.add(&family::LEAK_WINDOW, &own, verdict.window.as_secs_f64());
+    families.add_some(&family::MEMORY_FLOOR, &own, verdict.floor.map(Bytes::as_f64));
+    if let Some(limit) = verdict.limit {
+        families.add(&family::LEAK_LIMIT, &[daemon, app, pm_id, limit.kind.as_str()], limit.bytes.as_f64());
+    }
+    if let Some(rejection) = verdict.rejection {
+        let labels = [daemon, app, pm_id, rejection.signal.as_str(), rejection.test];
+        families.add(&family::LEAK_REJECTION, &labels, 1.0);
+    }
+}

@@ -59,11 +59,13 @@ impl ExprVisitor for Asked {
             modifier(&how.matching);
             self.labels.extend(how.card.labels().iter().flat_map(|labels| labels.labels.clone()));
         }
-        let selector = match expression {
-            Expr::VectorSelector(selector) => Some(selector),
-            Expr::MatrixSelector(matrix) => Some(&matrix.vs),
-            _ => None,
-        };
+        let mut selector = None;
+        if let Expr::VectorSelector(instant) = expression {
+            selector = Some(instant);
+        }
+        if let Expr::MatrixSelector(range) = expression {
+            selector = Some(&range.vs);
+        }
         if let Some(selector) = selector {
             let name = selector.name.clone().ok_or("a selector without a name")?;
             self.matchers.extend(selector.matchers.matchers.iter().map(|matcher| (name.clone(), matcher.clone())));

@@ -79,7 +79,7 @@ fn fingerprint(metrics: &AppMetrics) -> u64 {
         active_handles,
         active_requests,
         http_requests_per_second,
-        http_mean_seconds,
+        http_p50_seconds,
         http_p95_seconds,
         gc,
         custom,
@@ -92,7 +92,7 @@ fn fingerprint(metrics: &AppMetrics) -> u64 {
         active_handles,
         active_requests,
         http_requests_per_second,
-        http_mean_seconds,
+        http_p50_seconds,
         http_p95_seconds,
     ] {
         value.map(f64::to_bits).hash(&mut hasher);

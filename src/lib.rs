@@ -23,4 +23,6 @@
 //!
 //! A pure room takes its input and `now` as arguments and returns values.
 
+pub mod cli;
+pub mod evidence;
 pub mod model;

@@ -1,0 +1,3 @@
+//! Commands and what they print.
+
+pub mod heap;

@@ -1,0 +1,31 @@
+//! V8 heap snapshots: read once as a stream into flat arrays, then asked who holds what.
+//!
+//! ```text
+//!   bytes ── source ── read ──▶ Heap ──┬─ edges ───── which references count
+//!                                      ├─ distance ── hops from the user's roots
+//!                                      ├─ dominators  who alone keeps whom, retained sizes
+//!                                      ├─ shallow ─── internal arrays counted to their owner
+//!                                      └─ classes ─── names as DevTools prints them
+//! ```
+//!
+//! Sizes, distances and names follow the algorithm of Chrome DevTools (2025) number for number.
+//! This room refuses to hold the file in memory and to trust any number in it.
+
+pub mod analysis;
+pub mod bits;
+pub mod classes;
+pub mod detached;
+pub mod distance;
+pub mod dominators;
+pub mod error;
+pub mod header;
+pub mod heap;
+pub mod read;
+pub mod references;
+pub mod shallow;
+pub mod source;
+pub mod strings;
+
+pub use error::{HeapError, HeapErrorKind};
+pub use heap::{EdgeKind, Heap, NodeKind};
+pub use read::{Limits, read};

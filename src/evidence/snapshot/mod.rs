@@ -20,11 +20,17 @@ pub mod dominators;
 pub mod error;
 pub mod header;
 pub mod heap;
+pub mod paths;
+pub mod patterns;
 pub mod read;
 pub mod references;
+pub mod rows;
 pub mod shallow;
 pub mod source;
+pub mod sources;
 pub mod strings;
+pub mod suspects;
+pub mod tree;
 
 pub use error::{HeapError, HeapErrorKind};
 pub use heap::{EdgeKind, Heap, NodeKind};

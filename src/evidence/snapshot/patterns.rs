@@ -1,0 +1,416 @@
+//! Names what a suspect is: a listener added again and again, an interval never cleared, a Map that only grows.
+//!
+//! A pattern is named from the heap's own structure (what Node calls its listeners and timers, how V8 links a pending
+//! promise to who waits for it), never from names the app chose. What fits none is still told, without a name.
+
+use serde::Serialize;
+
+use super::analysis::Analysis;
+use super::heap::{EdgeKind, NodeKind};
+use super::paths::{CONTEXT, Step, Teller};
+use super::suspects::{Shape, Suspect};
+use super::tree::Tree;
+
+/// The ways in which Node apps leak that are recognised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pattern {
+    /// Event listeners are added and never removed.
+    Listener,
+    /// Intervals (or timeouts) are set and never cleared.
+    Timer,
+    /// Callers wait for promises that never settle.
+    Promise,
+    /// What was passed to `console` while an inspector was attached stays.
+    Console,
+    /// Functions keep the variables of their scope.
+    ClosureScope,
+    /// A `Map` only grows.
+    Map,
+    /// A `Set` only grows.
+    Set,
+    /// An array only grows.
+    Array,
+    /// A plain object used as a table only grows.
+    Table,
+    /// A linked list only grows.
+    List,
+    /// None of these.
+    Other,
+}
+
+/// A suspect in words.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Finding {
+    /// Which pattern it fits.
+    pub pattern: Pattern,
+    /// What happens, in one sentence.
+    pub sentence: String,
+    /// The class of the pieces.
+    pub class: String,
+    /// The number of pieces.
+    pub count: u64,
+    /// What they take with all they keep alive, in bytes.
+    pub bytes: u64,
+    /// The variable, property or class that holds them.
+    pub holder: String,
+    /// The way from a root to the holder.
+    pub way: Vec<Step>,
+    /// The function or constructor to look at first: file, line and column.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// What the pieces keep alive, by class, the heaviest first.
+    pub keeps: Vec<Kept>,
+    /// V8's ids of some of the pieces, for DevTools.
+    pub examples: Vec<u32>,
+}
+
+/// A class of objects that pieces keep alive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Kept {
+    /// The class.
+    pub class: String,
+    /// The bytes such objects take per piece, over the examples looked at.
+    pub bytes_per_piece: u64,
+}
+
+/// The most nodes of a piece that are looked at.
+const LOOK: usize = 300;
+
+/// Names suspects.
+#[derive(Debug)]
+pub struct Namer<'a> {
+    analysis: &'a Analysis,
+    tree: &'a Tree,
+    weight: &'a [u64],
+    teller: &'a Teller<'a>,
+}
+
+impl<'a> Namer<'a> {
+    /// Starts to name. `weight` is what the suspects were found with.
+    pub fn new(analysis: &'a Analysis, tree: &'a Tree, weight: &'a [u64], teller: &'a Teller<'a>) -> Self {
+        Self { analysis, tree, weight, teller }
+    }
+
+    /// Puts a suspect in words.
+    pub fn finding(&self, suspect: &Suspect) -> Finding {
+        let mut holder = suspect.holder;
+        while self.teller.is_go_between(holder) && holder != self.analysis.heap.root() {
+            holder = self.analysis.dominator[holder] as usize;
+        }
+        let way = self.teller.way(holder);
+        let seen = Seen { suspect, holder, way: &way };
+        let (pattern, what, code) = self.name(&seen);
+        let class = self.class(suspect.class);
+        let holder_name = self.holder_name(&seen);
+        let sentence = self.sentence(&seen, pattern, &what, code.as_deref(), &holder_name);
+        Finding {
+            pattern,
+            sentence,
+            class,
+            count: suspect.count,
+            bytes: suspect.bytes,
+            holder: holder_name,
+            code,
+            keeps: self.keeps(suspect),
+            examples: suspect.examples.iter().take(3).map(|&node| self.analysis.heap.id(node as usize)).collect(),
+            way,
+        }
+    }
+
+    fn class(&self, class: u32) -> String {
+        self.analysis.classes.list[class as usize].name.clone()
+    }
+
+    /// Finds the pattern, what it is about (an event, a function, a variable) and the place in the code.
+    fn name(&self, seen: &Seen<'_>) -> (Pattern, String, Option<String>) {
+        let first = seen.suspect.examples.first().map_or(seen.holder, |&node| node as usize);
+        let class = self.class(seen.suspect.class);
+        if seen.way.iter().any(|step| step.by.as_deref() == Some("DevTools console")) {
+            return (Pattern::Console, class, self.constructor(seen.suspect.class));
+        }
+        if let Some(event) = self.event(seen.holder) {
+            return (Pattern::Listener, event, self.own_function(first));
+        }
+        if matches!(class.as_str(), "Timeout" | "Immediate") || seen.way.last().is_some_and(|s| s.what == "TimersList")
+        {
+            let callback = self.analysis.heap.child(first, "_onTimeout");
+            let callback = callback.or_else(|| self.analysis.heap.child(first, "_onImmediate"));
+            let code = callback.and_then(|node| self.teller.sources().of_node(node));
+            return (Pattern::Timer, self.timer(first), code.or_else(|| self.own_function(first)));
+        }
+        if let Some((waiting, code)) = seen.suspect.examples.iter().find_map(|&piece| self.waiting(piece as usize)) {
+            return (Pattern::Promise, waiting, code);
+        }
+        if let Some((variable, code)) = self.scope(seen.suspect) {
+            return (Pattern::ClosureScope, variable, code);
+        }
+        let code = self.constructor(seen.suspect.class).or_else(|| self.own_function(first));
+        if matches!(seen.suspect.shape, Shape::Chain(_)) {
+            return (Pattern::List, self.link(seen.suspect), code);
+        }
+        let pattern = match self.teller.what(seen.holder).as_str() {
+            "Map" | "WeakMap" => Pattern::Map,
+            "Set" | "WeakSet" => Pattern::Set,
+            "Array" => Pattern::Array,
+            what if self.analysis.heap.kind(seen.holder) == NodeKind::Object
+                && (what == "Object" || what.starts_with('{'))
+                && seen.suspect.count > 16 =>
+            {
+                Pattern::Table
+            }
+            _ => Pattern::Other,
+        };
+        (pattern, class, code)
+    }
+
+    /// Returns the event whose listeners a holder has: Node keeps them in `_events`, by name.
+    fn event(&self, holder: usize) -> Option<String> {
+        let heap = &self.analysis.heap;
+        let mut at = holder;
+        let mut name = None;
+        for _ in 0..6 {
+            let (from, edge) = self.teller.back(at)?;
+            if !edge.kind.is_indexed() {
+                let text = heap.string(edge.name);
+                if text == "_events" || text == "<symbol kEvents>" {
+                    return Some(name.unwrap_or_else(|| "several events".to_owned()));
+                }
+            }
+            if name.is_none() {
+                name = self.teller.edge_name(from, edge);
+            }
+            at = from;
+        }
+        None
+    }
+
+    /// Tells intervals, which have a number to repeat after, from timeouts, which have null.
+    fn timer(&self, timer: usize) -> String {
+        let heap = &self.analysis.heap;
+        let null = heap.child(timer, "_repeat").is_some_and(|value| heap.kind(value) != NodeKind::Number);
+        if heap.child(timer, "_onImmediate").is_some() {
+            "immediates"
+        } else if null {
+            "timeouts"
+        } else {
+            "intervals"
+        }
+        .to_owned()
+    }
+
+    /// Finds the asynchronous function or handler that waits in a piece for a promise that is not settled.
+    fn waiting(&self, piece: usize) -> Option<(String, Option<String>)> {
+        let heap = &self.analysis.heap;
+        let below = self.below(piece);
+        let reaction = below.iter().copied().find(|&node| heap.name_bytes(node) == b"system / PromiseReaction")?;
+        let named = |function: usize| (self.teller.what(function), self.teller.sources().of_node(function));
+        let generator = below.iter().copied().filter(|&node| heap.kind(node) == NodeKind::Object).find_map(|node| {
+            let function = heap.child(node, "function")?;
+            (heap.kind(function) == NodeKind::Closure).then_some(function)
+        });
+        if let Some(function) = generator {
+            return Some(named(function));
+        }
+        let handler = heap
+            .edges(reaction)
+            .map(|edge| edge.to as usize)
+            .find(|&node| heap.kind(node) == NodeKind::Closure && heap.location(node).is_some());
+        Some(handler.map_or_else(|| ("a handler".to_owned(), self.own_function(piece)), named))
+    }
+
+    /// Returns the variable through which functions keep most of the weight, if their scope does.
+    fn scope(&self, suspect: &Suspect) -> Option<(String, Option<String>)> {
+        let heap = &self.analysis.heap;
+        let function = suspect.examples.iter().map(|&node| node as usize).find(|&node| {
+            heap.kind(node) == NodeKind::Closure
+                && self
+                    .tree
+                    .children(node)
+                    .any(|child| self.teller.what(child) == CONTEXT && self.weight[child] * 2 >= self.weight[node])
+        })?;
+        let context = heap.child(function, "context")?;
+        let variable = heap
+            .edges(context)
+            .filter(|edge| edge.kind == EdgeKind::Context)
+            .max_by_key(|edge| self.weight[edge.to as usize])?;
+        let name = heap.string(variable.name).into_owned();
+        let text = format!("{} through its scope's `{name}`", self.teller.what(function));
+        Some((text, self.teller.sources().of_node(function)))
+    }
+
+    /// Returns the property that links a chain.
+    fn link(&self, suspect: &Suspect) -> String {
+        let heap = &self.analysis.heap;
+        let names: Vec<String> = suspect
+            .examples
+            .windows(2)
+            .rev()
+            .filter_map(|pair| {
+                let edge = heap.edges(pair[0] as usize).find(|edge| edge.to == pair[1])?;
+                self.teller.edge_name(pair[0] as usize, edge)
+            })
+            .collect();
+        names
+            .into_iter()
+            .next()
+            .or_else(|| {
+                let &node = suspect.examples.first()?;
+                let class = self.analysis.classes.of[node as usize];
+                let edge =
+                    heap.edges(node as usize).find(|edge| self.analysis.classes.of[edge.to as usize] == class)?;
+                self.teller.edge_name(node as usize, edge)
+            })
+            .unwrap_or_else(|| "its next".to_owned())
+    }
+
+    fn constructor(&self, class: u32) -> Option<String> {
+        self.analysis.classes.list[class as usize].location.map(|location| self.teller.sources().place(location))
+    }
+
+    /// Finds the first function of the app in a piece.
+    fn own_function(&self, piece: usize) -> Option<String> {
+        let heap = &self.analysis.heap;
+        let sources = self.teller.sources();
+        let own = |node: usize| {
+            let location = heap.location(node).filter(|_| heap.kind(node) == NodeKind::Closure)?;
+            sources.is_own(location).then(|| sources.place(location))
+        };
+        self.below(piece)
+            .into_iter()
+            .find_map(|node| own(node).or_else(|| heap.edges(node).find_map(|edge| own(edge.to as usize))))
+    }
+
+    /// Returns what a piece alone keeps alive, nearest first, up to a few hundred nodes.
+    fn below(&self, piece: usize) -> Vec<usize> {
+        let mut list = vec![piece];
+        let mut at = 0;
+        while let Some(&node) = list.get(at)
+            && list.len() < LOOK
+        {
+            at += 1;
+            let room = LOOK - list.len();
+            list.extend(self.tree.children(node).take(room));
+        }
+        list
+    }
+
+    fn keeps(&self, suspect: &Suspect) -> Vec<Kept> {
+        let mut bytes = std::collections::BTreeMap::<u32, u64>::new();
+        let pieces: &[u32] = match suspect.shape {
+            Shape::Fan => &suspect.examples[..suspect.examples.len().min(16)],
+            Shape::Chain(_) => &suspect.examples,
+        };
+        for &piece in pieces {
+            let nodes = match suspect.shape {
+                Shape::Fan => self.below(piece as usize),
+                // The next turn of a chain hangs below this one: count what hangs beside it.
+                Shape::Chain(_) => {
+                    let heaviest = self.tree.children(piece as usize).max_by_key(|&child| self.weight[child]);
+                    let beside = self.tree.children(piece as usize).filter(|&child| Some(child) != heaviest);
+                    std::iter::once(piece as usize).chain(beside).collect()
+                }
+            };
+            for node in nodes {
+                *bytes.entry(self.analysis.classes.of[node]).or_default() += self.analysis.shallow.get(node);
+            }
+        }
+        let turns = match suspect.shape {
+            Shape::Fan => pieces.len() as u64,
+            Shape::Chain(_) => 1,
+        };
+        let mut kept: Vec<Kept> = bytes
+            .into_iter()
+            .map(|(class, bytes)| Kept { class: self.class(class), bytes_per_piece: bytes / turns.max(1) })
+            .filter(|kept| kept.bytes_per_piece > 0)
+            .collect();
+        kept.sort_by(|one, other| (other.bytes_per_piece, &one.class).cmp(&(one.bytes_per_piece, &other.class)));
+        kept.truncate(4);
+        kept
+    }
+
+    fn holder_name(&self, seen: &Seen<'_>) -> String {
+        let Some(last) = seen.way.last() else { return String::new() };
+        let in_file = seen.way.iter().rev().find_map(|step| step.written_at.as_deref());
+        let name = match &last.by {
+            Some(by) => format!("{by} ({})", last.what),
+            None => last.what.clone(),
+        };
+        match in_file {
+            Some(file) => format!("{name} in {file}"),
+            None => name,
+        }
+    }
+
+    fn sentence(&self, seen: &Seen<'_>, pattern: Pattern, what: &str, code: Option<&str>, holder: &str) -> String {
+        let count = thousands(seen.suspect.count);
+        let class = self.class(seen.suspect.class);
+        let at = code.map(|code| format!(" at {code}")).unwrap_or_default();
+        match pattern {
+            Pattern::Listener => {
+                let emitter = self.emitter(seen.way);
+                format!(
+                    "{count} listeners for '{what}' on {emitter}: the one{at} is added again and again and never removed"
+                )
+            }
+            Pattern::Timer => format!("{count} {what} were set and never cleared: the callback{at}"),
+            Pattern::Promise => {
+                format!("{count} calls of {what}{at} wait for a promise that never settles, held by {holder}")
+            }
+            Pattern::Console => {
+                format!("{count} {class} stay because they were passed to console while an inspector was attached")
+            }
+            Pattern::ClosureScope => match seen.suspect.shape {
+                Shape::Chain(_) => {
+                    format!("{count} functions in a row each keep the one before: {what}{at}, starting at {holder}")
+                }
+                Shape::Fan => format!("{count} functions in {holder} each keep what they do not need: {what}{at}"),
+            },
+            Pattern::Map => format!("the Map {holder} only grows: {class} × {count}"),
+            Pattern::Set => format!("the Set {holder} only grows: {class} × {count}"),
+            Pattern::Array => format!("the array {holder} only grows: {class} × {count}"),
+            Pattern::Table => format!("the object {holder} is used as a table that only grows: {class} × {count}"),
+            Pattern::List => format!("a list linked by `{what}` only grows: {class} × {count}, starting at {holder}"),
+            Pattern::Other => format!("{holder} keeps {class} × {count}"),
+        }
+    }
+
+    /// The emitter is the step before `_events`.
+    fn emitter(&self, way: &[Step]) -> String {
+        let events = way.iter().position(|step| matches!(step.by.as_deref(), Some("_events" | "<symbol kEvents>")));
+        match events.and_then(|index| way[..index].last()) {
+            Some(Step { by: Some(by), what, .. }) => format!("{by} ({what})"),
+            Some(step) => step.what.clone(),
+            None => "an emitter".to_owned(),
+        }
+    }
+}
+
+struct Seen<'a> {
+    suspect: &'a Suspect,
+    holder: usize,
+    way: &'a [Step],
+}
+
+/// Writes a number with commas between its thousands.
+pub fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::thousands;
+
+    #[test]
+    fn thousands_are_set_apart() {
+        assert_eq!([0, 999, 12_412, 1_000_000].map(thousands), ["0", "999", "12,412", "1,000,000"]);
+    }
+}

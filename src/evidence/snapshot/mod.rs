@@ -15,6 +15,7 @@ pub mod analysis;
 pub mod bits;
 pub mod classes;
 pub mod detached;
+pub mod diff;
 pub mod distance;
 pub mod dominators;
 pub mod error;
@@ -28,7 +29,9 @@ pub mod rows;
 pub mod shallow;
 pub mod source;
 pub mod sources;
+pub mod statistics;
 pub mod strings;
+pub mod summary;
 pub mod suspects;
 pub mod tree;
 

@@ -195,7 +195,11 @@ impl<'a> Teller<'a> {
             }
             NodeKind::Synthetic => heap.name(node).into_owned(),
             NodeKind::Hidden if !heap.name_bytes(node).is_empty() => heap.name(node).into_owned(),
-            _ => self.analysis.classes.list[self.analysis.classes.of[node] as usize].name.clone(),
+            _ => {
+                let name = &self.analysis.classes.list[self.analysis.classes.of[node] as usize].name;
+                // V8 adds the place of the page, which Node has none of.
+                name.strip_suffix(" / ").unwrap_or(name).to_owned()
+            }
         }
     }
 

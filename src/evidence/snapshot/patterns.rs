@@ -39,6 +39,15 @@ pub enum Pattern {
     Other,
 }
 
+/// Whether a report tells of what is there or of what was added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tense {
+    /// One snapshot: large is not yet growing.
+    Holds,
+    /// Several: the pieces were added between them.
+    Grew,
+}
+
 /// A suspect in words.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Finding {
@@ -84,18 +93,42 @@ pub struct Namer<'a> {
     tree: &'a Tree,
     weight: &'a [u64],
     teller: &'a Teller<'a>,
+    tense: Tense,
 }
 
 impl<'a> Namer<'a> {
     /// Starts to name. `weight` is what the suspects were found with.
-    pub fn new(analysis: &'a Analysis, tree: &'a Tree, weight: &'a [u64], teller: &'a Teller<'a>) -> Self {
-        Self { analysis, tree, weight, teller }
+    pub fn new(
+        analysis: &'a Analysis,
+        tree: &'a Tree,
+        weight: &'a [u64],
+        teller: &'a Teller<'a>,
+        tense: Tense,
+    ) -> Self {
+        Self { analysis, tree, weight, teller, tense }
+    }
+
+    /// Puts the heaviest suspects in words; what hangs at the same holder is told once.
+    pub fn findings(&self, suspects: &[Suspect], most: usize) -> Vec<Finding> {
+        let mut told: Vec<Finding> = Vec::new();
+        for suspect in suspects.iter().take(most.saturating_mul(8)) {
+            let finding = self.finding(suspect);
+            let same = |other: &&mut Finding| other.way == finding.way && other.pattern == finding.pattern;
+            if let Some(known) = told.iter_mut().find(same) {
+                known.bytes += finding.bytes;
+            } else if told.len() < most {
+                told.push(finding);
+            }
+        }
+        told
     }
 
     /// Puts a suspect in words.
     pub fn finding(&self, suspect: &Suspect) -> Finding {
         let mut holder = suspect.holder;
-        while self.teller.is_go_between(holder) && holder != self.analysis.heap.root() {
+        let passes =
+            |node: usize| self.teller.is_go_between(node) && self.analysis.heap.kind(node) != NodeKind::Synthetic;
+        while passes(holder) {
             holder = self.analysis.dominator[holder] as usize;
         }
         let way = self.teller.way(holder);
@@ -126,7 +159,8 @@ impl<'a> Namer<'a> {
     fn name(&self, seen: &Seen<'_>) -> (Pattern, String, Option<String>) {
         let first = seen.suspect.examples.first().map_or(seen.holder, |&node| node as usize);
         let class = self.class(seen.suspect.class);
-        if seen.way.iter().any(|step| step.by.as_deref() == Some("DevTools console")) {
+        let console = |(from, edge)| self.teller.edge_name(from, edge).as_deref() == Some("DevTools console");
+        if self.teller.back(first).is_some_and(console) {
             return (Pattern::Console, class, self.constructor(seen.suspect.class));
         }
         if let Some(event) = self.event(seen.holder) {
@@ -343,35 +377,43 @@ impl<'a> Namer<'a> {
     }
 
     fn sentence(&self, seen: &Seen<'_>, pattern: Pattern, what: &str, code: Option<&str>, holder: &str) -> String {
-        let count = thousands(seen.suspect.count);
+        let number = thousands(seen.suspect.count);
         let class = self.class(seen.suspect.class);
         let at = code.map(|code| format!(" at {code}")).unwrap_or_default();
+        let more = match self.tense {
+            Tense::Holds => "",
+            Tense::Grew => " more",
+        };
+        let grows = match self.tense {
+            Tense::Holds => "holds",
+            Tense::Grew => "only grows: by",
+        };
         match pattern {
             Pattern::Listener => {
                 let emitter = self.emitter(seen.way);
                 format!(
-                    "{count} listeners for '{what}' on {emitter}: the one{at} is added again and again and never removed"
+                    "{number}{more} listeners for '{what}' on {emitter}: one is added again and again{at}, none removed"
                 )
             }
-            Pattern::Timer => format!("{count} {what} were set and never cleared: the callback{at}"),
+            Pattern::Timer => format!("{number}{more} {what} that nobody cleared, set with the callback{at}"),
             Pattern::Promise => {
-                format!("{count} calls of {what}{at} wait for a promise that never settles, held by {holder}")
+                format!("{number}{more} calls of {what}{at} wait for a promise that does not settle, held by {holder}")
             }
             Pattern::Console => {
-                format!("{count} {class} stay because they were passed to console while an inspector was attached")
+                format!("{number}{more} {class} kept by the inspector's console, which was shown them{at}")
             }
             Pattern::ClosureScope => match seen.suspect.shape {
                 Shape::Chain(_) => {
-                    format!("{count} functions in a row each keep the one before: {what}{at}, starting at {holder}")
+                    format!("{number}{more} functions in a row, each keeping the one before: {what}{at}, from {holder}")
                 }
-                Shape::Fan => format!("{count} functions in {holder} each keep what they do not need: {what}{at}"),
+                Shape::Fan => format!("{number}{more} functions in {holder}, each keeping its scope: {what}{at}"),
             },
-            Pattern::Map => format!("the Map {holder} only grows: {class} × {count}"),
-            Pattern::Set => format!("the Set {holder} only grows: {class} × {count}"),
-            Pattern::Array => format!("the array {holder} only grows: {class} × {count}"),
-            Pattern::Table => format!("the object {holder} is used as a table that only grows: {class} × {count}"),
-            Pattern::List => format!("a list linked by `{what}` only grows: {class} × {count}, starting at {holder}"),
-            Pattern::Other => format!("{holder} keeps {class} × {count}"),
+            Pattern::Map => format!("the Map {holder} {grows} {class} × {number}"),
+            Pattern::Set => format!("the Set {holder} {grows} {class} × {number}"),
+            Pattern::Array => format!("the array {holder} {grows} {class} × {number}"),
+            Pattern::Table => format!("the object {holder}, used as a table, {grows} {class} × {number}"),
+            Pattern::List => format!("a list linked by `{what}` from {holder} {grows} {class} × {number}"),
+            Pattern::Other => format!("{holder} {grows} {class} × {number}"),
         }
     }
 

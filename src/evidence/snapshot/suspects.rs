@@ -121,33 +121,27 @@ fn period(way: &[(u32, u32)]) -> Option<usize> {
 
 /// Follows a chain to its end and makes it one suspect.
 fn chain(analysis: &Analysis, tree: &Tree, weight: &[u64], way: &[(u32, u32)], period: usize) -> Suspect {
-    let first = way[way.len() - period * REPEATS].1 as usize;
+    let start = way.len() - period * REPEATS;
     let pattern: Vec<u32> = way[way.len() - period..].iter().map(|&(label, _)| label).collect();
-    let mut count = REPEATS as u64;
-    let mut node = way.last().map_or(first, |&(_, node)| node as usize);
-    let mut step = 0;
-    while let Some(child) = tree.children(node).max_by_key(|&child| weight[child]) {
-        if label(analysis, child) != pattern[step % period] || weight[child] == 0 {
+    let heaviest = |node: usize| tree.children(node).max_by_key(|&child| weight[child]);
+    let own = |node: usize| weight[node].saturating_sub(heaviest(node).map_or(0, |child| weight[child]));
+    // Of the nodes of one turn, the one that brings the most of its own is what the chain is made of.
+    let turn: Vec<u32> = way[way.len() - period..].iter().map(|&(_, node)| node).collect();
+    let piece = turn.iter().copied().max_by_key(|&node| own(node as usize)).unwrap_or_default();
+    let class = analysis.classes.of[piece as usize];
+    let counts = |node: usize| analysis.classes.of[node] == class && own(node) > 0;
+    let mut count = way[start..].iter().filter(|&&(_, node)| counts(node as usize)).count() as u64;
+    let mut last = way.last().map_or(0, |&(_, node)| node as usize);
+    for wanted in pattern.iter().cycle() {
+        let Some(child) = heaviest(last).filter(|&child| weight[child] > 0) else { break };
+        if label(analysis, child) != *wanted {
             break;
         }
-        node = child;
-        step += 1;
+        count += u64::from(counts(child));
+        last = child;
     }
-    count += (step / period) as u64;
-    // Of the nodes of one turn, the one that brings the most of its own is what the chain is made of.
-    let turn = &way[way.len() - period..];
-    let own = |node: usize| {
-        let next = tree.children(node).map(|child| weight[child]).max().unwrap_or(0);
-        weight[node].saturating_sub(next)
-    };
-    let piece = turn.iter().map(|&(_, node)| node).max_by_key(|&node| own(node as usize)).unwrap_or_default();
-    let examples = turn.iter().map(|&(_, node)| node).collect();
-    Suspect {
-        holder: analysis.dominator[first] as usize,
-        shape: Shape::Chain(period),
-        class: analysis.classes.of[piece as usize],
-        count,
-        bytes: weight[first],
-        examples,
-    }
+    // It starts where its pieces do, not at the scope they happen to share a class with.
+    let first = way[start..].iter().map(|&(_, node)| node as usize).find(|&node| analysis.classes.of[node] == class);
+    let first = first.unwrap_or(way[start].1 as usize);
+    Suspect { holder: first, shape: Shape::Chain(period), class, count, bytes: weight[first], examples: turn }
 }

@@ -13,7 +13,7 @@ use super::analysis::Analysis;
 use super::classes::Interface;
 use super::heap::{Heap, NodeKind};
 use super::paths::{Step, Teller, Ways};
-use super::patterns::{Finding, Namer, Tense};
+use super::patterns::{Finding, Namer, Tense, is_root};
 use super::rows::{Members, rows};
 use super::sources::Sources;
 use super::summary::{ClassWays, Extent, class_ways, is_own};
@@ -235,7 +235,10 @@ pub fn compare(earlier: &[Digest], last: &Analysis, file: &str, extent: Extent) 
     let threshold = Threshold { bytes: (total_growth / 50).max(2 << 10), count: 10 };
     let mut found = suspects(last, &tree, &weight, threshold);
     found.retain(|suspect| match basis {
-        Basis::Ids => growth.is_lasting(last, &tree, suspect) && is_content(last, suspect, total_growth),
+        Basis::Ids => {
+            growth.is_lasting(last, &tree, suspect)
+                && (is_content(last, suspect, total_growth) || is_own(last, &teller, suspect))
+        }
         Basis::ClassesAndPaths => is_own(last, &teller, suspect),
     });
     for suspect in &mut found {
@@ -262,11 +265,12 @@ pub fn compare(earlier: &[Digest], last: &Analysis, file: &str, extent: Extent) 
     }
 }
 
-/// Says whether a suspect's pieces are the app's: V8 adds code and descriptions of its own accord.
+/// Says whether a suspect can be more than what V8 and Node add of their own accord: code, descriptions, a few objects
+/// without a holder.
 fn is_content(last: &Analysis, suspect: &Suspect, total: u64) -> bool {
     let kind = last.classes.list[suspect.class as usize].kind;
-    let own = matches!(kind, NodeKind::Code | NodeKind::ObjectShape | NodeKind::Hidden);
-    !own || suspect.bytes * 4 >= total
+    let internal = matches!(kind, NodeKind::Code | NodeKind::ObjectShape | NodeKind::Hidden);
+    if internal || is_root(last, suspect.holder) { suspect.bytes * 4 >= total && suspect.count >= 50 } else { true }
 }
 
 /// What counts as growth in the last snapshot, node by node.

@@ -162,13 +162,23 @@ impl<'a> Teller<'a> {
         fold(back.into_iter().map(|(node, by)| self.step(node, by)).collect())
     }
 
-    /// Counts ways that read the same, the commonest first.
+    /// Counts ways that read the same, the commonest first. How often a way repeats itself makes no difference: the most
+    /// often is told.
     pub fn ways(&self, nodes: &[u32]) -> Vec<(Vec<Step>, u64)> {
-        let mut counts: BTreeMap<Vec<Step>, u64> = BTreeMap::new();
+        let mut counts: BTreeMap<Vec<Step>, (Vec<Step>, u64)> = BTreeMap::new();
         for &node in nodes {
-            *counts.entry(self.way(node as usize)).or_default() += 1;
+            let way = self.way(node as usize);
+            let mut key = way.clone();
+            for step in &mut key {
+                step.times = step.times.min(2);
+            }
+            let (told, count) = counts.entry(key).or_insert_with(|| (way.clone(), 0));
+            for (told, step) in told.iter_mut().zip(&way) {
+                told.times = told.times.max(step.times);
+            }
+            *count += 1;
         }
-        let mut ways: Vec<_> = counts.into_iter().collect();
+        let mut ways: Vec<_> = counts.into_values().collect();
         ways.sort_by_key(|(way, count)| (std::cmp::Reverse(*count), way.len()));
         ways
     }

@@ -63,6 +63,9 @@ pub struct Finding {
     pub bytes: u64,
     /// The variable, property or class that holds them.
     pub holder: String,
+    /// What else holds the pieces, if the holder is not the only one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub also_held_by: Vec<String>,
     /// The way from a root to the holder.
     pub way: Vec<Step>,
     /// The function or constructor to look at first: file, line and column.
@@ -131,12 +134,23 @@ impl<'a> Namer<'a> {
         while passes(holder) {
             holder = self.analysis.dominator[holder] as usize;
         }
+        let mut also_held_by = Vec::new();
+        if suspect.shape == Shape::Fan
+            && let Some(shared) = self.shared_holder(suspect)
+            && shared != holder
+        {
+            also_held_by = self.other_holders(suspect, shared);
+            holder = shared;
+        }
         let way = self.teller.way(holder);
         let seen = Seen { suspect, holder, way: &way };
         let (pattern, what, code) = self.name(&seen);
         let class = self.class(suspect.class);
         let holder_name = self.holder_name(&seen);
-        let sentence = self.sentence(&seen, pattern, &what, code.as_deref(), &holder_name);
+        let mut sentence = self.sentence(&seen, pattern, &what, code.as_deref(), &holder_name);
+        if let Some(other) = also_held_by.first() {
+            sentence = format!("{sentence}; also held by {other}");
+        }
         Finding {
             pattern,
             sentence,
@@ -144,11 +158,55 @@ impl<'a> Namer<'a> {
             count: suspect.count,
             bytes: suspect.bytes,
             holder: holder_name,
+            also_held_by,
             code,
             keeps: self.keeps(suspect),
             examples: suspect.examples.iter().take(3).map(|&node| self.analysis.heap.id(node as usize)).collect(),
             way,
         }
+    }
+
+    /// Pieces that several things hold hang from something far above them in the dominator tree: what most of them are
+    /// reached by then is the holder.
+    fn shared_holder(&self, suspect: &Suspect) -> Option<usize> {
+        let mut holders = std::collections::BTreeMap::<usize, usize>::new();
+        for &piece in &suspect.examples {
+            let mut at = self.teller.back(piece as usize)?.0;
+            while self.teller.is_go_between(at) {
+                at = self.teller.back(at)?.0;
+            }
+            *holders.entry(at).or_default() += 1;
+        }
+        let (holder, count) = holders.into_iter().max_by_key(|&(_, count)| count)?;
+        (count * 2 >= suspect.examples.len() && !is_root(self.analysis, holder)).then_some(holder)
+    }
+
+    /// Names what else refers to the first piece; what belongs to the piece itself does not count.
+    fn other_holders(&self, suspect: &Suspect, holder: usize) -> Vec<String> {
+        let heap = &self.analysis.heap;
+        let Some(&piece) = suspect.examples.first() else { return Vec::new() };
+        let own = self.below(piece as usize);
+        let mut names = Vec::new();
+        for node in 0..heap.node_count() {
+            if !heap.edges(node).any(|edge| edge.to == piece && edge.kind != EdgeKind::Weak) || own.contains(&node) {
+                continue;
+            }
+            let mut at = node;
+            while self.teller.is_go_between(at)
+                && let Some((from, _)) = self.teller.back(at)
+            {
+                at = from;
+            }
+            if at != holder
+                && let Some(step) = self.teller.way(at).last()
+            {
+                names.push(step.to_string());
+            }
+        }
+        names.sort();
+        names.dedup();
+        names.truncate(4);
+        names
     }
 
     fn class(&self, class: u32) -> String {
@@ -366,7 +424,9 @@ impl<'a> Namer<'a> {
     fn holder_name(&self, seen: &Seen<'_>) -> String {
         let Some(last) = seen.way.last() else { return String::new() };
         let in_file = seen.way.iter().rev().find_map(|step| step.written_at.as_deref());
+        let container = matches!(last.what.as_str(), "Map" | "Set" | "Array");
         let name = match &last.by {
+            Some(by) if container => format!("`{by}`"),
             Some(by) => format!("{by} ({})", last.what),
             None => last.what.clone(),
         };
@@ -419,7 +479,7 @@ impl<'a> Namer<'a> {
 
     /// The emitter is the step before `_events`.
     fn emitter(&self, way: &[Step]) -> String {
-        let events = way.iter().position(|step| matches!(step.by.as_deref(), Some("_events" | "<symbol kEvents>")));
+        let events = way.iter().rposition(|step| matches!(step.by.as_deref(), Some("_events" | "<symbol kEvents>")));
         match events.and_then(|index| way[..index].last()) {
             Some(Step { by: Some(by), what, .. }) => format!("{by} ({what})"),
             Some(step) => step.what.clone(),
@@ -432,6 +492,12 @@ struct Seen<'a> {
     suspect: &'a Suspect,
     holder: usize,
     way: &'a [Step],
+}
+
+/// Says whether a node is a root of some kind: what hangs from it directly has no single holder.
+pub fn is_root(analysis: &Analysis, node: usize) -> bool {
+    analysis.heap.kind(node) == NodeKind::Synthetic
+        || analysis.dominator[node] as usize == analysis.heap.root() && analysis.distance[node] == 1
 }
 
 /// Writes a number with commas between its thousands.

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 
+use crate::evidence::profile::{self, ProfileDiff, ProfileSummary, report::FunctionRow};
 use crate::evidence::snapshot::analysis::{Analysis, analyse};
 use crate::evidence::snapshot::classes::Interface;
 use crate::evidence::snapshot::diff::{Basis, Diff, Growth, compare, digest};
@@ -47,6 +48,18 @@ pub enum HeapCommand {
         #[command(flatten)]
         options: SnapshotOptions,
     },
+    /// Tell which functions allocated what a sampling profile found alive; with two profiles, what changed
+    ProfileSummary {
+        /// One or two .heapprofile files, the older first
+        #[arg(num_args = 1..=2, required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// How to print
+        #[arg(long, value_enum, default_value_t = ProfileFormat::Text)]
+        format: ProfileFormat,
+        /// Functions to list
+        #[arg(long, default_value_t = 25)]
+        rows: usize,
+    },
 }
 
 /// How snapshots are read and printed.
@@ -76,6 +89,17 @@ pub enum Format {
     Text,
     /// One JSON document.
     Json,
+}
+
+/// How to print a profile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProfileFormat {
+    /// A table for people.
+    Text,
+    /// One JSON document.
+    Json,
+    /// Folded stacks, one a line, for flame graph tools.
+    Folded,
 }
 
 /// Runs a command and prints its result to standard output.
@@ -110,7 +134,71 @@ pub fn execute(args: &HeapArgs, out: &mut impl Write) -> anyhow::Result<()> {
                 Format::Json => write_json(out, &diff),
             }
         }
+        HeapCommand::ProfileSummary { files, format, rows } => profile_summary(out, files, *format, *rows),
     }
+}
+
+fn profile_summary(out: &mut impl Write, files: &[PathBuf], format: ProfileFormat, rows: usize) -> anyhow::Result<()> {
+    let mut profiles = Vec::new();
+    for path in files {
+        let name = path.display().to_string();
+        let file = File::open(path).with_context(|| format!("cannot open {name}"))?;
+        profiles.push((profile::read(file, &name)?, name));
+    }
+    match (profiles.as_slice(), format) {
+        ([(one, name)], ProfileFormat::Text) => write_profile(out, &profile::summarise(one, name, rows)),
+        ([(one, name)], ProfileFormat::Json) => write_json(out, &profile::summarise(one, name, rows)),
+        ([(one, _)], ProfileFormat::Folded) => {
+            for (stack, bytes) in profile::folded(one) {
+                writeln!(out, "{} {bytes}", printable(&stack))?;
+            }
+            Ok(())
+        }
+        ([(one, first), (two, second)], ProfileFormat::Text) => {
+            write_profile_diff(out, &profile::diff((one, first), (two, second), rows))
+        }
+        ([(one, first), (two, second)], ProfileFormat::Json) => {
+            write_json(out, &profile::diff((one, first), (two, second), rows))
+        }
+        ([(one, _), (two, _)], ProfileFormat::Folded) => {
+            for (stack, before, after) in profile::folded_diff(one, two) {
+                writeln!(out, "{} {before} {after}", printable(&stack))?;
+            }
+            Ok(())
+        }
+        _ => anyhow::bail!("one or two profiles are needed"),
+    }
+}
+
+fn write_profile(out: &mut impl Write, summary: &ProfileSummary) -> anyhow::Result<()> {
+    let (total, calls) = (Bytes(summary.total_bytes), thousands(summary.calls));
+    writeln!(out, "{}: {total} still alive, allocated from {calls} calls\n", summary.file)?;
+    let mut table = |title: &str, rows: &[FunctionRow]| -> anyhow::Result<()> {
+        writeln!(out, "{title}")?;
+        writeln!(out, "{:>9}  {:>6}  {:>9}  function", "self", "share", "total")?;
+        for row in rows {
+            let (own, all) = (Bytes(row.self_bytes).to_string(), Bytes(row.total_bytes).to_string());
+            let share = format!("{:.1} %", row.self_share * 100.0);
+            writeln!(out, "{own:>9}  {share:>6}  {all:>9}  {}", printable(&row.frame.to_string()))?;
+        }
+        Ok(())
+    };
+    table("Functions that allocated what is still alive", &summary.functions)?;
+    table("\nThe app's own functions, with all they called", &summary.own)
+}
+
+fn write_profile_diff(out: &mut impl Write, diff: &ProfileDiff) -> anyhow::Result<()> {
+    for (file, total) in diff.files.iter().zip(diff.total_bytes) {
+        writeln!(out, "{file}: {} still alive", Bytes(total))?;
+    }
+    writeln!(out, "\nWhat changed, by function")?;
+    writeln!(out, "{:>10}  {:>9}  {:>9}  function", "change", "before", "after")?;
+    for row in &diff.functions {
+        let change = signed(row.self_delta(), |bytes| Bytes(bytes).to_string());
+        let [before, after] = row.self_bytes.map(|bytes| Bytes(bytes).to_string());
+        writeln!(out, "{change:>10}  {before:>9}  {after:>9}  {}", printable(&row.frame.to_string()))?;
+    }
+    Ok(())
 }
 
 impl SnapshotOptions {

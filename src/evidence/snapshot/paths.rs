@@ -4,7 +4,8 @@
 //! repeats itself is told once, and ways that read the same are counted together. Names of properties are dropped
 //! where an object is used as a table: those are the app's data.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
@@ -22,8 +23,10 @@ pub struct Ways {
     from: Vec<u32>,
 }
 
-/// The most steps that are followed to a root.
-const LONGEST: usize = 100_000;
+/// Nodes told at either end of a long way.
+const ENDS: usize = 64;
+/// A multiple of one to six.
+const PERIODS: usize = 60;
 /// The most properties an object has before their names count as data.
 const TABLE: usize = 64;
 
@@ -120,12 +123,13 @@ pub struct Teller<'a> {
     analysis: &'a Analysis,
     ways: &'a Ways,
     sources: &'a Sources<'a>,
+    known: RefCell<HashMap<u32, Checkpoint>>,
 }
 
 impl<'a> Teller<'a> {
     /// Starts to tell.
     pub fn new(analysis: &'a Analysis, ways: &'a Ways, sources: &'a Sources<'a>) -> Self {
-        Self { analysis, ways, sources }
+        Self { analysis, ways, sources, known: RefCell::default() }
     }
 
     /// Returns what there is to know about the sources.
@@ -140,26 +144,67 @@ impl<'a> Teller<'a> {
 
     /// Tells the way from a root to `node`, which is the last step.
     pub fn way(&self, node: usize) -> Vec<Step> {
-        let heap = &self.analysis.heap;
-        let mut back = Vec::new();
-        let mut at = node;
-        let mut by = None;
-        for _ in 0..LONGEST {
-            let before = self.ways.back(heap, at);
-            let name = before.and_then(|(from, edge)| self.edge_name(from, edge)).or(by.take());
-            let shown = at == node || !self.is_go_between(at);
-            if shown {
-                back.push((at, name));
+        let (nodes, gap) = self.nodes(node);
+        let mut told = Vec::new();
+        let mut gap_after = None;
+        let mut carried = None;
+        for (index, &at) in nodes.iter().enumerate() {
+            let at = at as usize;
+            let before = self.back(at);
+            let name = before.and_then(|(from, edge)| self.edge_name(from, edge)).or(carried.take());
+            if at == node || !self.is_go_between(at) {
+                told.push(self.step(at, name));
             } else {
-                by = name;
+                carried = name;
             }
-            match before {
-                Some((from, _)) => at = from,
-                None => break,
+            if gap.is_some_and(|gap| gap.at == index + 1) {
+                gap_after = gap.map(|gap| Gap { at: told.len(), ..gap });
+                carried = None;
             }
         }
+        fold(&told, gap_after)
+    }
+
+    /// Returns the nodes on the way to `node`, the root first; of a long way only its two ends.
+    fn nodes(&self, node: usize) -> (Vec<u32>, Option<Gap>) {
+        let mut back: Vec<u32> = Vec::new();
+        let mut at = Some(node);
+        let mut start = Checkpoint::default();
+        let mut known = self.known.borrow_mut();
+        while let Some(node) = at {
+            let number = u32::try_from(node).expect("invariant: fewer than 2^29 nodes");
+            if back.len() >= ENDS + PERIODS
+                && let Some(found) = known.get(&number)
+            {
+                start = found.clone();
+                break;
+            }
+            back.push(number);
+            at = self.back(node).map(|(from, _)| from);
+        }
         back.reverse();
-        fold(back.into_iter().map(|(node, by)| self.step(node, by)).collect())
+        let before = start.length;
+        let mut head = start.head.to_vec();
+        head.extend(back.iter().copied().take(ENDS.saturating_sub(head.len())));
+        let whole: std::rc::Rc<[u32]> = head.into();
+        let length = before + back.len();
+        for (index, &node) in back.iter().enumerate() {
+            // The way to this node has that many nodes, itself included.
+            let length = before + index + 1;
+            if length.is_multiple_of(ENDS) {
+                known.insert(node, Checkpoint { head: whole.clone(), length });
+            }
+        }
+        if length < 2 * ENDS + PERIODS {
+            let mut nodes = whole[..before.min(whole.len())].to_vec();
+            nodes.extend_from_slice(&back);
+            return (nodes, None);
+        }
+        let mut nodes = whole.to_vec();
+        // What is left out is a multiple of every short period, so that a repetition goes on behind the gap.
+        let tail = (ENDS + (length - 2 * ENDS) % PERIODS).min(back.len());
+        nodes.extend_from_slice(&back[back.len() - tail..]);
+        (nodes, Some(Gap { at: ENDS, left_out: length - ENDS - tail }))
     }
 
     /// Counts ways that read the same, the commonest first. How often a way repeats itself makes no difference: the most
@@ -254,11 +299,32 @@ impl<'a> Teller<'a> {
 /// What V8 calls the variables of a scope.
 pub const CONTEXT: &str = "system / Context";
 
+/// Where a way was followed before: the nodes it starts with and how many there are up to this one.
+#[derive(Debug, Clone, Default)]
+struct Checkpoint {
+    head: std::rc::Rc<[u32]>,
+    length: usize,
+}
+
+/// Steps of a long way that were left out.
+#[derive(Debug, Clone, Copy)]
+struct Gap {
+    at: usize,
+    left_out: usize,
+}
+
 /// Tells a way that repeats itself once: up to four steps that come again in the same order.
-fn fold(steps: Vec<Step>) -> Vec<Step> {
+fn fold(steps: &[Step], gap: Option<Gap>) -> Vec<Step> {
     let mut told: Vec<Step> = Vec::new();
     let mut at = 0;
+    let mut gap = gap;
     while at < steps.len() {
+        if gap.is_some_and(|gap| gap.at == at)
+            && let Some(gap) = gap.take()
+        {
+            let what = format!("{} more", gap.left_out);
+            told.push(Step { by: None, what, written_at: None, times: 1 });
+        }
         let repeated = (1..=4).find_map(|period| {
             let one = steps.get(at..at + period)?;
             let mut times = 1;
@@ -267,12 +333,19 @@ fn fold(steps: Vec<Step>) -> Vec<Step> {
             }
             (times > 2).then_some((period, times))
         });
-        let (period, times) = repeated.unwrap_or((1, 1));
+        let (period, mut times) = repeated.unwrap_or((1, 1));
         told.extend_from_slice(&steps[at..at + period]);
+        at += period * times;
+        // What was left out in the middle of a repetition is taken for more of it.
+        if times > 1
+            && let Some(left_out) = gap.filter(|gap| gap.at <= at).map(|gap| gap.left_out)
+        {
+            times += left_out / period;
+            gap = None;
+        }
         if let Some(last) = told.last_mut() {
             last.times = times as u64;
         }
-        at += period * times;
     }
     told
 }
@@ -293,7 +366,7 @@ mod tests {
             ("a b b b c", "a b (… 3 times) c"),
             ("a b c b c b c d", "a b c (… 3 times) d"),
         ] {
-            let shown: Vec<String> = fold(steps(given)).iter().map(ToString::to_string).collect();
+            let shown: Vec<String> = fold(&steps(given), None).iter().map(ToString::to_string).collect();
             assert_eq!(shown.join(" "), told);
         }
     }

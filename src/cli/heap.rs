@@ -37,6 +37,7 @@ pub enum HeapCommand {
     Summary {
         /// A .heapsnapshot file
         file: PathBuf,
+        /// How to read and print
         #[command(flatten)]
         options: SnapshotOptions,
     },
@@ -45,6 +46,7 @@ pub enum HeapCommand {
         /// The .heapsnapshot files, the oldest first
         #[arg(num_args = 2..=3, required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
+        /// How to read and print
         #[command(flatten)]
         options: SnapshotOptions,
     },

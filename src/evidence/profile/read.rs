@@ -187,7 +187,7 @@ impl Reading {
             return Ok(known);
         }
         let index = u32::try_from(self.profile.frames.len())
-            .map_err(|_| HeapErrorKind::TooLarge { limit: u64::from(u32::MAX) })?;
+            .map_err(|_out_of_range| HeapErrorKind::TooLarge { limit: u64::from(u32::MAX) })?;
         self.known.insert(frame.clone(), index);
         self.profile.frames.push(frame);
         Ok(index)
@@ -239,7 +239,7 @@ fn number<R: Read>(source: &mut Source<R>) -> Outcome<f64> {
         Ok(())
     })?;
     let text = std::str::from_utf8(&text).unwrap_or_default();
-    text.trim().parse().map_err(|_| HeapErrorKind::Unexpected { expected: "a number", found })
+    text.trim().parse().map_err(|_no_number| HeapErrorKind::Unexpected { expected: "a number", found })
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::heap::{EdgeKind, Heap, Location, NodeKind};
+use super::heap::{EdgeKind, Heap, Location, NodeKind, ordinal};
+use super::privacy::quotable;
 use super::references::Names;
 
 /// The longest name made of properties, in UTF-16 units.
@@ -50,7 +51,7 @@ pub fn classes(heap: &Heap, names: &Names, known: &[Interface]) -> Classes {
     let shapes = Shapes::of(heap, names, &mut classes.of);
     classes.interfaces = known.to_vec();
     for interface in shapes.interfaces(heap, names) {
-        if !classes.interfaces.iter().any(|other| other.name == interface.name) {
+        if !classes.interfaces.iter().any(|other| other.properties == interface.properties) {
             classes.interfaces.push(interface);
         }
     }
@@ -59,18 +60,18 @@ pub fn classes(heap: &Heap, names: &Names, known: &[Interface]) -> Classes {
     let mut table: HashMap<(Key, Option<Location>), u32> = HashMap::new();
     for node in 0..heap.node_count() {
         let kind = heap.kind(node);
-        let key = match kind {
-            NodeKind::Object if Some(heap.name_index(node)) == names.object => match best[classes.of[node] as usize] {
-                Some(interface) => Key::Interface(interface),
-                None => Key::Named(heap.name_index(node)),
-            },
-            NodeKind::Object => Key::Named(heap.name_index(node)),
-            NodeKind::Native if detached.get(node) => Key::Detached(heap.name_index(node)),
-            NodeKind::Native => Key::Named(heap.name_index(node)),
-            _ => Key::Kind(heap.kind[node]),
+        let name = heap.name_index(node);
+        let key = if kind == NodeKind::Object && Some(name) == names.object {
+            best[classes.of[node] as usize].map_or(Key::Named(name), Key::Interface)
+        } else if kind == NodeKind::Native && detached.get(node) {
+            Key::Detached(name)
+        } else if matches!(kind, NodeKind::Object | NodeKind::Native) {
+            Key::Named(name)
+        } else {
+            Key::Kind(heap.kind[node])
         };
         let location = if kind == NodeKind::Object { heap.location(node) } else { None };
-        let next = u32::try_from(classes.list.len()).expect("invariant: fewer classes than nodes");
+        let next = ordinal(classes.list.len());
         let class = *table.entry((key, location)).or_insert_with(|| {
             let name = class_name(heap, node, key, &classes.interfaces);
             classes.list.push(Class { name, location, kind });
@@ -94,12 +95,12 @@ fn class_name(heap: &Heap, node: usize, key: Key, interfaces: &[Interface]) -> S
         Key::Named(_) => heap.name(node).into_owned(),
         Key::Detached(_) => format!("Detached {}", heap.name(node)),
         Key::Interface(index) => interfaces[index as usize].name.clone(),
-        Key::Kind(_) => match heap.kind(node) {
-            NodeKind::Hidden => "(system)".to_owned(),
-            NodeKind::Code => "(compiled code)".to_owned(),
-            NodeKind::Closure => "Function".to_owned(),
-            NodeKind::RegExp => "RegExp".to_owned(),
-            _ => format!("({})", heap.kind_name(node)),
+        Key::Kind(_) => match heap.kind_name(node) {
+            "hidden" => "(system)".to_owned(),
+            "code" => "(compiled code)".to_owned(),
+            "closure" => "Function".to_owned(),
+            "regexp" => "RegExp".to_owned(),
+            kind => format!("({kind})"),
         },
     }
 }
@@ -118,24 +119,21 @@ impl Shapes {
         let Some(object) = names.object else { return shapes };
         let mut known: HashMap<Box<[u32]>, u32> = HashMap::new();
         let mut properties = Vec::new();
-        for node in 0..heap.node_count() {
+        for (node, of) in of.iter_mut().enumerate() {
             if heap.name_index(node) != object || heap.kind(node) != NodeKind::Object {
                 continue;
             }
             shapes.objects += 1;
             properties.clear();
             properties.extend(heap.edges(node).filter(|edge| edge.kind == EdgeKind::Property).map(|edge| edge.name));
-            let shape = match known.get(properties.as_slice()) {
-                Some(&shape) => shape,
-                None => {
-                    let shape = u32::try_from(shapes.list.len()).expect("invariant: fewer shapes than nodes");
-                    known.insert(properties.as_slice().into(), shape);
-                    shapes.list.push((properties.as_slice().into(), 0));
-                    shape
-                }
-            };
+            let shape = known.get(properties.as_slice()).copied().unwrap_or_else(|| {
+                let shape = ordinal(shapes.list.len());
+                known.insert(properties.as_slice().into(), shape);
+                shapes.list.push((properties.as_slice().into(), 0));
+                shape
+            });
             shapes.list[shape as usize].1 += 1;
-            of[node] = shape;
+            *of = shape;
         }
         shapes
     }
@@ -175,7 +173,10 @@ impl Shapes {
             .into_iter()
             .map(|(properties, _)| {
                 let properties: Vec<String> = properties.iter().map(|&name| heap.string(name).into_owned()).collect();
-                let shown: Vec<String> = properties.iter().map(|name| format_property(name)).collect();
+                let shown: Vec<String> = properties
+                    .iter()
+                    .map(|name| format_property(&quotable(name.into(), heap.shows_strings())))
+                    .collect();
                 Interface { name: format!("{{{}}}", shown.join(", ")), properties }
             })
             .collect()
@@ -199,7 +200,7 @@ impl Shapes {
             if let Some(&key) = needed.last()
                 && !needed.contains(&u32::MAX)
             {
-                by_property.entry(key).or_default().push((index as u32, needed));
+                by_property.entry(key).or_default().push((ordinal(index), needed));
             }
         }
         let mut sorted = Vec::new();

@@ -12,8 +12,9 @@ use serde::Serialize;
 use super::analysis::Analysis;
 use super::classes::Interface;
 use super::heap::{Heap, NodeKind};
+use super::namer::{Namer, is_root};
 use super::paths::{Step, Teller, Ways};
-use super::patterns::{Finding, Namer, Tense, is_root};
+use super::patterns::{Finding, Tense};
 use super::rows::{Members, rows};
 use super::sources::Sources;
 use super::summary::{ClassWays, Extent, class_ways, is_own};
@@ -126,7 +127,7 @@ pub fn digest(analysis: &Analysis, file: &str) -> Digest {
         let figures = classes.entry(row.class.clone()).or_default();
         figures.count += row.count;
         figures.shallow_bytes += row.shallow_bytes;
-        figures.retained_bytes += row.retained_bytes;
+        figures.retained_bytes = figures.retained_bytes.saturating_add(row.retained_bytes);
     }
     let sources = Sources::of(&analysis.heap);
     let ways = Ways::of(analysis);
@@ -370,7 +371,7 @@ fn classes(earlier: &[Digest], last: &Analysis, table: &[super::rows::Row], grow
         let figures = now.entry(&row.class).or_default();
         figures.count += row.count;
         figures.shallow_bytes += row.shallow_bytes;
-        figures.retained_bytes += row.retained_bytes;
+        figures.retained_bytes = figures.retained_bytes.saturating_add(row.retained_bytes);
     }
     let mut added: BTreeMap<&str, Figures> = BTreeMap::new();
     if growth.added.is_some() {

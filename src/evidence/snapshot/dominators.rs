@@ -5,7 +5,7 @@
 //! everything happens in those numbers; arrays that are no longer needed take on a second meaning, said where it happens.
 
 use super::bits::Bits;
-use super::heap::{Heap, Sizes};
+use super::heap::{Heap, Sizes, edge_ordinal, ordinal};
 use super::references::Names;
 
 const NONE: u32 = u32::MAX;
@@ -76,7 +76,7 @@ impl<'a> Walk<'a> {
     }
 
     fn enter(&mut self, node: u32, parent: u32) -> u32 {
-        let number = u32::try_from(self.order.len()).expect("invariant: fewer than 2^29 nodes");
+        let number = ordinal(self.order.len());
         self.number[node as usize] = number;
         self.order.push(node);
         self.parent.push(parent);
@@ -99,7 +99,7 @@ impl<'a> Walk<'a> {
                 if known == NONE {
                     if essential(node as usize, edge) {
                         self.stack.push((node, number, next));
-                        let to = u32::try_from(to).expect("invariant: fewer than 2^29 nodes");
+                        let to = ordinal(to);
                         let entered = self.enter(to, number);
                         self.stack.push((to, entered, heap.first_edge[to as usize]));
                         break;
@@ -112,7 +112,7 @@ impl<'a> Walk<'a> {
                 } else if known != 0 && essential(node as usize, edge) {
                     // What leads to the root changes nothing.
                     let first = &mut self.first_crossing[known as usize];
-                    let at = u32::try_from(self.crossings.len()).expect("invariant: fewer than 2^32 edges");
+                    let at = edge_ordinal(self.crossings.len());
                     self.crossings.push((number, std::mem::replace(first, at)));
                 }
             }
@@ -137,7 +137,7 @@ impl<'a> Walk<'a> {
         }
         for node in 0..count {
             if self.number[node] == NONE && !held.get(node) {
-                let node = u32::try_from(node).expect("invariant: fewer than 2^29 nodes");
+                let node = ordinal(node);
                 self.from(node, 0, |node, edge| names.is_essential(heap, node, heap.edge(edge), page));
             }
         }
@@ -145,7 +145,7 @@ impl<'a> Walk<'a> {
 
     /// What is left are rings that keep each other alive: each hangs from the root on its own.
     fn adopt_the_rest(&mut self) {
-        for node in 0..u32::try_from(self.heap.node_count()).expect("invariant: fewer than 2^29 nodes") {
+        for node in 0..ordinal(self.heap.node_count()) {
             if self.number[node as usize] == NONE {
                 self.enter(node, 0);
             }
@@ -167,7 +167,7 @@ fn link(parent: Vec<u32>, mut semi: Vec<u32>, first_crossing: Vec<u32>, crossing
     // Once a number has been processed its crossings are used up: what stands there then is the next in its bucket.
     let mut next = first_crossing;
     for number in (1..count).rev() {
-        let this = u32::try_from(number).expect("invariant: fewer than 2^29 nodes");
+        let this = ordinal(number);
         let mut member = std::mem::replace(&mut forest.label[number], this);
         while member != NONE {
             let best = forest.evaluate(member, this, &semi);

@@ -117,7 +117,7 @@ pub fn parse(text: &[u8]) -> Result<Layout, HeapErrorKind> {
         node_count: raw.node_count,
         edge_count: raw.edge_count,
         root_index: raw.root_index,
-        extra_native_bytes: crate::model::Bytes::from_f64(raw.extra_native_bytes).0,
+        extra_native_bytes: crate::model::Bytes::from_f64(raw.extra_native_bytes).0.min(1 << 53),
     })
 }
 

@@ -141,7 +141,7 @@ impl Sizes {
     }
 
     pub(super) fn set(&mut self, index: usize, size: u64) {
-        let key = u32::try_from(index).expect("invariant: fewer than 2^29 nodes");
+        let key = ordinal(index);
         match u32::try_from(size) {
             Ok(small) if small < u32::MAX => {
                 if std::mem::replace(&mut self.small[index], small) == u32::MAX {
@@ -197,6 +197,18 @@ pub struct Heap {
     pub(super) root: u32,
     pub(super) extra_native_bytes: u64,
     pub(super) shows_strings: bool,
+}
+
+/// Turns a place in a list of nodes into their number.
+#[inline]
+pub(super) fn ordinal(node: usize) -> u32 {
+    u32::try_from(node).expect("invariant: fewer than 2^29 nodes")
+}
+
+/// Turns a place in a list of edges into their number.
+#[inline]
+pub(super) fn edge_ordinal(edge: usize) -> u32 {
+    u32::try_from(edge).expect("invariant: fewer than 2^32 edges")
 }
 
 #[inline]

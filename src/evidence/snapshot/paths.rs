@@ -11,7 +11,8 @@ use serde::Serialize;
 
 use super::analysis::Analysis;
 use super::distance::NONE;
-use super::heap::{Edge, EdgeKind, Heap, NodeKind};
+use super::heap::{Edge, EdgeKind, Heap, NodeKind, edge_ordinal, ordinal};
+use super::privacy::{WITHHELD, quotable};
 use super::sources::Sources;
 
 /// The reference by which each node is nearest to a root.
@@ -40,16 +41,16 @@ impl Ways {
             if distance == NONE {
                 continue;
             }
-            for ordinal in heap.edge_range(node) {
-                let edge = heap.edge(ordinal);
+            for at in heap.edge_range(node) {
+                let edge = heap.edge(at);
                 let to = edge.to as usize;
                 if edge.kind == EdgeKind::Weak || analysis.distance[to] != distance.saturating_add(1) {
                     continue;
                 }
                 let known = ways.edge[to];
                 if known == NONE || telling(edge.kind) > telling(heap.edge(known as usize).kind) {
-                    ways.edge[to] = u32::try_from(ordinal).expect("invariant: fewer than 2^32 edges");
-                    ways.from[to] = u32::try_from(node).expect("invariant: fewer than 2^29 nodes");
+                    ways.edge[to] = edge_ordinal(at);
+                    ways.from[to] = ordinal(node);
                 }
             }
         }
@@ -172,7 +173,7 @@ impl<'a> Teller<'a> {
         let mut start = Checkpoint::default();
         let mut known = self.known.borrow_mut();
         while let Some(node) = at {
-            let number = u32::try_from(node).expect("invariant: fewer than 2^29 nodes");
+            let number = ordinal(node);
             if back.len() >= ENDS + PERIODS
                 && let Some(found) = known.get(&number)
             {
@@ -232,10 +233,12 @@ impl<'a> Teller<'a> {
     pub fn step(&self, node: usize, by: Option<String>) -> Step {
         let heap = &self.analysis.heap;
         let what = self.what(node);
-        let written_at = match heap.kind(node) {
-            NodeKind::Closure => self.sources.of_node(node),
-            _ if what == CONTEXT => self.sources.of_scope(node),
-            _ => None,
+        let written_at = if heap.kind(node) == NodeKind::Closure {
+            self.sources.of_node(node)
+        } else if what == CONTEXT {
+            self.sources.of_scope(node)
+        } else {
+            None
         };
         Step { by: by.filter(|by| *by != what), what, written_at, times: 1 }
     }
@@ -243,19 +246,17 @@ impl<'a> Teller<'a> {
     /// Returns what a node is called: a function's name or its class.
     pub fn what(&self, node: usize) -> String {
         let heap = &self.analysis.heap;
-        match heap.kind(node) {
-            NodeKind::Closure => {
-                let name = heap.name(node);
-                if name.is_empty() { "(anonymous function)".to_owned() } else { format!("{name}()") }
-            }
-            NodeKind::Synthetic => heap.name(node).into_owned(),
-            NodeKind::Hidden if !heap.name_bytes(node).is_empty() => heap.name(node).into_owned(),
-            _ => {
-                let name = &self.analysis.classes.list[self.analysis.classes.of[node] as usize].name;
-                // V8 adds the place of the page, which Node has none of.
-                name.strip_suffix(" / ").unwrap_or(name).to_owned()
-            }
+        let kind = heap.kind(node);
+        if kind == NodeKind::Closure {
+            let name = heap.name(node);
+            return if name.is_empty() { "(anonymous function)".to_owned() } else { format!("{name}()") };
         }
+        if kind == NodeKind::Synthetic || (kind == NodeKind::Hidden && !heap.name_bytes(node).is_empty()) {
+            return heap.name(node).into_owned();
+        }
+        let name = &self.analysis.classes.list[self.analysis.classes.of[node] as usize].name;
+        // V8 adds the place of the page, which Node has none of.
+        name.strip_suffix(" / ").unwrap_or(name).to_owned()
     }
 
     /// Returns the name a reference has in the source, if it has one that is no data.
@@ -268,9 +269,9 @@ impl<'a> Teller<'a> {
                     && heap.edges(from).filter(|edge| edge.kind == EdgeKind::Property).nth(TABLE).is_some()
                     && !self.what(from).starts_with("global");
                 Some(if table && !heap.shows_strings() {
-                    "[…]".to_owned()
+                    WITHHELD.to_owned()
                 } else {
-                    heap.string(edge.name).into_owned()
+                    quotable(heap.string(edge.name), heap.shows_strings()).into_owned()
                 })
             }
             EdgeKind::Internal | EdgeKind::Shortcut => {
@@ -287,10 +288,11 @@ impl<'a> Teller<'a> {
     /// Says whether a node is only V8's way of storing its neighbour.
     pub fn is_go_between(&self, node: usize) -> bool {
         let heap = &self.analysis.heap;
-        match heap.kind(node) {
-            NodeKind::Array | NodeKind::Code | NodeKind::ObjectShape => true,
-            NodeKind::Hidden => heap.name_bytes(node) != b"system / PromiseReaction",
-            NodeKind::Synthetic => !matches!(heap.name_bytes(node), b"(GC roots)"),
+        let name = heap.name_bytes(node);
+        match heap.kind_name(node) {
+            "array" | "code" | "object shape" => true,
+            "hidden" => name != b"system / PromiseReaction",
+            "synthetic" => name != b"(GC roots)",
             _ => false,
         }
     }

@@ -30,6 +30,8 @@ impl Default for Limits {
     }
 }
 
+/// The most bytes the objects of a heap may take together: sums and shares of it cannot overflow.
+const MAX_BYTES: u64 = 1 << 53;
 /// Memory the whole analysis takes for a node, in bytes (measured, rounded up; see `docs/evidence.md`).
 const BYTES_PER_NODE: u64 = 72;
 /// Memory the whole analysis takes for an edge, in bytes.
@@ -61,6 +63,7 @@ pub fn read(reader: impl Read, subject: &str, limits: &Limits) -> Result<Heap, H
 }
 
 #[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "one for each key of the file")]
 struct Seen {
     nodes: bool,
     edges: bool,
@@ -143,6 +146,7 @@ impl Reading {
         heap.size = Sizes::with_capacity(room);
         heap.first_edge = Vec::with_capacity(room + 1);
         let types = heap.kinds.len() as u64;
+        let mut bytes = 0_u64;
         let mut edges = 0_u64;
         let mut count = 0_u64;
         let mut largest = 0_u32;
@@ -167,6 +171,10 @@ impl Reading {
             heap.name.push(name);
             heap.id.push(word(row[layout.node_id])?);
             heap.size.push(row[layout.node_size]);
+            bytes = bytes.saturating_add(row[layout.node_size]);
+            if bytes > MAX_BYTES {
+                return Err(HeapErrorKind::TooLarge { limit: MAX_BYTES });
+            }
             heap.first_edge.push(word(edges)?);
             edges = edges.saturating_add(row[layout.node_edges]);
             if let Some(column) = layout.node_detached
@@ -191,11 +199,11 @@ impl Reading {
         }
         heap.first_edge.push(word(edges)?);
         let width = layout.node_width as u64;
-        let root = layout.root_index / width;
-        if !layout.root_index.is_multiple_of(width) || root >= count {
+        let root_node = layout.root_index / width;
+        if !layout.root_index.is_multiple_of(width) || root_node >= count {
             return Err(HeapErrorKind::Contradiction(format!("the root {} is no node", layout.root_index)));
         }
-        heap.root = word(root)?;
+        heap.root = word(root_node)?;
         self.seen.largest_name = self.seen.largest_name.max(largest);
         self.limits.check(count, edges, 0)
     }
@@ -382,6 +390,7 @@ impl Reciprocal {
         if number > u64::from(u32::MAX) {
             return None;
         }
+        #[allow(clippy::cast_possible_truncation, reason = "a quotient of a number below 2^32")]
         let quotient = ((u128::from(number) * u128::from(self.factor)) >> 40) as u64;
         (quotient * self.divisor == number).then_some(quotient)
     }
@@ -389,5 +398,5 @@ impl Reciprocal {
 
 #[inline]
 fn word(number: u64) -> Outcome<u32> {
-    u32::try_from(number).map_err(|_| HeapErrorKind::TooLarge { limit: u64::from(u32::MAX) })
+    u32::try_from(number).map_err(|_out_of_range| HeapErrorKind::TooLarge { limit: u64::from(u32::MAX) })
 }

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::analysis::Analysis;
 use super::distance::{NONE, SYSTEM};
-use super::heap::NodeKind;
+use super::heap::{NodeKind, ordinal};
 use super::tree::Tree;
 
 /// One class in the table.
@@ -67,7 +67,7 @@ impl Members {
         for (node, &class) in analysis.classes.of.iter().enumerate() {
             if counted(node) {
                 let place = &mut next[class as usize];
-                nodes[*place as usize] = u32::try_from(node).expect("invariant: fewer than 2^29 nodes");
+                nodes[*place as usize] = ordinal(node);
                 *place += 1;
             }
         }

@@ -3,7 +3,7 @@
 //! An internal array or hidden node that is reachable from one object alone, through nothing but others of its kind,
 //! gives its size to that object.
 
-use super::heap::{EdgeKind, Heap, NodeKind, Sizes};
+use super::heap::{EdgeKind, Heap, NodeKind, Sizes, ordinal};
 use super::references::Names;
 
 const UNSEEN: u32 = u32::MAX;
@@ -35,11 +35,11 @@ pub fn shallow_sizes(heap: &Heap, names: &Names) -> Sizes {
 }
 
 fn owners(heap: &Heap, names: &Names) -> Vec<u32> {
-    let count = u32::try_from(heap.node_count()).expect("invariant: fewer than 2^29 nodes");
-    let owns_itself = |node: usize| match heap.kind(node) {
-        NodeKind::Hidden | NodeKind::Array => false,
-        NodeKind::Native => Some(heap.name_index(node)) != names.external_string_data,
-        _ => true,
+    let count = ordinal(heap.node_count());
+    let owns_itself = |node: usize| {
+        let kind = heap.kind(node);
+        let stored = kind == NodeKind::Native && Some(heap.name_index(node)) == names.external_string_data;
+        !matches!(kind, NodeKind::Hidden | NodeKind::Array) && !stored
     };
     let mut owners: Vec<u32> = (0..count).map(|node| if owns_itself(node as usize) { node } else { UNSEEN }).collect();
     let mut stack = Vec::new();

@@ -90,7 +90,13 @@ pub fn statistics(analysis: &Analysis) -> Statistics {
                 }
                 _ => {}
             },
-            _ => {}
+            NodeKind::Array
+            | NodeKind::RegExp
+            | NodeKind::Number
+            | NodeKind::Synthetic
+            | NodeKind::Symbol
+            | NodeKind::BigInt
+            | NodeKind::Other => {}
         }
         if heap.kind(node) == NodeKind::Hidden && heap.name_bytes(node) == b"system / NativeContext" {
             native_contexts.push(bytes);
@@ -112,16 +118,15 @@ fn listeners(analysis: &Analysis, events: usize, found: &mut Amount) {
     let heap = &analysis.heap;
     for edge in heap.edges(events).filter(|edge| edge.kind == EdgeKind::Property) {
         let held = edge.to as usize;
-        match heap.kind(held) {
-            NodeKind::Closure if heap.string(edge.name) != "__proto__" => found.add(analysis.shallow.get(held)),
-            NodeKind::Object if heap.name_bytes(held) == b"Array" => {
-                for element in heap.edges(held).filter(|edge| edge.kind == EdgeKind::Element) {
-                    if heap.kind(element.to as usize) == NodeKind::Closure {
-                        found.add(analysis.shallow.get(element.to as usize));
-                    }
-                }
+        if heap.kind(held) == NodeKind::Closure {
+            if heap.string(edge.name) != "__proto__" {
+                found.add(analysis.shallow.get(held));
             }
-            _ => {}
+        } else if heap.name_bytes(held) == b"Array" {
+            let elements = heap.edges(held).filter(|edge| edge.kind == EdgeKind::Element);
+            for element in elements.map(|edge| edge.to as usize).filter(|&node| heap.kind(node) == NodeKind::Closure) {
+                found.add(analysis.shallow.get(element));
+            }
         }
     }
 }

@@ -4,8 +4,9 @@ use serde::Serialize;
 
 use super::analysis::Analysis;
 use super::heap::NodeKind;
+use super::namer::Namer;
 use super::paths::{Step, Teller, Ways};
-use super::patterns::{Finding, Namer, Tense};
+use super::patterns::{Finding, Tense};
 use super::rows::{Members, Row, rows};
 use super::sources::Sources;
 use super::statistics::{Statistics, statistics};
@@ -94,7 +95,7 @@ pub fn summarise(analysis: &Analysis, file: &str, extent: Extent) -> Summary {
                 || (class.kind == NodeKind::Object && class.name.starts_with('{'))
         })
         .map(|row| class_ways(&teller, row.class.clone(), members.nodes(row.index)))
-        .filter(|told| told.ways.first().is_some_and(|way| way.steps.iter().any(|step| is_own_place(step))))
+        .filter(|told| told.ways.first().is_some_and(|way| way.steps.iter().any(is_own_place)))
         .take(extent.findings)
         .collect();
     table.truncate(extent.rows);

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::analysis::Analysis;
-use super::heap::NodeKind;
+use super::heap::{NodeKind, ordinal};
 use super::tree::Tree;
 
 /// A place where memory piles up.
@@ -62,7 +62,7 @@ pub fn suspects(analysis: &Analysis, tree: &Tree, weight: &[u64], threshold: Thr
         if way.len() > LONGEST_PERIOD * REPEATS {
             way.remove(0);
         }
-        way.push((label(analysis, node), u32::try_from(node).unwrap_or_default()));
+        way.push((label(analysis, node), ordinal(node)));
         if let Some(period) = period(&way) {
             found.push(chain(analysis, tree, weight, &way, period));
             continue;
@@ -89,7 +89,7 @@ pub fn suspects(analysis: &Analysis, tree: &Tree, weight: &[u64], threshold: Thr
             group.count += 1;
             group.bytes += bytes;
             if group.examples.len() < EXAMPLES {
-                group.examples.push(u32::try_from(child).unwrap_or_default());
+                group.examples.push(ordinal(child));
             }
         }
         found.extend(

@@ -2,6 +2,7 @@
 
 use super::analysis::Analysis;
 use super::bits::Bits;
+use super::heap::ordinal;
 
 const NONE: u32 = u32::MAX;
 
@@ -21,7 +22,7 @@ impl Tree {
         let mut tree = Self { root, first: vec![NONE; count], next: vec![NONE; count] };
         for (node, &above) in analysis.dominator.iter().enumerate().rev() {
             if node != root as usize {
-                let node = u32::try_from(node).expect("invariant: fewer than 2^29 nodes");
+                let node = ordinal(node);
                 tree.next[node as usize] = std::mem::replace(&mut tree.first[above as usize], node);
             }
         }

@@ -16,6 +16,8 @@
 //! | `collect`      | what pm2 and the system say now                             | codecs and parsers |
 //! | `history`      | minutes and lives of a process, in memory and on disk       | all but the store |
 //! | `trend`        | the slope and the verdict                                   | yes  |
+//! | `policy`       | when a process is restarted, and why not                    | yes  |
+//! | `alertmanager` | Alertmanager's webhook, alerts and silences                 | yes  |
 //! | `export`       | snapshot and verdicts to Prometheus families                | yes  |
 //! | `http`         | the server and its limits                                   | no   |
 //! | `runtime`      | clocks, tasks, signals: the only room that reads the time   | no   |
@@ -23,4 +25,6 @@
 //!
 //! A pure room takes its input and `now` as arguments and returns values.
 
+pub mod alertmanager;
 pub mod model;
+pub mod policy;

@@ -196,6 +196,7 @@ fn restarts_that_come_too_close_together_open_the_breaker() {
     let mut world = enforce("minimum_uptime = '0s'\ncooldown = '1h'");
     for _ in 0..4 {
         world.leak(0, 5.0);
+        world.process(0).held = Some(Bytes(300 << 20));
         world.look();
         world.until_quiet();
         world.pass(HOUR + MINUTE, MINUTE);
@@ -238,7 +239,7 @@ fn each_gate_holds_with_its_own_reason() {
     let cases: [(&str, &str, Arrange); 10] = [
         ("too_young", "minimum_uptime = '2d'", |_| {}),
         ("app_budget_spent", "budget_per_day = 0", |_| {}),
-        ("siblings_away", "", |world| world.process(1).status = Status::Launching),
+        ("siblings_away", "", |world| world.process(1).status = Status::Stopping),
         ("last_instance", "max_unavailable = 3", |world| {
             world.process(1).status = Status::Errored;
             world.process(2).status = Status::Errored;

@@ -140,7 +140,7 @@ struct Asked<'a> {
 
 impl Asked<'_> {
     fn go(&self, rehearsal: bool) -> Decision {
-        let why = &self.request.reason;
+        let why = &self.target.reason;
         match (self.action, rehearsal) {
             (Action::Reload, false) => Decision::Reload(format!("reloads {} of {}: {why}", self.key, self.request.app)),
             (Action::Reload, true) => {

@@ -45,7 +45,7 @@ pub use observation::{DaemonObservation, Now, Observation, ProcessObservation, V
 pub use plan::{AppGauges, AppPlan, Plan, PlanEntry};
 pub use reason::{Decision, Gate, GateResult, Reason};
 pub use request::{Action, AlertCall, PersonCall, Request, RequestEnd, Target, TargetState, Trigger, Wish};
-pub use settings::{Mode, PolicySettings, RestartSettings};
+pub use settings::{BeforeExhaustion, Mode, PolicySettings, RestartSettings};
 pub use state::{AlertMemory, FleetLock, Freed, LedgerEntry, Phase, RestartTotal, State, Step, Totals};
 pub use triggers::{Refusal, RefusalKind};
 pub use values::{CronText, Endpoint, Pattern, Size, Span, Spoken, ValueError, ValueErrorKind, Zone};

@@ -98,7 +98,10 @@ impl Policy {
         let mut entries = Vec::new();
         for request in self.state.requests.values() {
             for (pm_id, target) in request.targets.iter().filter(|(_, target)| !target.state.is_final()) {
-                let evaluation = context.evaluate(request, *pm_id, target, now);
+                let mut evaluation = context.evaluate(request, *pm_id, target, now);
+                if target.state == TargetState::Acting {
+                    evaluation.decision = Decision::UnderWay(format!("is being replaced: {}", target.reason));
+                }
                 let (policy, _, _) = context.policy(&request.daemon, &request.app);
                 let opening = match &evaluation.decision {
                     Decision::Hold(_) if !window::open_at(&policy.windows, now.timestamp()) => {
@@ -116,7 +119,7 @@ impl Policy {
                 entries.push(PlanEntry {
                     request: request.id,
                     trigger: request.trigger,
-                    reason: request.reason.clone(),
+                    reason: target.reason.clone(),
                     daemon: request.daemon.clone(),
                     app: request.app.clone(),
                     pm_id: *pm_id,
@@ -173,7 +176,8 @@ impl Policy {
 fn sentence(decision: &Decision, next_window: Option<WallTime>, then: Option<&Decision>, now: Now) -> String {
     let told = |decision: &Decision| match decision {
         Decision::Hold(reason) => format!("held: {reason}"),
-        Decision::Reload(text)
+        Decision::UnderWay(text)
+        | Decision::Reload(text)
         | Decision::Restart(text)
         | Decision::WouldReload(text)
         | Decision::WouldRestart(text) => text.clone(),

@@ -389,6 +389,8 @@ pub enum Decision {
     Reload(String),
     /// Restart a process; the sentence says why and that connections drop.
     Restart(String),
+    /// It is being replaced at this moment; only a plan says so.
+    UnderWay(String),
     /// Everything is open, but the mode or the missing opting in says not to act.
     WouldReload(String),
     /// The same for a restart.

@@ -106,12 +106,14 @@ impl TargetState {
 }
 
 /// One life that a request wants to end.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
     /// The life.
     pub life: Life,
     /// How far it has come.
     pub state: TargetState,
+    /// Why this one, as a sentence.
+    pub reason: String,
 }
 
 /// One alert that asks for one or all processes of an app, firing or resolved.

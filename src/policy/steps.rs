@@ -45,6 +45,7 @@ impl Policy {
             };
             let evaluation = self.context().evaluate(request, pm_id, target, now);
             match &evaluation.decision {
+                Decision::UnderWay(_) => {}
                 Decision::Hold(_) => {
                     lock_wanted |= self.hold(id, pm_id, &evaluation, now);
                 }
@@ -270,7 +271,9 @@ impl Policy {
             Some((Decision::WouldReload(_) | Decision::WouldRestart(_), _)) => {
                 self.cancel_step(step, "while the hook ran the mode changed", now);
             }
-            None => self.cancel_step(step, "while the hook ran the request went away", now),
+            Some((Decision::UnderWay(_), _)) | None => {
+                self.cancel_step(step, "while the hook ran the request went away", now);
+            }
         }
     }
 

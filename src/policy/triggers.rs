@@ -102,6 +102,7 @@ impl Policy {
             let mut request = Request::new(0, Trigger::Person, &daemon, &call.app, reason, now);
             request.wish = wish;
             request.now = call.now;
+            let targets = waiting(targets, &request.reason);
             asked.push(self.open_request(request, targets, now));
         }
         if asked.is_empty() {
@@ -178,10 +179,10 @@ impl Policy {
     }
 
     /// Opens a request with its targets and writes it down.
-    fn open_request(&mut self, mut request: Request, targets: BTreeMap<u32, Life>, now: Now) -> u64 {
+    fn open_request(&mut self, mut request: Request, targets: BTreeMap<u32, Target>, now: Now) -> u64 {
         let id = self.state.next_number();
         request.id = id;
-        request.targets = waiting(targets);
+        request.targets = targets;
         *self.state.totals.requests.entry(request.trigger).or_default() += 1;
         let ids: Vec<String> = request.targets.keys().map(u32::to_string).collect();
         let sentence = format!("request {id} for {} ({}): {}", request.app, ids.join(", "), request.reason);
@@ -200,10 +201,12 @@ impl Policy {
         trigger: Trigger,
         daemon: &DaemonName,
         app: &AppName,
-        reason: &str,
-        targets: BTreeMap<u32, Life>,
+        targets: BTreeMap<u32, (Life, String)>,
         now: Now,
     ) {
+        let targets = targets
+            .into_iter()
+            .map(|(pm_id, (life, reason))| (pm_id, Target { life, state: TargetState::Waiting, reason }));
         let open = self
             .state
             .requests
@@ -211,9 +214,10 @@ impl Policy {
             .find(|request| request.trigger == trigger && request.daemon == *daemon && request.app == *app);
         if let Some(request) = open {
             let mut changed = false;
-            for (pm_id, life) in targets {
-                if request.targets.get(&pm_id).is_none_or(|target| target.life != life && target.state.is_final()) {
-                    request.targets.insert(pm_id, Target { life, state: TargetState::Waiting });
+            for (pm_id, target) in targets {
+                let known = request.targets.get(&pm_id);
+                if known.is_none_or(|known| known.life != target.life && known.state.is_final()) {
+                    request.targets.insert(pm_id, target);
                     changed = true;
                 }
             }
@@ -221,8 +225,9 @@ impl Policy {
                 self.touch();
             }
         } else if self.state.requests.len() < MOST_REQUESTS {
-            let request = Request::new(0, trigger, daemon, app, reason.to_owned(), now);
-            self.open_request(request, targets, now);
+            let targets: BTreeMap<u32, Target> = targets.collect();
+            let reason = targets.values().next().map_or(String::new(), |target| target.reason.clone());
+            self.open_request(Request::new(0, trigger, daemon, app, reason, now), targets, now);
         }
     }
 
@@ -238,7 +243,7 @@ impl Policy {
 
     /// Requests by verdict and by threshold, and their withdrawal.
     pub(super) fn ask_for_what_leaks(&mut self, now: Now) {
-        let mut wanted: BTreeMap<(Trigger, DaemonName, AppName), (String, BTreeMap<u32, Life>)> = BTreeMap::new();
+        let mut wanted: BTreeMap<(Trigger, DaemonName, AppName), BTreeMap<u32, (Life, String)>> = BTreeMap::new();
         let mut over: BTreeSet<(Trigger, DaemonName, u32)> = BTreeSet::new();
         for (daemon, app) in self.world.apps() {
             let (policy, mode, _) = self.context().policy(&daemon, &app);
@@ -255,11 +260,7 @@ impl Policy {
                     match wish {
                         Asks::Yes(reason) if !attempted => {
                             let name = (trigger, daemon.clone(), app.clone());
-                            wanted
-                                .entry(name)
-                                .or_insert_with(|| (reason, BTreeMap::new()))
-                                .1
-                                .insert(process.key.pm_id, life);
+                            wanted.entry(name).or_default().insert(process.key.pm_id, (life, reason));
                         }
                         Asks::No => {
                             over.insert((trigger, daemon.clone(), process.key.pm_id));
@@ -269,8 +270,8 @@ impl Policy {
                 }
             }
         }
-        for ((trigger, daemon, app), (reason, targets)) in wanted {
-            self.join(trigger, &daemon, &app, &reason, targets, now);
+        for ((trigger, daemon, app), targets) in wanted {
+            self.join(trigger, &daemon, &app, targets, now);
         }
         self.withdraw_targets(&over, now);
     }
@@ -370,7 +371,8 @@ impl Policy {
                     })
                 });
                 if !targets.is_empty() {
-                    self.join(Trigger::Schedule, &daemon, &app, &reason, targets, now);
+                    let targets = targets.into_iter().map(|(pm_id, life)| (pm_id, (life, reason.clone())));
+                    self.join(Trigger::Schedule, &daemon, &app, targets.collect(), now);
                 }
             }
         }
@@ -446,7 +448,7 @@ impl Policy {
                 Some(wanted) => {
                     let wish = wanted.wish.unwrap_or(Wish::Gentle);
                     let reason = wanted.reason();
-                    let mut targets = waiting(wanted.targets);
+                    let mut targets = waiting(wanted.targets, &reason);
                     for (pm_id, target) in &mut targets {
                         if let Some(known) = request.targets.get(pm_id).filter(|known| known.life == target.life) {
                             target.state = known.state;
@@ -467,7 +469,8 @@ impl Policy {
             }
             let mut request = Request::new(0, Trigger::Alert, &daemon, &app, wanted.reason(), now);
             request.wish = wanted.wish.unwrap_or(Wish::Gentle);
-            self.open_request(request, wanted.targets, now);
+            let targets = waiting(wanted.targets, &request.reason);
+            self.open_request(request, targets, now);
         }
     }
 
@@ -577,8 +580,9 @@ fn leak_asks(policy: &PolicySettings, process: &ProcessObservation, now: Steady)
     }
 }
 
-fn waiting(targets: BTreeMap<u32, Life>) -> BTreeMap<u32, Target> {
-    targets.into_iter().map(|(pm_id, life)| (pm_id, Target { life, state: TargetState::Waiting })).collect()
+fn waiting(targets: BTreeMap<u32, Life>, reason: &str) -> BTreeMap<u32, Target> {
+    let target = |life| Target { life, state: TargetState::Waiting, reason: reason.to_owned() };
+    targets.into_iter().map(|(pm_id, life)| (pm_id, target(life))).collect()
 }
 
 /// Keeps a person's words short and on one line.

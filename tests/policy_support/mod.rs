@@ -3,7 +3,7 @@
 //! Orders are carried out the way the shell and pm2 do it, and checked against the rules on the way: whoever breaks one
 //! fails the test with the whole story.
 
-#![allow(dead_code, reason = "each test file uses its own part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part of it")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -63,6 +63,9 @@ pub struct World {
     pub kept: Option<String>,
     pub records: BTreeMap<u64, AuditRecord>,
     pub orders: Vec<(Now, Order)>,
+    /// Steps whose order was certainly not carried out.
+    pub undone: BTreeSet<u64>,
+    pub ended_by_us: Vec<(ProcessKey, Life)>,
     pub notices: Vec<Notice>,
     pub questions: Vec<Command>,
     pub promql: Result<Vec<bool>, String>,
@@ -105,6 +108,8 @@ impl World {
             kept: None,
             records: BTreeMap::new(),
             orders: Vec::new(),
+            undone: BTreeSet::new(),
+            ended_by_us: Vec::new(),
             notices: Vec::new(),
             questions: Vec::new(),
             promql: Ok(vec![true]),
@@ -370,6 +375,7 @@ impl World {
             Pm2::Refuses => Answer::Refused("Reload already in progress".to_owned()),
             Pm2::Obeys | Pm2::DoesAndIsSilent | Pm2::Hangs => {
                 if self.pm2 != Pm2::Hangs {
+                    self.ended_by_us.push((order.key.clone(), order.life));
                     self.restart(pm_id);
                 }
                 match self.pm2 {
@@ -378,6 +384,9 @@ impl World {
                 }
             }
         };
+        if matches!(answer, Answer::NotSent(_) | Answer::Refused(_)) {
+            self.undone.insert(order.step);
+        }
         self.policy.handle(Event::Acted { step: order.step, answer }, self.now);
     }
 

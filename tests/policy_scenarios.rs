@@ -1,5 +1,7 @@
 //! The policy in situations that matter, one by one: what is ordered, what is held and with which reason, what is kept.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
 mod policy_support;
 
 use std::collections::BTreeMap;
@@ -216,7 +218,7 @@ fn a_request_waits_for_its_window_and_goes_when_it_opens() {
     assert_eq!(entry.next_window, Some(WallTime(1_741_658_400_000)));
     assert!(matches!(entry.then, Some(Decision::Reload(_))), "{entry:?}");
     assert!(entry.sentence.contains("when the window opens in 14 h: reloads default/0 of shop"), "{}", entry.sentence);
-    world.pass(HOUR * 14 - MINUTE, MINUTE);
+    world.pass((HOUR * 14).checked_sub(MINUTE).unwrap(), MINUTE);
     assert!(ordered(&world).is_empty());
     world.pass(MINUTE * 2, MINUTE);
     assert_eq!(ordered(&world), [0]);
@@ -349,7 +351,7 @@ fn a_schedule_asks_at_its_time_in_its_zone_and_not_for_what_it_leaves_out() {
 fn a_time_missed_by_less_than_an_hour_is_made_up_and_a_clock_that_goes_back_repeats_nothing() {
     let mut world = enforce("leak = { enabled = false }\nschedule = [{ cron = '0 13 * * *' }]");
     world.look();
-    world.pass(HOUR - MINUTE, MINUTE);
+    world.pass(HOUR.checked_sub(MINUTE).unwrap(), MINUTE);
     world.now = world.now.later(MINUTE * 30);
     world.kill();
     run(&mut world);
@@ -684,10 +686,12 @@ fn a_hook_runs_before_the_order_and_its_failure_holds() {
     failing.policy.observe(&observation, failing.now);
     let mut step = None;
     while let Some(command) = failing.policy.next_command() {
-        match command {
-            Command::Persist { revision, .. } => failing.policy.handle(Event::Persisted { revision }, failing.now),
-            Command::RunHook(order) => step = Some(order.step),
-            other => assert!(matches!(other, Command::Notify(_)), "{other:?}"),
+        if let Command::Persist { revision, .. } = command {
+            failing.policy.handle(Event::Persisted { revision }, failing.now);
+        } else if let Command::RunHook(order) = command {
+            step = Some(order.step);
+        } else {
+            assert!(matches!(command, Command::Notify(_)), "{command:?}");
         }
     }
     let failed = Event::HookEnded { step: step.unwrap(), result: Err("exit 1".to_owned()) };

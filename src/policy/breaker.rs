@@ -136,7 +136,7 @@ mod tests {
         assert!(breaker.did_not_help(&settings));
         breaker.trip(Trouble::Unhelpful, "no use".to_owned(), &settings, at(0));
         assert!(!breaker.time_out(&settings, at(23).steady));
-        assert_eq!(breaker.closes_in(at(23).steady), Some(Duration::from_secs(3600)));
+        assert_eq!(breaker.closes_in(at(23).steady), Some(Duration::from_hours(1)));
         assert!(breaker.time_out(&settings, at(24).steady));
         assert!(breaker.did_not_help(&settings), "half open: one more is one too many");
     }

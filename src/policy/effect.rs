@@ -14,7 +14,7 @@ use super::values::Spoken;
 use crate::model::{Bytes, LeakState, Life, ProcessKey, Slope, Steady};
 
 /// After this time a restart has bought all that is worth counting.
-const LONGEST_WATCH: Duration = Duration::from_secs(7 * 86_400);
+const LONGEST_WATCH: Duration = Duration::from_hours(168);
 /// Memory is back once it has reached this share of what was held before.
 const BACK: f64 = 0.95;
 
@@ -204,7 +204,7 @@ mod tests {
         assert_eq!(look(&mut watch, 59, 500), Change::None);
         assert_eq!(look(&mut watch, 60, 500), Change::Judged(true));
         assert_eq!(look(&mut watch, 600, 960), Change::Ended(None));
-        assert_eq!(watch.effect.time_bought, Some(Duration::from_secs(36_000)));
+        assert_eq!(watch.effect.time_bought, Some(Duration::from_hours(10)));
         let text = "memory went from 1000 MiB to 200 MiB; it was back after 10 h; the restart helped";
         assert_eq!(watch.effect.sentence(), text);
     }
@@ -216,7 +216,7 @@ mod tests {
         let mut back = watch();
         look(&mut back, 10, 300);
         assert_eq!(look(&mut back, 40, 955), Change::Ended(Some(false)));
-        assert_eq!(back.effect.time_bought, Some(Duration::from_secs(2400)));
+        assert_eq!(back.effect.time_bought, Some(Duration::from_mins(40)));
     }
 
     #[test]

@@ -14,10 +14,10 @@ use super::state::FleetLock;
 use crate::model::{AppName, DaemonName};
 
 /// How long a refusal of the fleet lock stands before it is asked for again.
-const LOCK_RETRY: Duration = Duration::from_secs(60);
+const LOCK_RETRY: Duration = Duration::from_mins(1);
 /// The first pause after a release that failed; it doubles up to [`LONGEST_RELEASE_PAUSE`].
 const RELEASE_RETRY: Duration = Duration::from_secs(5);
-const LONGEST_RELEASE_PAUSE: Duration = Duration::from_secs(300);
+const LONGEST_RELEASE_PAUSE: Duration = Duration::from_mins(5);
 
 impl Policy {
     /// Asks Prometheus and Alertmanager about a target that waits only for them.

@@ -19,9 +19,9 @@ use crate::alertmanager::Silence;
 use crate::model::{AppName, Bytes, DaemonName, ProcessKey, Status, Steady, WallTime};
 
 /// How long an answer from outside is good for.
-pub(super) const ANSWER_FRESH: Duration = Duration::from_secs(60);
+pub(super) const ANSWER_FRESH: Duration = Duration::from_mins(1);
 /// The span of a budget.
-pub(super) const DAY: Duration = Duration::from_secs(86_400);
+pub(super) const DAY: Duration = Duration::from_hours(24);
 /// How long pm2's reload lock is honoured.
 const RELOAD_LOCK_LIFE: Duration = Duration::from_secs(30);
 
@@ -109,8 +109,8 @@ impl<'a> Context<'a> {
             asked.siblings(),
             asked.reload_lock(),
             asked.host_memory(),
-            asked.backoff(),
             asked.state(),
+            asked.backoff(),
             asked.silence(),
             asked.promql(),
         ];

@@ -18,7 +18,7 @@ use super::world::World;
 use crate::model::{AppName, DaemonName, Steady};
 
 /// The longest time between two looks at the state, so that a wall clock that steps is noticed.
-const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+const LONGEST_SLEEP: Duration = Duration::from_mins(1);
 /// How long the store is left alone after it has failed.
 const STORE_RETRY: Duration = Duration::from_secs(30);
 /// Replacements remembered at the most, whatever the budgets say.
@@ -42,7 +42,10 @@ pub struct Policy {
     outbox: VecDeque<Command>,
     /// Orders that wait until the state of their number is kept.
     barrier: VecDeque<(u64, Command)>,
+    /// Records that go with the next state.
     records: BTreeMap<u64, AuditRecord>,
+    /// Records that went with states of which nobody has said yet that they are kept.
+    unconfirmed: BTreeMap<u64, Vec<AuditRecord>>,
     dirty: bool,
 }
 
@@ -74,6 +77,7 @@ impl Policy {
             outbox: VecDeque::new(),
             barrier: VecDeque::new(),
             records: BTreeMap::new(),
+            unconfirmed: BTreeMap::new(),
             dirty: true,
         };
         policy.recover(now);
@@ -107,6 +111,7 @@ impl Policy {
             Event::Alerts(calls) => self.take_alerts(calls, now),
             Event::Persisted { revision } => {
                 self.answers.store = None;
+                self.unconfirmed = self.unconfirmed.split_off(&(revision + 1));
                 while self.barrier.front().is_some_and(|(needed, _)| *needed <= revision) {
                     if let Some((_, command)) = self.barrier.pop_front() {
                         self.outbox.push_back(command);
@@ -115,7 +120,7 @@ impl Policy {
             }
             Event::PersistFailed { revision, why } => self.persist_failed(revision, why, now),
             Event::Acted { step, answer } => self.acted(step, answer, now),
-            Event::HookEnded { step, result } => self.hook_ended(step, result, now),
+            Event::HookEnded { step, result } => self.hook_ended(step, &result, now),
             Event::Promql { daemon, app, answer } => {
                 self.asking.promql.remove(&(daemon.clone(), app.clone()));
                 let answered = super::gates::Answered { at: now.steady, result: answer };
@@ -262,13 +267,21 @@ impl Policy {
         }
         self.dirty = false;
         self.state.revision += 1;
-        let records = std::mem::take(&mut self.records).into_values().collect();
+        let records: Vec<AuditRecord> = std::mem::take(&mut self.records).into_values().collect();
         let revision = self.state.revision;
+        self.unconfirmed.insert(revision, records.clone());
         self.outbox.push_back(Command::Persist { revision, state: Box::new(self.state.clone()), records });
     }
 
     fn persist_failed(&mut self, revision: u64, why: String, now: Now) {
         self.answers.store = Some((now.steady + STORE_RETRY, why));
+        // What was not written goes with the next state, unless there is a newer word on it.
+        let later = self.unconfirmed.split_off(&(revision + 1));
+        let failed = std::mem::replace(&mut self.unconfirmed, later);
+        let newer: BTreeSet<u64> = self.unconfirmed.values().flatten().map(|record| record.id).collect();
+        for record in failed.into_values().rev().flatten().filter(|record| !newer.contains(&record.id)) {
+            self.records.entry(record.id).or_insert(record);
+        }
         let mut kept = VecDeque::new();
         for (needed, command) in std::mem::take(&mut self.barrier) {
             if needed > revision {
@@ -288,7 +301,7 @@ impl Policy {
                 self.acted(order.step, answer, now);
             }
             Command::RunHook(order) => {
-                self.hook_ended(order.step, Err("it could not be written down first".to_owned()), now);
+                self.hook_ended(order.step, &Err("it could not be written down first".to_owned()), now);
             }
             Command::AskFleetLock => {
                 self.state.fleet_lock = FleetLock::Free;
@@ -313,7 +326,9 @@ impl Policy {
             FleetLock::Free => FleetLock::Free,
             _ if self.settings.fleet_lock.is_none() => FleetLock::Free,
             FleetLock::Asked { since } | FleetLock::Held { since } if needed => FleetLock::Held { since },
-            _ => FleetLock::Releasing { next: now.steady, attempts: 0 },
+            FleetLock::Asked { .. } | FleetLock::Held { .. } | FleetLock::Releasing { .. } => {
+                FleetLock::Releasing { next: now.steady, attempts: 0 }
+            }
         };
     }
 
@@ -363,13 +378,13 @@ impl Policy {
         daemon: &DaemonName,
         app: &AppName,
         trouble: super::breaker::Trouble,
-        cause: String,
+        cause: &str,
         now: Now,
     ) {
         let settings = self.policy_settings(daemon, app).breaker.clone();
         let breaker = self.state.breaker_mut(daemon, app);
         let was_open = breaker.open.is_some();
-        breaker.trip(trouble, cause.clone(), &settings, now);
+        breaker.trip(trouble, cause.to_owned(), &settings, now);
         self.touch();
         if was_open {
             return;
@@ -427,7 +442,7 @@ impl Policy {
                 breaker.helped();
             } else if breaker.did_not_help(&settings) {
                 let cause = format!("{} restarts in a row did not help ({sentence})", breaker.unhelpful);
-                self.trip(&daemon, &app, super::breaker::Trouble::Unhelpful, cause, now);
+                self.trip(&daemon, &app, super::breaker::Trouble::Unhelpful, &cause, now);
             }
         }
     }

@@ -103,12 +103,10 @@ impl Policy {
                     evaluation.decision = Decision::UnderWay(format!("is being replaced: {}", target.reason));
                 }
                 let (policy, _, _) = context.policy(&request.daemon, &request.app);
-                let opening = match &evaluation.decision {
-                    Decision::Hold(_) if !window::open_at(&policy.windows, now.timestamp()) => {
-                        window::next_after(&policy.windows, now.timestamp())
-                    }
-                    _ => None,
-                };
+                let waits = matches!(evaluation.decision, Decision::Hold(_));
+                let opening = (waits && !window::open_at(&policy.windows, now.timestamp()))
+                    .then(|| window::next_after(&policy.windows, now.timestamp()))
+                    .flatten();
                 let next_window = opening.map(|opening| WallTime(opening.from.as_millisecond()));
                 let then = next_window.map(|opens| {
                     let span = u64::try_from(opens.0.saturating_sub(now.wall.0)).unwrap_or(0);

@@ -38,10 +38,10 @@ pub enum Gate {
     ReloadLock,
     /// Memory for a second instance.
     HostMemory,
-    /// A pause after an attempt that came to nothing.
-    Backoff,
     /// The state can be kept.
     State,
+    /// A pause after an attempt that came to nothing.
+    Backoff,
     /// Alertmanager's silences.
     Silence,
     /// PromQL expressions.
@@ -65,8 +65,8 @@ impl Gate {
         Self::Siblings,
         Self::ReloadLock,
         Self::HostMemory,
-        Self::Backoff,
         Self::State,
+        Self::Backoff,
         Self::Silence,
         Self::Promql,
         Self::FleetLock,

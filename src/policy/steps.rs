@@ -26,12 +26,12 @@ const ANSWER_GRACE: Duration = Duration::from_secs(20);
 /// A list older than this cannot verify anything.
 const LIST_FRESH: Duration = Duration::from_secs(30);
 /// How long an answer that never comes is waited for after the verification's own deadline.
-const LOST_ANSWER: Duration = Duration::from_secs(300);
+const LOST_ANSWER: Duration = Duration::from_mins(5);
 /// The first pause after an attempt that came to nothing; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(30);
-const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 /// The pause after a hook has failed.
-const HOOK_PAUSE: Duration = Duration::from_secs(300);
+const HOOK_PAUSE: Duration = Duration::from_mins(5);
 
 impl Policy {
     /// Begins whatever may begin, one step in each daemon; writes down why everything else is held.
@@ -230,7 +230,7 @@ impl Policy {
     }
 
     /// Takes in how a hook ended: asks the gates once more, then tells pm2 or waits.
-    pub(super) fn hook_ended(&mut self, step: u64, result: Result<(), String>, now: Now) {
+    pub(super) fn hook_ended(&mut self, step: u64, result: &Result<(), String>, now: Now) {
         let Some(daemon) = self.daemon_of(step) else { return };
         let Some(current) = self.state.steps.get(&daemon) else { return };
         if !matches!(current.phase, Phase::Hook { .. }) {
@@ -238,7 +238,7 @@ impl Policy {
         }
         let (id, pm_id, app) = (current.request, current.key.pm_id, current.record.app.clone());
         let on_failure = self.policy_settings(&daemon, &app).hook.as_ref().map(|hook| hook.on_failure);
-        if let Err(why) = &result {
+        if let Err(why) = result {
             if on_failure == Some(HookFailure::GoOn) {
                 let text = format!("the hook for {daemon}/{pm_id} of {app} failed ({why}); going on without it");
                 self.say(Severity::Warning, NoticeKind::Restart, (&daemon, &app, Some(pm_id)), text);
@@ -328,7 +328,7 @@ impl Policy {
                 Phase::Hook { deadline } => {
                     let (id, deadline) = (step.id, *deadline);
                     if now.steady >= deadline {
-                        self.hook_ended(id, Err("it did not end in time".to_owned()), now);
+                        self.hook_ended(id, &Err("it did not end in time".to_owned()), now);
                     } else {
                         self.wake_by(deadline);
                     }
@@ -447,7 +447,7 @@ impl Policy {
         let count = close.count();
         if count >= usize::try_from(settings.too_many).unwrap_or(usize::MAX) {
             let cause = format!("{key} was restarted {count} times within {}", Spoken(settings.too_close.0));
-            self.trip(daemon, app, Trouble::TooClose, cause, now);
+            self.trip(daemon, app, Trouble::TooClose, &cause, now);
         }
     }
 
@@ -474,6 +474,6 @@ impl Policy {
         self.record(record);
         self.say(Severity::Warning, NoticeKind::Restart, (daemon, &app, Some(step.key.pm_id)), text);
         let cause = format!("after the {} of {}: {failure}", step.action.as_str(), step.key);
-        self.trip(daemon, &app, Trouble::VerificationFailed, cause, now);
+        self.trip(daemon, &app, Trouble::VerificationFailed, &cause, now);
     }
 }

@@ -20,9 +20,12 @@ const MOST_REQUESTS: usize = 2000;
 /// Alerts remembered at the most.
 const MOST_ALERTS: usize = 20_000;
 /// How long the end of an alert is remembered, so that late deliveries of its beginning ask for nothing.
-const RESOLVED_FOR: Duration = Duration::from_secs(86_400);
+const RESOLVED_FOR: Duration = Duration::from_hours(24);
 /// A time of a schedule that was missed by more than this is skipped.
-const LONGEST_MISSED: Duration = Duration::from_secs(3600);
+const LONGEST_MISSED: Duration = Duration::from_hours(1);
+
+/// Lives by `pm_id`, each with why it is asked for.
+type Lives = BTreeMap<u32, (Life, String)>;
 
 /// Why a person's request is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -196,14 +199,7 @@ impl Policy {
     }
 
     /// Adds targets to the open request of an app and trigger, or opens one.
-    fn join(
-        &mut self,
-        trigger: Trigger,
-        daemon: &DaemonName,
-        app: &AppName,
-        targets: BTreeMap<u32, (Life, String)>,
-        now: Now,
-    ) {
+    fn join(&mut self, trigger: Trigger, daemon: &DaemonName, app: &AppName, targets: Lives, now: Now) {
         let targets = targets
             .into_iter()
             .map(|(pm_id, (life, reason))| (pm_id, Target { life, state: TargetState::Waiting, reason }));
@@ -243,7 +239,7 @@ impl Policy {
 
     /// Requests by verdict and by threshold, and their withdrawal.
     pub(super) fn ask_for_what_leaks(&mut self, now: Now) {
-        let mut wanted: BTreeMap<(Trigger, DaemonName, AppName), BTreeMap<u32, (Life, String)>> = BTreeMap::new();
+        let mut wanted: BTreeMap<(Trigger, DaemonName, AppName), Lives> = BTreeMap::new();
         let mut over: BTreeSet<(Trigger, DaemonName, u32)> = BTreeSet::new();
         for (daemon, app) in self.world.apps() {
             let (policy, mode, _) = self.context().policy(&daemon, &app);
@@ -561,9 +557,8 @@ fn leak_asks(policy: &PolicySettings, process: &ProcessObservation, now: Steady)
     let Some(verdict) = &process.verdict else { return Asks::Unsure };
     let long_enough = now.since(verdict.since) >= trigger.r#for.0;
     match verdict.state {
-        LeakState::Learning => Asks::Unsure,
         LeakState::Stable | LeakState::Suspect if long_enough => Asks::No,
-        LeakState::Stable | LeakState::Suspect => Asks::Unsure,
+        LeakState::Learning | LeakState::Stable | LeakState::Suspect => Asks::Unsure,
         LeakState::Leaking => {
             let left = verdict.time_left(now);
             let near = trigger.exhaustion_within.is_none_or(|within| left.is_some_and(|left| left <= within.0));

@@ -303,10 +303,16 @@ impl fmt::Display for Zone {
 }
 
 /// A cron expression of five fields (minute, hour, day of month, month, day of week).
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct CronText {
     text: String,
     cron: croner::Cron,
+}
+
+impl fmt::Debug for CronText {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "CronText({:?})", self.text)
+    }
 }
 
 impl CronText {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::values::{Span, Zone};
 
 /// The longest window: one that never closes needs no window.
-pub(super) const LONGEST: Duration = Duration::from_secs(7 * 86_400);
+pub(super) const LONGEST: Duration = Duration::from_hours(168);
 
 /// A day of the week as the configuration writes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

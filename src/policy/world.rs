@@ -10,7 +10,7 @@ use super::settings::RestartSettings;
 use crate::model::{AppName, DaemonName, HostSample, Life, ProcessKey, Status, Steady, WallTime};
 
 /// A daemon's list older than this says nothing of the present.
-pub(super) const FRESH: Duration = Duration::from_secs(120);
+pub(super) const FRESH: Duration = Duration::from_mins(2);
 
 /// What was seen last.
 #[derive(Debug, Clone, Default)]

@@ -26,5 +26,6 @@
 //! A pure room takes its input and `now` as arguments and returns values.
 
 pub mod alertmanager;
+pub mod collect;
 pub mod model;
 pub mod policy;

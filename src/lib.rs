@@ -17,6 +17,7 @@
 //! | `history`      | minutes and lives of a process, in memory and on disk       | all but the store |
 //! | `trend`        | the slope and the verdict                                   | yes  |
 //! | `policy`       | when a process is restarted, and why not                    | yes  |
+//! | `actuate`      | carries out what the policy orders                          | no   |
 //! | `alertmanager` | Alertmanager's webhook, alerts and silences                 | yes  |
 //! | `export`       | snapshot and verdicts to Prometheus families                | yes  |
 //! | `http`         | the server and its limits                                   | no   |
@@ -25,6 +26,7 @@
 //!
 //! A pure room takes its input and `now` as arguments and returns values.
 
+pub mod actuate;
 pub mod alertmanager;
 pub mod collect;
 pub mod model;

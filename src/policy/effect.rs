@@ -186,6 +186,7 @@ mod tests {
             min_uptime: Duration::ZERO,
             listen_timeout: Duration::ZERO,
             kill_timeout: Duration::ZERO,
+            wait_ready: false,
             verdict: None,
         }
     }

@@ -161,6 +161,11 @@ impl Policy {
         &self.state
     }
 
+    /// The number of the state that will hold everything that is known now, once it is kept.
+    pub fn revision_to_keep(&self) -> u64 {
+        if self.dirty { self.state.revision + 1 } else { self.state.revision }
+    }
+
     /// The settings in force.
     pub fn settings(&self) -> &RestartSettings {
         &self.settings

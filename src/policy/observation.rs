@@ -107,6 +107,8 @@ pub struct ProcessObservation {
     pub listen_timeout: Duration,
     /// pm2's `kill_timeout`.
     pub kill_timeout: Duration,
+    /// Whether the app says itself when it is ready.
+    pub wait_ready: bool,
     /// What the trend says of this life.
     pub verdict: Option<VerdictView>,
 }
@@ -130,6 +132,7 @@ impl ProcessObservation {
             min_uptime: milliseconds(listed.min_uptime_ms, 1000),
             listen_timeout: milliseconds(listed.listen_timeout_ms, 3000),
             kill_timeout: milliseconds(listed.kill_timeout_ms, 1600),
+            wait_ready: listed.wait_ready,
             verdict: verdict.map(VerdictView::from),
         }
     }

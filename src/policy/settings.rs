@@ -289,11 +289,14 @@ pub struct VerifySettings {
     pub stable_for: Span,
     /// Whether its heap must be readable, where the old one's was.
     pub heap: bool,
+    /// Whether a cluster worker must tell pm2 before its `listen_timeout` that it listens or is ready. To be switched off for
+    /// workers that never listen.
+    pub ready: bool,
 }
 
 impl Default for VerifySettings {
     fn default() -> Self {
-        Self { timeout: Span::minutes(1), stable_for: Span::seconds(10), heap: true }
+        Self { timeout: Span::minutes(1), stable_for: Span::seconds(10), heap: true, ready: true }
     }
 }
 

@@ -304,10 +304,12 @@ impl Policy {
     /// Takes in how an order to pm2 went.
     pub(super) fn acted(&mut self, step: u64, answer: Answer, now: Now) {
         let Some(daemon) = self.daemon_of(step) else { return };
+        let app = self.state.steps.get(&daemon).map(|step| step.record.app.clone());
+        let must_be_ready = app.is_some_and(|app| self.policy_settings(&daemon, &app).verify.ready);
         let Some(current) = self.state.steps.get_mut(&daemon) else { return };
         let Phase::Ordered { answer: known, verification } = &mut current.phase else { return };
         match &answer {
-            Answer::Accepted { ready: Some(false) } => verification.never_reported(),
+            Answer::Accepted { ready: Some(false) } if must_be_ready => verification.never_reported(),
             Answer::Refused(_) => verification.refused(now.steady),
             Answer::Accepted { .. } | Answer::NotSent(_) | Answer::Unknown(_) => {}
         }
@@ -339,7 +341,11 @@ impl Policy {
             let before = verification.clone();
             let seen = self.world.daemons.get(&daemon).filter(|it| it.up && now.steady.since(it.at) <= LIST_FRESH);
             let progress = match seen {
-                Some(seen) => verification.observe(seen.processes.get(&key.pm_id), seen.at),
+                Some(seen) => {
+                    let process = seen.processes.get(&key.pm_id);
+                    let uptime = process.map_or(Duration::ZERO, |process| self.world.uptime(process, seen.at));
+                    verification.observe(process, uptime, seen.at)
+                }
                 None => verification.unseen(now.steady),
             };
             let deadline = verification.deadline();

@@ -16,6 +16,9 @@ use crate::model::{Life, Status, Steady};
 
 /// More lives than this within one verification are a process that does not settle.
 const MOST_LIVES: u32 = 3;
+/// An app that is still launching so shortly before pm2 stops waiting for it did not come online by itself. Lists are
+/// looked at several times within this span while a replacement is watched.
+const LAST_MOMENT: Duration = Duration::from_millis(600);
 
 /// What is watched after one action.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,8 +38,9 @@ pub struct Verification {
 struct NewLife {
     life: Life,
     restarts: Option<u64>,
-    seen: Steady,
     steady_since: Option<Steady>,
+    /// The greatest age at which it was seen launching.
+    launching: Duration,
 }
 
 /// What a verification still waits for.
@@ -177,8 +181,8 @@ impl Verification {
         self.late = true;
     }
 
-    /// Looks at the daemon's list; `process` is the entry with the process's `pm_id`.
-    pub fn observe(&mut self, process: Option<&ProcessObservation>, now: Steady) -> Progress {
+    /// Looks at the daemon's list; `process` is the entry with the process's `pm_id`, `uptime` the age of its life.
+    pub fn observe(&mut self, process: Option<&ProcessObservation>, uptime: Duration, now: Steady) -> Progress {
         let overdue = now >= self.deadline;
         let Some(process) = process else {
             return if overdue { Progress::Failed(Failure::Gone) } else { Progress::Waiting(Stage::NewLife) };
@@ -186,13 +190,14 @@ impl Verification {
         if process.status == Status::Errored {
             return Progress::Failed(Failure::Errored);
         }
-        if let (Some(before), Some(after)) = (self.unstable_before, process.unstable_restarts)
-            && after > before
-        {
+        // pm2 sets the count to zero at every restart it is asked for: from then on one is one too many.
+        let begun = self.new.is_some() || process.life.is_some_and(|life| life != self.old);
+        let allowed = if begun { Some(0) } else { self.unstable_before };
+        if process.unstable_restarts.zip(allowed).is_some_and(|(found, allowed)| found > allowed) {
             return Progress::Failed(Failure::CrashedAtBoot);
         }
         match process.life {
-            Some(life) if life != self.old => self.observe_new(life, process, now, overdue),
+            Some(life) if life != self.old => self.observe_new(life, process, uptime, now, overdue),
             Some(_) if self.new.is_none() => {
                 if overdue {
                     Progress::NothingHappened
@@ -220,10 +225,18 @@ impl Verification {
         }
     }
 
-    fn observe_new(&mut self, life: Life, process: &ProcessObservation, now: Steady, overdue: bool) -> Progress {
+    fn observe_new(
+        &mut self,
+        life: Life,
+        process: &ProcessObservation,
+        uptime: Duration,
+        now: Steady,
+        overdue: bool,
+    ) -> Progress {
         if self.new.as_ref().is_none_or(|new| new.life != life) {
             self.lives += 1;
-            self.new = Some(NewLife { life, restarts: process.restarts, seen: now, steady_since: None });
+            self.new =
+                Some(NewLife { life, restarts: process.restarts, steady_since: None, launching: Duration::ZERO });
             if self.lives > MOST_LIVES {
                 return Progress::Failed(Failure::Restless);
             }
@@ -240,10 +253,12 @@ impl Verification {
         }
         if process.status != Status::Online {
             new.steady_since = None;
+            new.launching = new.launching.max(uptime);
             return if overdue { Progress::Failed(Failure::NeverOnline) } else { Progress::Waiting(Stage::Online) };
         }
         let since = *new.steady_since.get_or_insert(now);
-        if self.late {
+        let never_ready = process.wait_ready && new.launching + LAST_MOMENT >= self.listen_timeout;
+        if self.late || never_ready {
             return Progress::Failed(Failure::NeverReady { waited: self.listen_timeout });
         }
         if now.since(since) < self.stable_for {
@@ -262,6 +277,7 @@ mod tests {
     use crate::model::{Bytes, ProcessKey};
 
     const OLD: Life = Life { pid: 10, started: 1000 };
+    const YOUNG: Duration = Duration::from_secs(1);
     const NEW: Life = Life { pid: 11, started: 9000 };
 
     fn process(status: Status, life: Option<Life>) -> ProcessObservation {
@@ -279,6 +295,7 @@ mod tests {
             min_uptime: Duration::from_secs(1),
             listen_timeout: Duration::from_secs(3),
             kill_timeout: Duration::from_secs(2),
+            wait_ready: false,
             verdict: None,
         }
     }
@@ -297,68 +314,89 @@ mod tests {
         let mut verification = begin();
         let old = process(Status::Online, Some(OLD));
         let new = process(Status::Online, Some(NEW));
-        assert_eq!(verification.observe(Some(&old), at(1)), Progress::Waiting(Stage::NewLife));
+        assert_eq!(verification.observe(Some(&old), YOUNG, at(1)), Progress::Waiting(Stage::NewLife));
         let launching = process(Status::Launching, Some(NEW));
-        assert_eq!(verification.observe(Some(&launching), at(2)), Progress::Waiting(Stage::Online));
-        assert_eq!(verification.observe(Some(&new), at(3)), Progress::Waiting(Stage::Stable));
-        assert_eq!(verification.observe(Some(&new), at(12)), Progress::Waiting(Stage::Stable));
-        assert_eq!(verification.observe(Some(&new), at(13)), Progress::Verified { life: NEW, starts: 1 });
+        assert_eq!(verification.observe(Some(&launching), YOUNG, at(2)), Progress::Waiting(Stage::Online));
+        assert_eq!(verification.observe(Some(&new), YOUNG, at(3)), Progress::Waiting(Stage::Stable));
+        assert_eq!(verification.observe(Some(&new), YOUNG, at(12)), Progress::Waiting(Stage::Stable));
+        assert_eq!(verification.observe(Some(&new), YOUNG, at(13)), Progress::Verified { life: NEW, starts: 1 });
     }
 
     #[test]
     fn a_heap_that_was_readable_must_be_readable_again() {
         let mut verification = begin();
         let blind = ProcessObservation { heap_used: None, ..process(Status::Online, Some(NEW)) };
-        verification.observe(Some(&blind), at(2));
-        assert_eq!(verification.observe(Some(&blind), at(30)), Progress::Waiting(Stage::Heap));
-        assert_eq!(verification.observe(Some(&blind), at(80)), Progress::Failed(Failure::HeapUnreadable));
+        verification.observe(Some(&blind), YOUNG, at(2));
+        assert_eq!(verification.observe(Some(&blind), YOUNG, at(30)), Progress::Waiting(Stage::Heap));
+        assert_eq!(verification.observe(Some(&blind), YOUNG, at(80)), Progress::Failed(Failure::HeapUnreadable));
         let seen = process(Status::Online, Some(NEW));
-        assert_eq!(verification.observe(Some(&seen), at(81)), Progress::Verified { life: NEW, starts: 1 });
+        assert_eq!(verification.observe(Some(&seen), YOUNG, at(81)), Progress::Verified { life: NEW, starts: 1 });
     }
 
     #[test]
     fn every_way_to_fail_is_told_apart() {
         let errored = process(Status::Errored, None);
-        assert_eq!(begin().observe(Some(&errored), at(1)), Progress::Failed(Failure::Errored));
+        assert_eq!(begin().observe(Some(&errored), YOUNG, at(1)), Progress::Failed(Failure::Errored));
         let crashed = ProcessObservation { unstable_restarts: Some(1), ..process(Status::Launching, Some(NEW)) };
-        assert_eq!(begin().observe(Some(&crashed), at(1)), Progress::Failed(Failure::CrashedAtBoot));
+        assert_eq!(begin().observe(Some(&crashed), YOUNG, at(1)), Progress::Failed(Failure::CrashedAtBoot));
         let late = at(76);
-        assert_eq!(begin().observe(None, late), Progress::Failed(Failure::Gone));
+        assert_eq!(begin().observe(None, YOUNG, late), Progress::Failed(Failure::Gone));
         assert_eq!(begin().unseen(late), Progress::Failed(Failure::DaemonLost));
         let old = process(Status::Online, Some(OLD));
-        assert_eq!(begin().observe(Some(&old), late), Progress::NothingHappened);
+        assert_eq!(begin().observe(Some(&old), YOUNG, late), Progress::NothingHappened);
         let stopped = process(Status::Stopped, None);
-        assert_eq!(begin().observe(Some(&stopped), late), Progress::Failed(Failure::NeverOnline));
+        assert_eq!(begin().observe(Some(&stopped), YOUNG, late), Progress::Failed(Failure::NeverOnline));
         let launching = process(Status::Launching, Some(NEW));
-        assert_eq!(begin().observe(Some(&launching), late), Progress::Failed(Failure::NeverOnline));
+        assert_eq!(begin().observe(Some(&launching), YOUNG, late), Progress::Failed(Failure::NeverOnline));
         let mut verification = begin();
         verification.never_reported();
         let new = process(Status::Online, Some(NEW));
         let failure = Failure::NeverReady { waited: Duration::from_secs(3) };
-        assert_eq!(verification.observe(Some(&new), at(4)), Progress::Failed(failure));
+        assert_eq!(verification.observe(Some(&new), YOUNG, at(4)), Progress::Failed(failure));
     }
 
     #[test]
     fn a_second_restart_by_somebody_else_begins_the_wait_anew_and_a_loop_fails() {
         let mut verification = begin();
         let life = |pid| Life { pid, started: 9000 };
-        verification.observe(Some(&process(Status::Online, Some(life(11)))), at(1));
+        verification.observe(Some(&process(Status::Online, Some(life(11)))), YOUNG, at(1));
         let other = ProcessObservation { restarts: Some(5), ..process(Status::Online, Some(life(12))) };
-        assert_eq!(verification.observe(Some(&other), at(9)), Progress::Waiting(Stage::Stable));
-        assert_eq!(verification.observe(Some(&other), at(12)), Progress::Waiting(Stage::Stable));
-        assert_eq!(verification.observe(Some(&other), at(19)), Progress::Verified { life: life(12), starts: 2 });
-        verification.observe(Some(&process(Status::Online, Some(life(13)))), at(20));
+        assert_eq!(verification.observe(Some(&other), YOUNG, at(9)), Progress::Waiting(Stage::Stable));
+        assert_eq!(verification.observe(Some(&other), YOUNG, at(12)), Progress::Waiting(Stage::Stable));
+        assert_eq!(verification.observe(Some(&other), YOUNG, at(19)), Progress::Verified { life: life(12), starts: 2 });
+        verification.observe(Some(&process(Status::Online, Some(life(13)))), YOUNG, at(20));
         let fourth = process(Status::Online, Some(life(14)));
-        assert_eq!(verification.observe(Some(&fourth), at(21)), Progress::Failed(Failure::Restless));
+        assert_eq!(verification.observe(Some(&fourth), YOUNG, at(21)), Progress::Failed(Failure::Restless));
     }
 
     #[test]
     fn a_restart_count_that_moves_begins_the_wait_anew() {
         let mut verification = begin();
         let new = process(Status::Online, Some(NEW));
-        verification.observe(Some(&new), at(1));
+        verification.observe(Some(&new), YOUNG, at(1));
         let moved = ProcessObservation { restarts: Some(6), ..new.clone() };
-        assert_eq!(verification.observe(Some(&moved), at(11)), Progress::Waiting(Stage::Stable));
-        assert_eq!(verification.observe(Some(&moved), at(21)), Progress::Verified { life: NEW, starts: 1 });
+        assert_eq!(verification.observe(Some(&moved), YOUNG, at(11)), Progress::Waiting(Stage::Stable));
+        assert_eq!(verification.observe(Some(&moved), YOUNG, at(21)), Progress::Verified { life: NEW, starts: 1 });
+    }
+
+    #[test]
+    fn an_app_that_launches_until_pm2_stops_waiting_never_was_ready() {
+        let launching = ProcessObservation { wait_ready: true, ..process(Status::Launching, Some(NEW)) };
+        let online = ProcessObservation { wait_ready: true, ..process(Status::Online, Some(NEW)) };
+        for (milliseconds, ready) in [(1000, true), (2300, true), (2700, false)] {
+            let mut verification = begin();
+            verification.observe(Some(&launching), Duration::from_millis(milliseconds), at(3));
+            let progress = verification.observe(Some(&online), Duration::from_secs(4), at(4));
+            assert_eq!(progress == Progress::Waiting(Stage::Stable), ready, "{milliseconds}");
+        }
+    }
+
+    #[test]
+    fn a_count_of_unstable_restarts_from_earlier_days_hides_no_crash() {
+        let before = ProcessObservation { unstable_restarts: Some(5), ..process(Status::Online, Some(OLD)) };
+        let mut verification = Verification::begin(OLD, &before, &VerifySettings::default(), Steady(0));
+        assert_eq!(verification.observe(Some(&before), YOUNG, at(1)), Progress::Waiting(Stage::NewLife));
+        let crashed = ProcessObservation { unstable_restarts: Some(1), ..process(Status::Launching, Some(NEW)) };
+        assert_eq!(verification.observe(Some(&crashed), YOUNG, at(2)), Progress::Failed(Failure::CrashedAtBoot));
     }
 }

@@ -142,6 +142,7 @@ impl World {
             min_uptime: Duration::from_secs(1),
             listen_timeout: Duration::from_secs(3),
             kill_timeout: Duration::from_secs(2),
+            wait_ready: false,
             verdict: None,
         };
         let process = Process { observation, code: Code::Good, online_at: self.now.steady };
@@ -397,7 +398,8 @@ impl World {
     fn check_fleet_lock(&self) {
         if self.lock_is_ours && !matches!(self.lock_answer, LockAnswer::Failed(_)) {
             assert!(
-                self.state().steps.values().any(|step| step.fleet_lock),
+                self.state().steps.values().any(|step| step.fleet_lock)
+                    || matches!(self.state().fleet_lock, FleetLock::Releasing { attempts: 1.., .. }),
                 "the fleet lock is held while nothing is under way: {:?}",
                 self.state().fleet_lock
             );

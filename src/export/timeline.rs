@@ -324,9 +324,8 @@ impl HistoryView {
         let first = minutes.first().map_or(0, |minute| minute.minute);
         let last = minutes.last().map_or(first, |minute| minute.minute);
         let rows = last - first + 1;
-        let asked = range.step.map(|step| {
-            i64::try_from(step.as_millis()).unwrap_or(i64::MAX).div_ceil_by(scale.minute_ms())
-        });
+        let asked =
+            range.step.map(|step| i64::try_from(step.as_millis()).unwrap_or(i64::MAX).div_ceil_by(scale.minute_ms()));
         let width = asked.unwrap_or_else(|| rows.div_ceil_by(AIM)).max(rows.div_ceil_by(MOST_POINTS));
         let mut view = Self {
             daemon: past.key.daemon.to_string(),
@@ -401,12 +400,7 @@ pub fn csv(past: &Past<'_>, range: Range) -> String {
         let after = if exact { bytes(minute.heap_floor) } else { None };
         let used = if exact { bytes(minute.heap_used) } else { bytes(minute.heap_floor).or(bytes(minute.heap_used)) };
         collections += u64::from(after.is_some());
-        let life = past
-            .lives
-            .iter()
-            .filter(|life| past.scale.row_of(life.first) <= minute.minute)
-            .count()
-            .max(1);
+        let life = past.lives.iter().filter(|life| past.scale.row_of(life.first) <= minute.minute).count().max(1);
         let written = writeln!(
             text,
             "{},{},{},{},{},{},{life}",
@@ -496,7 +490,8 @@ fn projection(past: &Past<'_>, verdict: &Verdict) -> Option<ProjectionView> {
     if slope.bytes_per_second <= 0.0 {
         return None;
     }
-    let limited = |minute: &Minute| bytes(if limit.kind == LimitKind::Heap { minute.heap_used } else { minute.resident });
+    let limited =
+        |minute: &Minute| bytes(if limit.kind == LimitKind::Heap { minute.heap_used } else { minute.resident });
     let from = past.scale.wall(verdict.at);
     let at_pace = |pace: f64| from + left * slope.bytes_per_second / pace;
     Some(ProjectionView {

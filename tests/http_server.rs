@@ -42,7 +42,7 @@ async fn echo(_app: Arc<App>, request: Request) -> Response {
 
 async fn describe(_app: Arc<App>, request: Request) -> Response {
     let query: Vec<_> = request.query.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    Response::text(format!("{:?} {} {:?}", request.parameter, query.join(","), request.identity))
+    Response::text(format!("{:?} {} {:?}", request.parameters.first(), query.join(","), request.identity))
 }
 
 /// Counts how often it begins and ends, and waits in between.

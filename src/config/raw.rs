@@ -38,7 +38,7 @@ layered! {
         name: Value<String>,
         home: Value<String>,
         source: Value<String>,
-        pm2_command: Value<Vec<String>>,
+        command: Value<Vec<String>>,
     }
 }
 

@@ -302,9 +302,9 @@ fn daemons(tables: &[Spanned<raw::Pm2>], source: &mut Source<'_>, surroundings: 
                 [("auto", ListSource::Auto), ("socket", ListSource::Socket), ("command", ListSource::Command)];
             source.choice("pm2.source", word, &choices)
         });
-        let pm2_command = match &table.pm2_command {
+        let pm2_command = match &table.command {
             Some(words) if words.get_ref().first().is_none_or(String::is_empty) => {
-                source.report(words.span().start, "pm2.pm2_command", "the command is empty".to_owned());
+                source.report(words.span().start, "pm2.command", "the command is empty".to_owned());
                 usual_command()
             }
             Some(words) => words.get_ref().clone(),

@@ -83,13 +83,13 @@ pub async fn get(address: &str, path: &str, deadline: Duration, limit: usize) ->
             body.map(http_body_util::Collected::to_bytes).map_err(|error| broken(error.to_string()))
         };
         tokio::pin!(connection, answer);
-        loop {
-            tokio::select! {
-                answer = &mut answer => return answer,
-                ended = &mut connection => if let Err(error) = ended { return Err(broken(error.to_string())); } else {
-                    return answer.await;
-                },
-            }
+        // The connection moves the bytes; the answer may be complete before it ends, or only after.
+        tokio::select! {
+            answer = &mut answer => answer,
+            ended = &mut connection => match ended {
+                Ok(()) => answer.await,
+                Err(error) => Err(broken(error.to_string())),
+            },
         }
     };
     tokio::time::timeout(deadline, exchange)

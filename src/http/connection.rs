@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::query::Query;
-use super::registry::{Conversation, Place, Stage};
+use super::registry::{Conversation, Place, Registry, Stage};
 use super::request::{Identity, Peer, Reach, Request};
 use super::response::{Response, ResponseBody};
 use super::router::Router;
@@ -37,6 +37,7 @@ pub(crate) struct Shared<State> {
     pub(crate) settings: HttpSettings,
     pub(crate) reach: Reach,
     pub(crate) stop: CancellationToken,
+    pub(crate) registry: Arc<Registry>,
 }
 
 /// Serves one stream until its client leaves, a deadline passes, it has to make room, or the server stops.
@@ -98,6 +99,7 @@ async fn answer<State: Send + Sync + 'static>(
     let method = request.method().clone();
     let response = respond(shared, conversation, request, peer).await.unwrap_or_else(|refusal| *refusal);
     conversation.enter(Stage::Writing);
+    shared.registry.answered(response.status.as_u16());
     response.finish(&method).map(|body| Sent { body, conversation: conversation.clone() })
 }
 
@@ -123,7 +125,7 @@ async fn respond<State: Send + Sync + 'static>(
     };
     let found = shared.router.find(&head.method, head.uri.path());
     let query = Query::parse(head.uri.query().unwrap_or(""));
-    let ((route, parameter), query) = match (found, query) {
+    let ((route, parameters), query) = match (found, query) {
         (Ok(found), Ok(query)) => (found, query),
         (Err(refusal), _) => return Err(dismiss(body, polite, refusal).await),
         (Ok(_), Err(error)) => {
@@ -144,7 +146,7 @@ async fn respond<State: Send + Sync + 'static>(
     let request = Request {
         method: head.method,
         path: head.uri.path().to_owned(),
-        parameter,
+        parameters,
         query,
         headers: head.headers,
         body,

@@ -269,7 +269,7 @@ mod tests {
         Request {
             method: Method::POST,
             path: "/api/v1/restarts".to_owned(),
-            parameter: None,
+            parameters: Vec::new(),
             query: Query::default(),
             headers: map,
             body: Bytes::new(),

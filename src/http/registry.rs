@@ -114,6 +114,7 @@ struct Places {
     next: u64,
     taken: BTreeMap<u64, Arc<Conversation>>,
     occupancy: Occupancy,
+    answers: BTreeMap<u16, u64>,
 }
 
 /// A place that is given back when it is dropped.
@@ -183,6 +184,16 @@ impl Registry {
             }
             emptied.await;
         }
+    }
+
+    /// Counts an answer with this status.
+    pub(crate) fn answered(&self, status: u16) {
+        *self.lock().answers.entry(status).or_default() += 1;
+    }
+
+    /// Answers since the start, by status.
+    pub(crate) fn answers(&self) -> BTreeMap<u16, u64> {
+        self.lock().answers.clone()
     }
 
     pub(crate) fn occupancy(&self) -> Occupancy {

@@ -45,8 +45,8 @@ pub struct Request {
     pub method: Method,
     /// The path as it came, not decoded.
     pub path: String,
-    /// The decoded part of the path that a route leaves open with `{name}`.
-    pub parameter: Option<String>,
+    /// The decoded parts of the path that a route leaves open with `{name}`, in order.
+    pub parameters: Vec<String>,
     /// The decoded query.
     pub query: Query,
     /// The headers.

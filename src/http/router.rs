@@ -54,15 +54,15 @@ pub struct Route<State> {
 }
 
 impl<State: 'static> Route<State> {
-    /// A route. The pattern is a path in which at most one whole segment is `{name}` and stands for any non-empty
-    /// segment; a route for GET answers HEAD too.
+    /// A route. The pattern is a path in which a whole segment may be `{name}` and stands for any non-empty segment; a
+    /// route for GET answers HEAD too.
     ///
     /// # Panics
     /// When the pattern is none; the table is part of the program, so this shows at the first start.
     pub fn new(method: Method, pattern: &'static str, handler: impl Handler<State>) -> Self {
         let open = pattern.split('/').filter(|segment| is_open(segment)).count();
         let braces = pattern.matches(['{', '}']).count();
-        assert!(pattern.starts_with('/') && open <= 1 && braces == 2 * open, "invariant: {pattern} is a pattern");
+        assert!(pattern.starts_with('/') && braces == 2 * open, "invariant: {pattern} is a pattern");
         Self { method, pattern, handler: Arc::new(handler), body_bytes: None, deadline: None }
     }
 
@@ -103,9 +103,9 @@ impl<State: 'static> Route<State> {
         self.handler.handle(state, request)
     }
 
-    /// The raw text of the open segment when the path fits; an empty one where the pattern has none.
-    fn fits<'path>(&self, path: &'path str) -> Option<&'path str> {
-        let mut open = "";
+    /// The raw texts of the open segments, in order, when the path fits.
+    fn fits<'path>(&self, path: &'path str) -> Option<Vec<&'path str>> {
+        let mut open = Vec::new();
         let mut segments = path.split('/');
         for wanted in self.pattern.split('/') {
             let segment = segments.next()?;
@@ -113,7 +113,7 @@ impl<State: 'static> Route<State> {
                 if segment.is_empty() {
                     return None;
                 }
-                open = segment;
+                open.push(segment);
             } else if segment != wanted {
                 return None;
             }
@@ -151,7 +151,7 @@ impl<State: 'static> Router<State> {
         Self { state, routes: Vec::new(), gatekeeper: None }
     }
 
-    /// Adds a route. Among routes that fit a path the one without an open segment wins, then the first.
+    /// Adds a route. Among routes that fit a path the one with the fewest open segments wins, then the first.
     #[must_use]
     pub fn route(mut self, route: Route<State>) -> Self {
         self.routes.push(route);
@@ -174,16 +174,16 @@ impl<State: 'static> Router<State> {
         self.state.clone()
     }
 
-    /// Finds the route of a request and the decoded open segment, or the answer where there is none.
-    pub(crate) fn find(&self, method: &Method, path: &str) -> Result<(&Route<State>, Option<String>), Box<Response>> {
+    /// Finds the route of a request and the decoded open segments, or the answer where there is none.
+    pub(crate) fn find(&self, method: &Method, path: &str) -> Result<(&Route<State>, Vec<String>), Box<Response>> {
         let mut fitting: Vec<_> =
             self.routes.iter().filter_map(|route| route.fits(path).map(|open| (route, open))).collect();
-        fitting.sort_by_key(|(_, open)| !open.is_empty());
+        fitting.sort_by_key(|(_, open)| open.len());
         let wanted = if *method == Method::HEAD { &Method::GET } else { method };
         if let Some((route, open)) = fitting.iter().find(|(route, _)| route.method == *wanted) {
-            let parameter = (!open.is_empty()).then(|| decode(open, false)).transpose();
-            return parameter
-                .map(|parameter| (*route, parameter))
+            let parameters: Result<Vec<String>, _> = open.iter().map(|raw| decode(raw, false)).collect();
+            return parameters
+                .map(|parameters| (*route, parameters))
                 .map_err(|error| Box::new(Response::error(StatusCode::BAD_REQUEST, "bad_target", &error.to_string())));
         }
         if fitting.is_empty() {
@@ -219,6 +219,7 @@ mod tests {
             .route(Route::get("/api/v1/processes", nothing))
             .route(Route::get("/api/v1/processes/{app}", nothing))
             .route(Route::get("/api/v1/processes/{app}/minutes", nothing))
+            .route(Route::get("/api/v1/processes/{app}/{id}/minutes", nothing))
             .route(Route::get("/api/v1/processes/special", nothing))
             .route(Route::post("/api/v1/restarts", nothing))
             .route(Route::get("/api/v1/restarts", nothing))
@@ -228,20 +229,22 @@ mod tests {
     fn paths_find_their_routes() {
         let table = table();
         for (path, expected) in [
-            ("/", Some(("/", None))),
-            ("/api/v1/processes", Some(("/api/v1/processes", None))),
+            ("/", Some(("/", vec![]))),
+            ("/api/v1/processes", Some(("/api/v1/processes", vec![]))),
             ("/api/v1/processes/", None),
-            ("/api/v1/processes/special", Some(("/api/v1/processes/special", None))),
-            ("/api/v1/processes/my%2Fapp", Some(("/api/v1/processes/{app}", Some("my/app")))),
-            ("/api/v1/processes/a/minutes", Some(("/api/v1/processes/{app}/minutes", Some("a")))),
+            ("/api/v1/processes/special", Some(("/api/v1/processes/special", vec![]))),
+            ("/api/v1/processes/my%2Fapp", Some(("/api/v1/processes/{app}", vec!["my/app"]))),
+            ("/api/v1/processes/a/minutes", Some(("/api/v1/processes/{app}/minutes", vec!["a"]))),
+            ("/api/v1/processes/a/7/minutes", Some(("/api/v1/processes/{app}/{id}/minutes", vec!["a", "7"]))),
             ("/api/v1/processes/a/b", None),
             ("//", None),
             ("", None),
             ("*", None),
         ] {
             let found = table.find(&Method::GET, path);
-            let found = found.ok().map(|(route, parameter)| (route.pattern(), parameter));
-            assert_eq!(found, expected.map(|(p, v)| (p, v.map(str::to_owned))), "{path}");
+            let found = found.ok().map(|(route, parameters)| (route.pattern(), parameters));
+            let owned = |texts: Vec<&str>| texts.into_iter().map(str::to_owned).collect();
+            assert_eq!(found, expected.map(|(pattern, texts)| (pattern, owned(texts))), "{path}");
         }
         assert!(table.find(&Method::HEAD, "/").is_ok());
     }
@@ -265,7 +268,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "is a pattern")]
-    fn two_open_segments_are_no_pattern() {
-        let _ = Route::<()>::get("/{a}/{b}", nothing);
+    fn a_half_open_segment_is_no_pattern() {
+        let _ = Route::<()>::get("/{a}b", nothing);
     }
 }

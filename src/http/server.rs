@@ -1,5 +1,6 @@
 //! Listening, accepting and draining.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -132,6 +133,11 @@ impl OccupancyHandle {
     pub fn get(&self) -> Occupancy {
         self.0.occupancy()
     }
+
+    /// Answers since the start, by status.
+    pub fn answers(&self) -> BTreeMap<u16, u64> {
+        self.0.answers()
+    }
 }
 
 fn refusal(address: impl fmt::Display) -> impl FnOnce(io::Error) -> ServeError {
@@ -242,7 +248,7 @@ impl<Listening: Listener> Server<Listening> {
     {
         let Self { mut listener, address, reach, settings, registry, socket_file, .. } = self;
         let drain = settings.drain;
-        let shared = Arc::new(Shared { router, settings, reach, stop: stop.clone() });
+        let shared = Arc::new(Shared { router, settings, reach, stop: stop.clone(), registry: registry.clone() });
         let transport = Arc::new(transport);
         let refusals = Arc::new(Semaphore::new(REFUSALS));
         let mut failing = false;

@@ -112,6 +112,7 @@ async fn serve(
     let mut supervisor = Supervisor::default();
     let (collected, stop) = (shared.clone(), supervisor.stop_token());
     supervisor.start("collect", Class::Restarted, move || collecting::run(collected.clone(), stop.clone()));
+    shared.occupancy.set(server.occupancy()).ok();
     let (tracker, stop) = (supervisor.tracker(), supervisor.stop_token());
     let mut serving = Some(server.serve(endpoints::router(shared.clone()), Plain, tracker, stop));
     supervisor.start("http", Class::Fatal, move || {

@@ -44,9 +44,9 @@ impl Published {
         })
     }
 
-    /// The JSON body of `/api/v1/processes`, written when it is first asked for.
-    pub fn processes(&self) -> Bytes {
-        let write = || serde_json::to_vec(&self.view()).map_or_else(|_unwritable| Bytes::new(), Bytes::from);
+    /// The JSON body of `/api/v1/processes`, written by `view` when it is first asked for.
+    pub fn processes(&self, view: impl FnOnce() -> ProcessesView) -> Bytes {
+        let write = || serde_json::to_vec(&view()).map_or_else(|_unwritable| Bytes::new(), Bytes::from);
         self.processes.get_or_init(write).clone()
     }
 }

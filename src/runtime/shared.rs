@@ -1,7 +1,7 @@
 //! What tasks share: the latest publication, the history, and what the sidecar knows of itself.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Notify;
@@ -12,6 +12,7 @@ use super::published::Published;
 use crate::config::Settings;
 use crate::export::SidecarState;
 use crate::history::store::StoreHandle;
+use crate::http::OccupancyHandle;
 use crate::model::{Bytes, WallTime};
 
 /// Everything that more than one task looks at.
@@ -27,6 +28,8 @@ pub struct Shared {
     pub store: Option<StoreHandle>,
     /// The state directory.
     pub state_directory: Option<PathBuf>,
+    /// The server's connections and answers; none before it listens.
+    pub occupancy: OnceLock<OccupancyHandle>,
     /// Rung when the settings have changed.
     pub reloaded: Notify,
     pipeline: Mutex<Pipeline>,
@@ -55,6 +58,7 @@ impl Shared {
             published: ArcSwapOption::empty(),
             store,
             state_directory,
+            occupancy: OnceLock::new(),
             reloaded: Notify::new(),
             pipeline: Mutex::new(pipeline),
             configuration: Mutex::new(Configuration { loaded: true, loaded_at }),
@@ -96,7 +100,8 @@ impl Shared {
             store_retention: settings.history.window,
             store_flushed_at: stats.and_then(|stats| stats.last_saved).map(|at| WallTime(at.0 + offset)),
             history_memory: Bytes(self.pipeline().heap_bytes() as u64),
-            ..SidecarState::default()
+            http_requests: self.occupancy.get().map(OccupancyHandle::answers).unwrap_or_default(),
+            http_connections: self.occupancy.get().map_or(0, |handle| handle.get().open),
         }
     }
 }

@@ -7,106 +7,172 @@
 use std::fmt;
 
 use serde::Deserializer;
-use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// Returns the raw values of `names` in the object `raw`, in the order of `names`; all absent where it is no object. Of a
-/// name that stands twice, the last value counts.
-pub(super) fn fields<'a, const N: usize>(raw: &'a RawValue, names: &[&str; N]) -> [Option<&'a RawValue>; N] {
-    let mut found = [None; N];
-    each_field(
-        raw,
-        |key| names.iter().position(|name| name.as_bytes() == key),
-        |index, value| {
-            if let Some(slot) = found.get_mut(index) {
-                *slot = Some(value);
-            }
-        },
-    );
-    found
+/// Something that is read out of a JSON object or array, and that is absent where there is a value of another kind.
+///
+/// Values of another kind are skipped, so reading fails only where the text is no JSON at all.
+pub(super) trait Shape<'de>: Sized {
+    /// What is read; the default stands for "it was of another kind".
+    type Value: Default;
+
+    /// Reads it out of an object.
+    fn of_object<M: MapAccess<'de>>(self, mut object: M) -> Result<Self::Value, M::Error> {
+        while object.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Self::Value::default())
+    }
+
+    /// Reads it out of an array.
+    fn of_array<S: SeqAccess<'de>>(self, mut array: S) -> Result<Self::Value, S::Error> {
+        while array.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Self::Value::default())
+    }
 }
 
-/// Calls `take` with every field of the object `raw` whose name `select` maps to something.
-pub(super) fn each_field<'a, K>(
-    raw: &'a RawValue,
-    select: impl Fn(&[u8]) -> Option<K>,
-    take: impl FnMut(K, &'a RawValue),
-) {
-    let mut deserializer = serde_json::Deserializer::from_str(raw.get());
-    // An error can only mean "not an object": the text has already been read once as a whole value.
-    let _not_an_object = deserializer.deserialize_map(FieldVisitor { select, take });
+/// Lends a [`Shape`] the traits by which serde reads.
+pub(super) struct Lenient<T>(pub(super) T);
+
+impl<'de, T: Shape<'de>> DeserializeSeed<'de> for Lenient<T> {
+    type Value = T::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
 }
 
-struct FieldVisitor<S, T> {
-    select: S,
-    take: T,
-}
-
-impl<'a, K, S: Fn(&[u8]) -> Option<K>, T: FnMut(K, &'a RawValue)> Visitor<'a> for FieldVisitor<S, T> {
-    type Value = ();
+impl<'de, T: Shape<'de>> Visitor<'de> for Lenient<T> {
+    type Value = T::Value;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("an object")
+        formatter.write_str("any value")
     }
 
-    fn visit_map<M: MapAccess<'a>>(mut self, mut map: M) -> Result<(), M::Error> {
-        while let Some(key) = map.next_key_seed(KeySeed(&self.select))? {
-            match key {
-                Some(key) => (self.take)(key, map.next_value()?),
-                None => drop(map.next_value::<IgnoredAny>()?),
-            }
-        }
-        Ok(())
+    fn visit_map<M: MapAccess<'de>>(self, object: M) -> Result<T::Value, M::Error> {
+        self.0.of_object(object)
+    }
+
+    fn visit_seq<S: SeqAccess<'de>>(self, array: S) -> Result<T::Value, S::Error> {
+        self.0.of_array(array)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<T::Value, E> {
+        Ok(T::Value::default())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<T::Value, E> {
+        Ok(T::Value::default())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<T::Value, E> {
+        Ok(T::Value::default())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<T::Value, E> {
+        Ok(T::Value::default())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<T::Value, E> {
+        Ok(T::Value::default())
+    }
+
+    fn visit_unit<E>(self) -> Result<T::Value, E> {
+        Ok(T::Value::default())
     }
 }
 
-/// Reads a key as bytes, because a key with half a surrogate pair is no string and must not spoil its neighbours.
-struct KeySeed<'s, S>(&'s S);
+/// The raw values of the named fields of an object, in the order of the names. Of a name that stands twice, the last value
+/// counts.
+pub(super) struct Fields<'n, const N: usize>(pub(super) &'n [&'static str; N]);
 
-impl<'de, K, S: Fn(&[u8]) -> Option<K>> DeserializeSeed<'de> for KeySeed<'_, S> {
-    type Value = Option<K>;
+/// What [`Fields`] finds; all absent where there is no object.
+pub(super) struct Found<'de, const N: usize>(pub(super) [Option<&'de RawValue>; N]);
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+impl<const N: usize> Default for Found<'_, N> {
+    fn default() -> Self {
+        Self([None; N])
+    }
+}
+
+impl<'de, const N: usize> Shape<'de> for Fields<'_, N> {
+    type Value = Found<'de, N>;
+
+    fn of_object<M: MapAccess<'de>>(self, mut object: M) -> Result<Self::Value, M::Error> {
+        let mut found = Found::default();
+        while let Some(index) = object.next_key_seed(KeyAmong(self.0))? {
+            match index.and_then(|index| found.0.get_mut(index)) {
+                Some(slot) => *slot = Some(object.next_value()?),
+                None => drop(object.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Finds a key's place among names. Keys are read as bytes, because one with half a surrogate pair is no string and
+/// must not spoil its neighbours.
+pub(super) struct KeyAmong<'n, const N: usize>(pub(super) &'n [&'static str; N]);
+
+impl<'de, const N: usize> DeserializeSeed<'de> for KeyAmong<'_, N> {
+    type Value = Option<usize>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<usize>, D::Error> {
         deserializer.deserialize_bytes(self)
     }
 }
 
-impl<K, S: Fn(&[u8]) -> Option<K>> Visitor<'_> for KeySeed<'_, S> {
-    type Value = Option<K>;
+impl<const N: usize> Visitor<'_> for KeyAmong<'_, N> {
+    type Value = Option<usize>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("a name")
     }
 
-    fn visit_bytes<E: Error>(self, key: &[u8]) -> Result<Self::Value, E> {
-        Ok((self.0)(key))
-    }
-
-    fn visit_str<E: Error>(self, key: &str) -> Result<Self::Value, E> {
-        self.visit_bytes(key.as_bytes())
+    fn visit_bytes<E: Error>(self, key: &[u8]) -> Result<Option<usize>, E> {
+        Ok(self.0.iter().position(|name| name.as_bytes() == key))
     }
 }
 
-/// Reads a JSON string; half surrogate pairs become replacement characters.
+/// Text, of a key or of a value; half surrogate pairs become replacement characters.
+pub(super) struct Text;
+
+impl<'de> DeserializeSeed<'de> for Text {
+    type Value = String;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
+        deserializer.deserialize_bytes(self)
+    }
+}
+
+impl Visitor<'_> for Text {
+    type Value = String;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a string")
+    }
+
+    fn visit_bytes<E: Error>(self, text: &[u8]) -> Result<String, E> {
+        Ok(String::from_utf8_lossy(text).into_owned())
+    }
+}
+
+/// Reads a whole text as one value.
+pub(super) fn read<'de, T: Shape<'de>>(text: &'de str, shape: T) -> Result<T::Value, serde_json::Error> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let value = Lenient(shape).deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(value)
+}
+
+/// Returns the raw values of `names` in the object `raw`.
+pub(super) fn fields<'a, const N: usize>(raw: &'a RawValue, names: &[&'static str; N]) -> [Option<&'a RawValue>; N] {
+    // A raw value is JSON, or there would be none; a string with half a surrogate pair is still no object.
+    read(raw.get(), Fields(names)).unwrap_or_default().0
+}
+
+/// Reads a JSON string.
 pub(super) fn string(raw: &RawValue) -> Option<String> {
-    struct Text;
-
-    impl Visitor<'_> for Text {
-        type Value = String;
-
-        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-            formatter.write_str("a string")
-        }
-
-        fn visit_bytes<E: Error>(self, text: &[u8]) -> Result<String, E> {
-            Ok(String::from_utf8_lossy(text).into_owned())
-        }
-    }
-
-    if !raw.get().starts_with('"') {
-        return None;
-    }
-    serde_json::Deserializer::from_str(raw.get()).deserialize_bytes(Text).ok()
+    raw.get().starts_with('"').then(|| Text.deserialize(&mut serde_json::Deserializer::from_str(raw.get())).ok())?
 }
 
 /// Reads a string, or a number as it is written, freed of control characters and cut to `limit` characters; none where

@@ -6,9 +6,10 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::MapAccess;
 use serde_json::value::RawValue;
 
-use super::fields::{clean, each_field, fields, label, number, string};
+use super::fields::{Shape, Text, clean, fields, label, number, read, string};
 use crate::model::{AppMetrics, Bytes, CustomMetric, GcReport};
 
 /// The most custom metrics kept of one process; beyond, the last by name are dropped.
@@ -33,27 +34,33 @@ const MEMORY_UNITS: [(&str, f64); 10] = [
 const TIME_UNITS: [(&str, f64); 5] = [("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("µs", 1e-6), ("ns", 1e-9)];
 
 /// Reads the map of metrics; empty where it is no map.
-pub(super) fn read(raw: &RawValue) -> AppMetrics {
-    let mut metrics = AppMetrics::default();
-    let mut https = AppMetrics::default();
-    let mut custom: BTreeMap<String, CustomMetric> = BTreeMap::new();
-    each_field(
-        raw,
-        |key| Some(String::from_utf8_lossy(key).into_owned()),
-        |name, value| {
-            let Some(reading) = Reading::of(value) else { return };
+pub(super) fn read_metrics(raw: &RawValue) -> AppMetrics {
+    read(raw.get(), MetricMap).unwrap_or_default()
+}
+
+struct MetricMap;
+
+impl<'de> Shape<'de> for MetricMap {
+    type Value = AppMetrics;
+
+    fn of_object<M: MapAccess<'de>>(self, mut object: M) -> Result<AppMetrics, M::Error> {
+        let mut metrics = AppMetrics::default();
+        let mut https = AppMetrics::default();
+        let mut custom: BTreeMap<String, CustomMetric> = BTreeMap::new();
+        while let Some(name) = object.next_key_seed(Text)? {
+            let Some(reading) = Reading::of(object.next_value()?) else { continue };
             if let Some(report) = reading.kind.strip_prefix(GC_PREFIX) {
                 read_report(report, &reading, metrics.gc.get_or_insert_default());
             } else if !read_known(&reading, &mut metrics, &mut https) {
                 keep_custom(&name, reading, &mut custom);
             }
-        },
-    );
-    metrics.http_requests_per_second = sum(metrics.http_requests_per_second, https.http_requests_per_second);
-    metrics.http_mean_seconds = metrics.http_mean_seconds.or(https.http_mean_seconds);
-    metrics.http_p95_seconds = metrics.http_p95_seconds.or(https.http_p95_seconds);
-    metrics.custom = custom.into_values().collect();
-    metrics
+        }
+        metrics.http_requests_per_second = sum(metrics.http_requests_per_second, https.http_requests_per_second);
+        metrics.http_mean_seconds = metrics.http_mean_seconds.or(https.http_mean_seconds);
+        metrics.http_p95_seconds = metrics.http_p95_seconds.or(https.http_p95_seconds);
+        metrics.custom = custom.into_values().collect();
+        Ok(metrics)
+    }
 }
 
 fn sum(left: Option<f64>, right: Option<f64>) -> Option<f64> {
@@ -188,7 +195,7 @@ mod tests {
     use super::*;
 
     fn read_json(json: &str) -> AppMetrics {
-        read(&RawValue::from_string(json.to_owned()).unwrap())
+        read_metrics(&RawValue::from_string(json.to_owned()).unwrap())
     }
 
     #[test]

@@ -10,10 +10,11 @@ mod metrics;
 
 use std::collections::BTreeMap;
 
+use serde::de::{IgnoredAny, MapAccess, SeqAccess};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
-use self::fields::{fields, flag, label, number, string, whole, word};
+use self::fields::{Fields, Found, KeyAmong, Lenient, Shape, fields, flag, label, number, read, string, whole, word};
 use crate::model::{AppName, Bytes, Listed, Status};
 
 pub use self::metrics::CUSTOM_LIMIT;
@@ -68,69 +69,140 @@ impl ProcessList {
 
 /// Reads the JSON of a reply to `getMonitorData`, keeping at most `limit` entries.
 pub fn read_reply(json: &[u8], limit: usize) -> Result<ProcessList, ListError> {
-    let text = String::from_utf8_lossy(json);
-    read_array(reply_argument(&text)?, limit)
+    reply_argument(json, || Entries { limit })?.ok_or(ListError::Shape { expected: "process list" })
 }
 
 /// Reads the list that the pm2 command prints, keeping at most `limit` entries.
 pub fn read_list(json: &[u8], limit: usize) -> Result<ProcessList, ListError> {
-    let text = String::from_utf8_lossy(json);
-    read_array(parse(&text)?, limit)
+    parse(json, Entries { limit })?.ok_or(ListError::Shape { expected: "process list" })
 }
 
 /// Reads the JSON of a reply to `getVersion`.
 pub fn read_version(json: &[u8]) -> Result<String, ListError> {
-    let text = String::from_utf8_lossy(json);
-    word(reply_argument(&text)?, WORD_LIMIT).ok_or(ListError::Shape { expected: "version" })
-}
-
-fn parse(text: &str) -> Result<&RawValue, ListError> {
-    serde_json::from_str(text)
-        .map_err(|error| ListError::NotJson { offset: byte_offset(text, &error), length: text.len() })
-}
-
-/// Where a JSON reader stopped. Its own message is dropped: it can quote what it read.
-fn byte_offset(text: &str, error: &serde_json::Error) -> usize {
-    let before: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
-    before + error.column()
-}
-
-/// Returns the first argument of `{"args":[…]}`, or what the daemon's `{"error":…}` amounts to.
-fn reply_argument(text: &str) -> Result<&RawValue, ListError> {
-    let [arguments, error] = fields(parse(text)?, &["args", "error"]);
-    if let Some(error) = error {
-        return Err(ListError::Refused { length: error.get().len() });
+    #[derive(serde::Deserialize)]
+    struct Reply<'a> {
+        #[serde(borrow)]
+        args: Vec<&'a RawValue>,
     }
-    let arguments: Vec<&RawValue> = arguments
-        .and_then(|arguments| serde_json::from_str(arguments.get()).ok())
-        .ok_or(ListError::Shape { expected: "arguments" })?;
-    arguments.first().copied().ok_or(ListError::Shape { expected: "arguments" })
+    let shape = ListError::Shape { expected: "version" };
+    let reply: Reply<'_> = serde_json::from_slice(json).map_err(|_quotes_values| shape)?;
+    reply.args.first().and_then(|version| word(version, WORD_LIMIT)).ok_or(shape)
 }
 
-fn read_array(raw: &RawValue, limit: usize) -> Result<ProcessList, ListError> {
-    let raw_entries: Vec<&RawValue> =
-        serde_json::from_str(raw.get()).map_err(|_quotes_values| ListError::Shape { expected: "process list" })?;
-    let mut list = ProcessList::default();
-    let mut by_id = BTreeMap::new();
-    for raw in raw_entries {
-        if by_id.len() >= limit {
+/// Reads a text in one pass. The reader's own error is dropped but for its place: its message can quote what it read.
+fn parse<'de, T: Shape<'de>>(json: &'de [u8], shape: T) -> Result<T::Value, ListError> {
+    let not_json = |offset| ListError::NotJson { offset, length: json.len() };
+    let text = std::str::from_utf8(json).map_err(|error| not_json(error.valid_up_to()))?;
+    read(text, shape).map_err(|error| {
+        let before: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
+        not_json(before + error.column())
+    })
+}
+
+/// Reads the first argument of `{"args":[…]}`, or what the daemon's `{"error":…}` amounts to.
+fn reply_argument<'de, T: Shape<'de>>(json: &'de [u8], shape: impl Fn() -> T) -> Result<T::Value, ListError> {
+    let reply = parse(json, ReplyShape(shape))?;
+    if let Some(length) = reply.error_length {
+        return Err(ListError::Refused { length });
+    }
+    reply.first_argument.ok_or(ListError::Shape { expected: "arguments" })
+}
+
+struct ReplyShape<F>(F);
+
+struct ReplyParts<V> {
+    first_argument: Option<V>,
+    error_length: Option<usize>,
+}
+
+impl<V> Default for ReplyParts<V> {
+    fn default() -> Self {
+        Self { first_argument: None, error_length: None }
+    }
+}
+
+impl<'de, T: Shape<'de>, F: Fn() -> T> Shape<'de> for ReplyShape<F> {
+    type Value = ReplyParts<T::Value>;
+
+    fn of_object<M: MapAccess<'de>>(self, mut object: M) -> Result<Self::Value, M::Error> {
+        let mut parts = ReplyParts::default();
+        while let Some(key) = object.next_key_seed(KeyAmong(&["args", "error"]))? {
+            match key {
+                Some(0) => parts.first_argument = object.next_value_seed(Lenient(FirstOf((self.0)())))?,
+                Some(_) => parts.error_length = Some(object.next_value::<&RawValue>()?.get().len()),
+                None => drop(object.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(parts)
+    }
+}
+
+/// The first element of an array.
+struct FirstOf<T>(T);
+
+impl<'de, T: Shape<'de>> Shape<'de> for FirstOf<T> {
+    type Value = Option<T::Value>;
+
+    fn of_array<S: SeqAccess<'de>>(self, mut array: S) -> Result<Self::Value, S::Error> {
+        let first = array.next_element_seed(Lenient(self.0))?;
+        while array.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(first)
+    }
+}
+
+/// The list as an array of entries, each of which is read alone.
+struct Entries {
+    limit: usize,
+}
+
+impl<'de> Shape<'de> for Entries {
+    type Value = Option<ProcessList>;
+
+    fn of_array<S: SeqAccess<'de>>(self, mut array: S) -> Result<Self::Value, S::Error> {
+        let mut list = ProcessList::default();
+        let mut by_id = BTreeMap::new();
+        while by_id.len() < self.limit {
+            match array.next_element_seed(Lenient(Entry))? {
+                None => break,
+                Some(None) => list.unreadable += 1,
+                Some(Some(entry)) if by_id.contains_key(&entry.pm_id) => list.repeated += 1,
+                Some(Some(entry)) => drop(by_id.insert(entry.pm_id, entry)),
+            }
+        }
+        while array.next_element::<IgnoredAny>()?.is_some() {
             list.over_limit += 1;
-            continue;
         }
-        match read_entry(raw) {
-            None => list.unreadable += 1,
-            Some(entry) if by_id.contains_key(&entry.pm_id) => list.repeated += 1,
-            Some(entry) => drop(by_id.insert(entry.pm_id, entry)),
-        }
+        list.entries = by_id.into_values().collect();
+        Ok(Some(list))
     }
-    list.entries = by_id.into_values().collect();
-    Ok(list)
 }
 
-/// Reads one entry; none where it is no object or has no `pm_id`.
-fn read_entry(raw: &RawValue) -> Option<Listed> {
-    let [pid, name, pm_id, environment, monit] = fields(raw, &["pid", "name", "pm_id", "pm2_env", "monit"]);
-    let mut found = environment.map_or([None; ENVIRONMENT.len()], |environment| fields(environment, &ENVIRONMENT));
+/// One entry; none where it is no object or has no `pm_id`.
+struct Entry;
+
+impl<'de> Shape<'de> for Entry {
+    type Value = Option<Listed>;
+
+    fn of_object<M: MapAccess<'de>>(self, mut object: M) -> Result<Self::Value, M::Error> {
+        let mut environment = Found::default();
+        let mut outer = Found::default();
+        // The environment is nearly all of an entry, so it is read in place; the others are a few bytes each.
+        while let Some(index) = object.next_key_seed(KeyAmong(&OUTER))? {
+            match index {
+                Some(0) => environment = object.next_value_seed(Lenient(Fields(&ENVIRONMENT)))?,
+                Some(index) => outer.0[index] = Some(object.next_value()?),
+                None => drop(object.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(read_entry(&outer, &environment))
+    }
+}
+
+/// The only names that are read out of an entry.
+const OUTER: [&str; 5] = ["pm2_env", "pid", "name", "pm_id", "monit"];
+
+fn read_entry(outer: &Found<'_, 5>, environment: &Found<'_, 22>) -> Option<Listed> {
+    let [_, pid, name, pm_id, monit] = &outer.0;
     let [
         inner_name,
         inner_id,
@@ -154,7 +226,7 @@ fn read_entry(raw: &RawValue) -> Option<Listed> {
         min_uptime,
         wait_ready,
         axm,
-    ] = &mut found;
+    ] = &environment.0;
     let [monit_memory, monit_cpu] = monit.map_or([None; 2], |monit| fields(monit, &["memory", "cpu"]));
     let pm_id = pm_id.and_then(whole).or_else(|| inner_id.and_then(whole))?;
     let pm_id = u32::try_from(pm_id).ok()?;
@@ -189,7 +261,7 @@ fn read_entry(raw: &RawValue) -> Option<Listed> {
         wait_ready: wait_ready.and_then(flag).unwrap_or(false),
         monit_memory: monit_memory.and_then(whole).filter(|bytes| *bytes > 0).map(Bytes),
         monit_cpu_percent: monit_cpu.and_then(number).filter(|percent| *percent >= 0.0),
-        metrics: axm.map(metrics::read).unwrap_or_default(),
+        metrics: axm.map(metrics::read_metrics).unwrap_or_default(),
     })
 }
 

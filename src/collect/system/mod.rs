@@ -17,18 +17,23 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use rustix::fs::{Mode, OFlags};
 use thiserror::Error;
 
 pub use self::own::own_sample;
 use crate::model::{Bytes, HostSample, SystemSample, WallTime};
 
 /// A `/proc` file that is read whole is never longer than this.
-const LONGEST_FILE: u64 = 256 * 1024;
+const LONGEST_FILE: usize = 256 * 1024;
+const READ_SIZE: usize = 4096;
 /// A tree larger than this is summed no further: a fork bomb must not stall a collection.
 const LARGEST_TREE: usize = 10_000;
 /// The boot time is reckoned from the wall clock and jitters with it; only a larger step is believed.
 const BOOT_STEP_MS: i64 = 1000;
+/// How many readings what was learned is relied upon.
+const FORGET_EVERY: u32 = 20;
 
 /// Why the system could not be read at all.
 #[derive(Debug, Error)]
@@ -73,14 +78,21 @@ pub struct SystemReading {
     pub daemon_seen: bool,
 }
 
-/// Reads the processes of one daemon. Keeps nothing from one reading to the next but the boot time.
-#[derive(Debug, Clone)]
+/// Reads the processes of one daemon. What it keeps from one reading to the next only saves work: everything is forgotten
+/// every [`FORGET_EVERY`] readings, so nothing wrong lasts.
+#[derive(Debug)]
 pub struct SystemReader {
     proc: PathBuf,
     is_procfs: bool,
     milliseconds_per_tick: f64,
     mounts: Option<Vec<cgroup::Mount>>,
     boot_ms: Option<i64>,
+    readings: u32,
+    /// Threads of the kernel: no child of pm2 is ever among them, so they are not read again.
+    kernel_threads: BTreeSet<u32>,
+    /// The groups of processes, by pid and start: hardly any process is ever moved.
+    groups: HashMap<(u32, u64), Arc<str>>,
+    path: String,
     buffer: Vec<u8>,
 }
 
@@ -90,7 +102,18 @@ impl SystemReader {
         #[allow(clippy::cast_precision_loss, reason = "a hundred, or a thousand")]
         let milliseconds_per_tick = 1000.0 / rustix::param::clock_ticks_per_second().max(1) as f64;
         let is_procfs = rustix::fs::statfs(&proc).is_ok_and(|about| about.f_type == rustix::fs::PROC_SUPER_MAGIC);
-        Self { proc, is_procfs, milliseconds_per_tick, mounts: None, boot_ms: None, buffer: Vec::new() }
+        Self {
+            proc,
+            is_procfs,
+            milliseconds_per_tick,
+            mounts: None,
+            boot_ms: None,
+            readings: 0,
+            kernel_threads: BTreeSet::new(),
+            groups: HashMap::new(),
+            path: String::new(),
+            buffer: Vec::new(),
+        }
     }
 
     /// Reads the processes with the pids that pm2 lists, and the daemon itself.
@@ -104,7 +127,12 @@ impl SystemReader {
         wall: WallTime,
     ) -> Result<SystemReading, SystemError> {
         let boot_ms = self.boot_time(wall)?;
-        let everyone = self.scan()?;
+        if self.readings.is_multiple_of(FORGET_EVERY) {
+            self.kernel_threads.clear();
+            self.groups.clear();
+        }
+        self.readings = self.readings.wrapping_add(1);
+        let everyone = self.scan(listed)?;
         let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
         for stat in everyone.values().filter(|stat| !stat.is_dead) {
             children.entry(stat.parent).or_default().push(stat.pid);
@@ -125,7 +153,7 @@ impl SystemReader {
             let Some(outer) = outer_pids.get(pid) else { continue };
             let Some(stat) = everyone.get(outer).filter(|stat| !stat.is_dead) else { continue };
             let Some(sample) = self.sample(stat, &children, boot_ms) else { continue };
-            let cgroup_limit = self.cgroup_limit(*outer, &mut limits);
+            let cgroup_limit = self.cgroup_limit(stat, &mut limits);
             reading.processes.insert(*pid, PidReading { sample, parent: stat.parent, cgroup_limit });
         }
         Ok(reading)
@@ -162,17 +190,21 @@ impl SystemReader {
     }
 
     /// Reads who runs on this machine and whose child each is.
-    fn scan(&mut self) -> Result<HashMap<u32, parse::Stat>, SystemError> {
+    fn scan(&mut self, listed: &BTreeSet<u32>) -> Result<HashMap<u32, parse::Stat>, SystemError> {
         let unreadable = |error| SystemError { path: self.proc.clone(), kind: SystemErrorKind::Unreadable(error) };
         let names = std::fs::read_dir(&self.proc).map_err(unreadable)?;
         let pids: Vec<u32> = names.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
         let mut everyone = HashMap::with_capacity(pids.len());
-        let mut path = String::new();
         for pid in pids {
-            // A process may be gone by now; then its file is, too.
-            if let Some(stat) = self.pid_file(pid, "stat", &mut path).and_then(parse::stat) {
-                everyone.insert(pid, stat);
+            if self.kernel_threads.contains(&pid) && !listed.contains(&pid) {
+                continue;
             }
+            // A process may be gone by now; then its file is, too.
+            let Some(stat) = self.pid_file(pid, "stat").and_then(parse::stat) else { continue };
+            if stat.is_kernel {
+                self.kernel_threads.insert(pid);
+            }
+            everyone.insert(pid, stat);
         }
         Ok(everyone)
     }
@@ -213,7 +245,7 @@ impl SystemReader {
     }
 
     fn status(&mut self, pid: u32) -> Option<parse::Status> {
-        self.pid_file(pid, "status", &mut String::new()).map(parse::status)
+        self.pid_file(pid, "status").map(parse::status)
     }
 
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "ticks since boot stay below 2^53")]
@@ -231,40 +263,51 @@ impl SystemReader {
         }
     }
 
-    fn cgroup_limit(&mut self, pid: u32, known: &mut HashMap<String, Option<Bytes>>) -> Option<Bytes> {
-        let membership = {
-            let bytes = self.pid_file(pid, "cgroup", &mut String::new())?;
-            String::from_utf8_lossy(bytes).into_owned()
+    fn cgroup_limit(&mut self, stat: &parse::Stat, known: &mut HashMap<Arc<str>, Option<Bytes>>) -> Option<Bytes> {
+        let name = (stat.pid, stat.start_ticks);
+        let groups = if let Some(groups) = self.groups.get(&name) {
+            Arc::clone(groups)
+        } else {
+            let groups = String::from_utf8_lossy(self.pid_file(stat.pid, "cgroup")?).into();
+            self.groups.insert(name, Arc::clone(&groups));
+            groups
         };
-        if let Some(limit) = known.get(&membership) {
+        if let Some(limit) = known.get(&groups) {
             return *limit;
         }
-        if self.mounts.is_none() {
-            let text = read_text(&self.proc.join("self/mountinfo")).unwrap_or_default();
-            self.mounts = Some(cgroup::mounts(&text));
-        }
-        let files = cgroup::limit_files(self.mounts.as_deref().unwrap_or_default(), &membership);
+        let mounts = self
+            .mounts
+            .get_or_insert_with(|| cgroup::mounts(&read_text(&self.proc.join("self/mountinfo")).unwrap_or_default()));
+        let files = cgroup::limit_files(mounts, &groups);
         let limit = cgroup::read_limit(&files, |file| read_text(file).ok());
-        known.insert(membership, limit);
+        known.insert(groups, limit);
         limit
     }
 
     /// Reads a short file of one process into the reader's own buffer.
-    fn pid_file(&mut self, pid: u32, name: &str, path: &mut String) -> Option<&[u8]> {
+    fn pid_file(&mut self, pid: u32, name: &str) -> Option<&[u8]> {
         use std::fmt::Write;
 
-        path.clear();
-        write!(path, "{}/{pid}/{name}", self.proc.display()).ok()?;
+        self.path.clear();
+        write!(self.path, "{}/{pid}/{name}", self.proc.display()).ok()?;
+        let file = rustix::fs::open(self.path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
         self.buffer.clear();
-        File::open(&*path).ok()?.take(LONGEST_FILE).read_to_end(&mut self.buffer).ok()?;
-        Some(&self.buffer)
+        // The kernel gives such a file whole, so what is shorter than the room for it needs no second question.
+        loop {
+            self.buffer.reserve(READ_SIZE);
+            let room = self.buffer.capacity() - self.buffer.len();
+            let taken = rustix::io::read(&file, rustix::buffer::spare_capacity(&mut self.buffer)).ok()?;
+            if taken < room || self.buffer.len() > LONGEST_FILE {
+                return Some(&self.buffer);
+            }
+        }
     }
 }
 
 fn read_text(path: &Path) -> Result<String, SystemError> {
     let mut text = String::new();
     File::open(path)
-        .and_then(|file| file.take(LONGEST_FILE).read_to_string(&mut text))
+        .and_then(|file| file.take(u64::try_from(LONGEST_FILE).unwrap_or(u64::MAX)).read_to_string(&mut text))
         .map_err(|error| SystemError { path: path.to_owned(), kind: error.into() })?;
     Ok(text)
 }

@@ -11,7 +11,7 @@ pub fn own_sample(wall: WallTime) -> Result<SelfSample, SystemError> {
     let pid = std::process::id();
     let missing = |what| SystemError { path: PathBuf::from("/proc/self"), kind: SystemErrorKind::Unexpected(what) };
     let boot_ms = reader.boot_time(wall)?;
-    let stat = reader.pid_file(pid, "stat", &mut String::new()).and_then(super::parse::stat);
+    let stat = reader.pid_file(pid, "stat").and_then(super::parse::stat);
     let stat = stat.ok_or_else(|| missing("figures"))?;
     let status = reader.status(pid).ok_or_else(|| missing("status"))?;
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);

@@ -102,7 +102,7 @@ fn the_step_follows_the_span_and_never_gives_too_many_points() {
     assert_eq!((finest.time.len(), finest.step_seconds), (1_440, 180.0));
     let hour = Range { from: WallTime(60_000 * 4_260), ..everything(None) };
     let hour = HistoryView::new(&all, hour);
-    assert_eq!((hour.time.len(), hour.step_seconds), (60, 60.0));
+    assert_eq!((hour.time.len(), hour.step_seconds), (61, 60.0));
 }
 
 #[test]

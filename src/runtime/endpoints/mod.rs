@@ -1,23 +1,31 @@
 //! What each path answers: the table of routes, and handlers that only look at what is published.
 
-use std::fmt::Write as _;
+mod page;
+mod past;
+
 use std::sync::Arc;
 
-use hyper::StatusCode;
+use hyper::body::Bytes;
+use hyper::{StatusCode, header};
 
 use super::shared::Shared;
 use crate::collect::system::own_sample;
 use crate::export;
 use crate::http::{Content, Request, Response, Route, Router};
+use crate::ui;
 
 /// The table of routes.
 pub(super) fn router(shared: Arc<Shared>) -> Router<Shared> {
     Router::new(shared)
-        .route(Route::get("/", landing))
+        .route(Route::get("/", page::file))
+        .route(Route::get("/favicon.ico", page::file))
+        .route(Route::get("/static/{file}", page::file))
         .route(Route::get("/metrics", metrics))
         .route(Route::get("/-/healthy", healthy))
         .route(Route::get("/-/ready", ready))
-        .route(Route::get("/api/v1/processes", processes))
+        .route(Route::get("/api/v1/processes", past::processes))
+        .route(Route::get("/api/v1/processes/{daemon}/{pm_id}/history", past::history))
+        .route(Route::get("/api/v1/processes/{daemon}/{pm_id}/history.csv", past::csv))
 }
 
 async fn metrics(shared: Arc<Shared>, _request: Request) -> Response {
@@ -42,25 +50,16 @@ async fn ready(shared: Arc<Shared>, _request: Request) -> Response {
     }
 }
 
-async fn processes(shared: Arc<Shared>, _request: Request) -> Response {
-    match shared.published.load().as_ref() {
-        Some(published) => Response::new(StatusCode::OK, Content::Json, published.processes()),
-        None => not_yet(),
-    }
+/// A body with its tag, or only that it has not changed since the reader last asked.
+fn tagged(request: &Request, content: Content, body: impl Into<Bytes>) -> Response {
+    let body = body.into();
+    let tag = ui::etag(&body);
+    let known = request.header(header::IF_NONE_MATCH).is_some_and(|tags| ui::not_modified(tags, &tag));
+    let response =
+        if known { Response::empty(StatusCode::NOT_MODIFIED) } else { Response::new(StatusCode::OK, content, body) };
+    response.with(header::ETAG, &tag).with(header::CACHE_CONTROL, "no-cache")
 }
 
 fn not_yet() -> Response {
     Response::error(StatusCode::SERVICE_UNAVAILABLE, "not_ready", "the first collection is not complete")
-}
-
-async fn landing(shared: Arc<Shared>, _request: Request) -> Response {
-    let mut page = String::from(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>leakslope</title><h1>leakslope</h1>\
-         <p><a href=\"/metrics\">Metrics</a> · <a href=\"/api/v1/processes\">Processes as JSON</a></p>",
-    );
-    if let Some(published) = shared.published.load().as_ref() {
-        let processes = published.snapshot.processes().count();
-        write!(page, "<p>Watching {processes} processes.</p>").ok();
-    }
-    Response::html(page)
 }

@@ -396,3 +396,17 @@ pub enum Decision {
     /// The same for a restart.
     WouldRestart(String),
 }
+
+impl Decision {
+    /// The word used in JSON.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Hold(_) => "hold",
+            Self::Reload(_) => "reload",
+            Self::Restart(_) => "restart",
+            Self::UnderWay(_) => "under_way",
+            Self::WouldReload(_) => "would_reload",
+            Self::WouldRestart(_) => "would_restart",
+        }
+    }
+}

@@ -171,12 +171,7 @@ impl StoreHandle {
 
     /// Sets a piece of durable state and appends to the audit log in one transaction, and waits until both are on disk, or
     /// tells that they are not.
-    pub async fn keep(
-        &self,
-        name: &str,
-        value: Vec<u8>,
-        audit: Vec<(Steady, Vec<u8>)>,
-    ) -> Result<Saved, StoreError> {
+    pub async fn keep(&self, name: &str, value: Vec<u8>, audit: Vec<(Steady, Vec<u8>)>) -> Result<Saved, StoreError> {
         let kept = Box::new(Kept { name: name.to_owned(), value, audit });
         self.ask(|reply| Command::Keep(kept, reply)).await?
     }

@@ -23,11 +23,6 @@
 //!
 //! A pure room takes its input and `now` as arguments and returns values.
 
-pub mod collect;
-pub mod config;
-pub mod export;
+pub mod history;
 pub mod model;
 pub mod trend;
-
-/// The source revision this binary was built from; `unknown` outside a git checkout.
-pub const REVISION: &str = env!("LEAKSLOPE_REVISION");

@@ -1,14 +1,21 @@
-//! stub
-/// x
-#[derive(Debug, Clone, PartialEq)]
-pub struct Settings {
-    /// m
-    pub minute: std::time::Duration,
-    /// x
-    pub x: u8,
-}
-impl Default for Settings {
-    fn default() -> Self {
-        Self { minute: std::time::Duration::from_secs(60), x: 1 }
-    }
-}
+//! The slope and the verdict: is a process leaking, how fast, until when, and why we say so.
+//!
+//! Pure: a [`crate::history::ProcessHistory`], limits, settings and `now` go in, a [`crate::model::Verdict`] comes out. The design and
+//! its measured figures are in `docs/detection.md`. This room refuses to read a clock, to know of pm2 and to act.
+
+mod detector;
+mod frame;
+mod limits;
+mod pool;
+mod reason;
+mod replay;
+mod settings;
+mod stats;
+mod trial;
+
+pub use detector::Detector;
+pub(crate) use detector::slope_of_floors;
+pub use limits::Limits;
+pub use replay::{Episode, Fed, Replay};
+pub use settings::{Grade, Settings};
+pub use trial::TESTS;

@@ -1,0 +1,379 @@
+//! What is remembered of a process: the minutes of the last days and summaries of its earlier lives.
+//!
+//! Pure but for the store: samples and `now` are arguments. This room aggregates and condenses; it refuses to judge
+//! (that is `trend`'s) and to read any clock. Memory per process is fixed: [`ProcessHistory::heap_bytes`] stays below
+//! 64 KiB with the default of 72 hours.
+
+mod life;
+mod minutes;
+mod sample;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+pub use life::{About, CurrentLife, PARTS};
+pub use minutes::MinuteRing;
+pub use sample::Sample;
+
+use crate::model::{AppName, Bytes, Life, LifeEnd, LifeSummary, Minute, ProcessKey, ProcessSample, Status, Steady};
+
+/// Earlier lives kept in memory for each process.
+pub const EARLIER_LIVES: usize = 8;
+/// Minutes whose largest resident memory is kept.
+const PEAKS: usize = 60;
+/// Lives whose minutes can wait to be taken.
+const SPANS: usize = 16;
+
+/// How much is kept, and how long a "minute" is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Length of one row. One minute; shorter only to compress time.
+    pub minute: Duration,
+    /// Rows kept for each process.
+    pub minutes: usize,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { minute: Duration::from_secs(60), minutes: 72 * 60 }
+    }
+}
+
+impl Retention {
+    /// Returns the row that an instant falls into.
+    pub fn minute_of(&self, at: Steady) -> i64 {
+        at.0.div_euclid(i64::try_from(self.minute.as_millis()).unwrap_or(60_000).max(1))
+    }
+
+    /// Returns the first instant of a row.
+    pub fn start_of(&self, minute: i64) -> Steady {
+        Steady(minute.saturating_mul(i64::try_from(self.minute.as_millis()).unwrap_or(60_000).max(1)))
+    }
+}
+
+/// Everything remembered of one process in memory.
+#[derive(Debug, Clone)]
+pub struct ProcessHistory {
+    key: ProcessKey,
+    about: About,
+    retention: Retention,
+    ring: MinuteRing,
+    current: Option<CurrentLife>,
+    earlier: VecDeque<LifeSummary>,
+    gathering: Option<Gathering>,
+    peaks: VecDeque<(i64, f32)>,
+    taken: Option<i64>,
+    spans: VecDeque<(Life, i64)>,
+}
+
+/// The minute that is not over yet.
+#[derive(Debug, Clone, Copy)]
+struct Gathering {
+    minute: i64,
+    resident: f64,
+    peak: f64,
+    heap_floor: f64,
+    native: Mean,
+    heap_used: Mean,
+    load: Mean,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Mean {
+    sum: f64,
+    count: u32,
+}
+
+impl Mean {
+    fn add(&mut self, value: Option<f64>) {
+        if let Some(value) = value {
+            self.sum += value;
+            self.count += 1;
+        }
+    }
+
+    fn get(self) -> f64 {
+        if self.count == 0 { f64::NAN } else { self.sum / f64::from(self.count) }
+    }
+}
+
+impl ProcessHistory {
+    /// Makes an empty history.
+    pub fn new(key: ProcessKey, app: AppName, retention: Retention) -> Self {
+        Self {
+            key,
+            about: About { app, version: None, revision: None },
+            retention,
+            ring: MinuteRing::new(retention.minutes),
+            current: None,
+            earlier: VecDeque::new(),
+            gathering: None,
+            peaks: VecDeque::new(),
+            taken: None,
+            spans: VecDeque::new(),
+        }
+    }
+
+    /// Goes on from what a store kept: the life that was running (with its minutes) and the lives before it, oldest
+    /// first. If the next sample is of the same life, windows go on where they were; else the restored life is
+    /// closed as [`LifeEnd::Unseen`].
+    pub fn restore(
+        &mut self,
+        current: Option<CurrentLife>,
+        minutes: impl IntoIterator<Item = Minute>,
+        earlier: impl IntoIterator<Item = LifeSummary>,
+    ) {
+        for summary in earlier {
+            self.remember(summary);
+        }
+        for minute in minutes {
+            self.ring.put(&minute);
+        }
+        self.taken = self.ring.newest();
+        if let Some(current) = &current {
+            self.spans.push_back((current.life, current.first_minute));
+        }
+        self.current = current;
+    }
+
+    /// Takes in one process of a collection: a sample of its life, or the end of its life where it no longer runs.
+    /// Returns the summary of a life that ended with it.
+    pub fn observe(&mut self, process: &ProcessSample, now: Steady) -> Option<LifeSummary> {
+        let listed = &process.listed;
+        let about =
+            About { app: listed.app.clone(), version: listed.version.clone(), revision: listed.revision.clone() };
+        if let Some(sample) = Sample::of(process) {
+            return self.push(&sample, &about, now);
+        }
+        let end = match listed.status {
+            Status::Errored => LifeEnd::Errored,
+            Status::Stopped => LifeEnd::Stopped,
+            Status::Online
+            | Status::Launching
+            | Status::Stopping
+            | Status::WaitingRestart
+            | Status::OneLaunch
+            | Status::Unknown => LifeEnd::Restarted,
+        };
+        self.end(end)
+    }
+
+    /// Takes in one sample at `now`; amortised constant time. A sample of another life than the current one ends the
+    /// current one (as [`LifeEnd::Restarted`], or [`LifeEnd::Unseen`] where it was restored and never seen since), and
+    /// its summary is returned.
+    pub fn push(&mut self, sample: &Sample, about: &About, now: Steady) -> Option<LifeSummary> {
+        let minute = self.retention.minute_of(now);
+        let mut ended = None;
+        if self.current.as_ref().is_none_or(|current| current.life != sample.life) {
+            let resumed = self.gathering.is_none() && self.peaks.is_empty();
+            ended = self.end(if resumed { LifeEnd::Unseen } else { LifeEnd::Restarted });
+            // The minute in which a life ends belongs to it; the next one starts with the next.
+            let first = self.ring.newest().map_or(minute, |newest| minute.max(newest + 1));
+            self.current = Some(CurrentLife::new(sample.life, now, first));
+            if self.spans.len() >= SPANS {
+                self.spans.pop_front();
+            }
+            self.spans.push_back((sample.life, first));
+        }
+        if self.about != *about {
+            self.about.clone_from(about);
+        }
+        let held = sample.held.map(Bytes::as_f64);
+        let native = held.zip(sample.heap_total).map(|(held, total)| held - total.as_f64());
+        let current = self.current.as_mut()?;
+        let load = current.load(sample, now, minute);
+        let floor = current.floor(sample, minute);
+        current.last = current.last.max(now);
+        #[allow(clippy::cast_possible_truncation, reason = "24 bits of mantissa are enough for memory")]
+        if let Some(held) = held {
+            current.resident_max = current.resident_max.max(held as f32);
+        }
+        if minute < current.first_minute {
+            return ended;
+        }
+        if self.gathering.is_some_and(|gathering| gathering.minute < minute) {
+            self.finish();
+        }
+        let gathering = self.gathering.get_or_insert_with(|| Gathering::new(minute));
+        if minute < gathering.minute {
+            let mut late = Gathering::new(minute);
+            late.add(held, native, floor, sample.heap_used, load);
+            let row = late.row();
+            self.ring.put(&row);
+            return ended;
+        }
+        gathering.add(held, native, floor, sample.heap_used, load);
+        ended
+    }
+
+    /// Closes the minute that is over at `now`, though no later sample has come.
+    pub fn settle(&mut self, now: Steady) {
+        let minute = self.retention.minute_of(now);
+        if self.gathering.is_some_and(|gathering| gathering.minute < minute) {
+            self.finish();
+        }
+    }
+
+    /// Ends the current life, if there is one, and returns its summary. To be called with
+    /// [`LifeEnd::RestartedByUs`] before the samples of the life that follows, and with [`LifeEnd::Removed`] when the
+    /// process has left the list.
+    pub fn end(&mut self, end: LifeEnd) -> Option<LifeSummary> {
+        self.finish();
+        let summary = self.summary(end)?;
+        self.current = None;
+        self.peaks.clear();
+        self.remember(summary.clone());
+        Some(summary)
+    }
+
+    /// Condenses the current life as it stands, without ending it.
+    pub fn summary(&self, end: LifeEnd) -> Option<LifeSummary> {
+        let current = self.current.as_ref()?;
+        let minutes: Vec<Minute> = self.ring.since(current.first_minute).collect();
+        Some(current.summary(&self.key, &self.about, &minutes, self.retention.minute.as_secs_f64(), end))
+    }
+
+    /// Returns the finished minutes that have not been taken before, each with its life, oldest first; empty ones are
+    /// left out. What nobody takes is lost only when the ring overwrites it.
+    pub fn take_finished(&mut self) -> Vec<(Life, Minute)> {
+        let Some(&(_, first)) = self.spans.front() else { return Vec::new() };
+        let from = self.taken.map_or(i64::MIN, |taken| taken.saturating_add(1)).max(first);
+        self.taken = self.ring.newest();
+        self.ring
+            .since(from)
+            .filter(|minute| !minute.resident.is_nan() || !minute.heap_used.is_nan())
+            .filter_map(|minute| {
+                let span = self.spans.iter().rev().find(|(_, first)| *first <= minute.minute)?;
+                Some((span.0, minute))
+            })
+            .collect()
+    }
+
+    /// The process.
+    pub fn key(&self) -> &ProcessKey {
+        &self.key
+    }
+
+    /// What pm2 said of it last.
+    pub fn about(&self) -> &About {
+        &self.about
+    }
+
+    /// How much is kept.
+    pub fn retention(&self) -> Retention {
+        self.retention
+    }
+
+    /// The life it is in.
+    pub fn current(&self) -> Option<&CurrentLife> {
+        self.current.as_ref()
+    }
+
+    /// Earlier lives, oldest first.
+    pub fn earlier(&self) -> impl DoubleEndedIterator<Item = &LifeSummary> {
+        self.earlier.iter()
+    }
+
+    /// The finished minutes, whatever their life.
+    pub fn minutes(&self) -> &MinuteRing {
+        &self.ring
+    }
+
+    /// Largest held memory in the last `minutes` minutes of this life (60 at most), the unfinished one included.
+    pub fn peak(&self, minutes: i64) -> Option<f64> {
+        let now = self.gathering.map(|gathering| gathering.minute).or(self.ring.newest())?;
+        let open = self.gathering.map_or(f64::NAN, |gathering| gathering.peak);
+        let peak = self
+            .peaks
+            .iter()
+            .filter(|(minute, _)| *minute > now - minutes)
+            .fold(open, |peak, (_, value)| peak.max(f64::from(*value)));
+        (!peak.is_nan()).then_some(peak)
+    }
+
+    /// Returns the bytes of memory taken on the heap and in place.
+    pub fn heap_bytes(&self) -> usize {
+        let texts = |summary: &LifeSummary| {
+            summary.version.as_ref().map_or(0, String::capacity) + summary.revision.as_ref().map_or(0, String::capacity)
+        };
+        let earlier: usize = self
+            .earlier
+            .iter()
+            .map(|life| (life.floors.capacity() + life.resident_floors.capacity()) * size_of::<f32>() + texts(life))
+            .sum();
+        size_of::<Self>()
+            + self.ring.heap_bytes()
+            + self.peaks.capacity() * size_of::<(i64, f32)>()
+            + self.earlier.capacity() * size_of::<LifeSummary>()
+            + earlier
+    }
+
+    fn remember(&mut self, summary: LifeSummary) {
+        if self.earlier.capacity() < EARLIER_LIVES {
+            self.earlier.reserve_exact(EARLIER_LIVES);
+        }
+        if self.earlier.len() >= EARLIER_LIVES {
+            self.earlier.pop_front();
+        }
+        self.earlier.push_back(summary);
+    }
+
+    fn finish(&mut self) {
+        let Some(gathering) = self.gathering.take() else { return };
+        self.ring.put(&gathering.row());
+        if self.peaks.capacity() < PEAKS {
+            self.peaks.reserve_exact(PEAKS);
+        }
+        if self.peaks.len() >= PEAKS {
+            self.peaks.pop_front();
+        }
+        #[allow(clippy::cast_possible_truncation, reason = "24 bits of mantissa are enough for memory")]
+        self.peaks.push_back((gathering.minute, gathering.peak as f32));
+    }
+}
+
+impl Gathering {
+    fn new(minute: i64) -> Self {
+        Self {
+            minute,
+            resident: f64::NAN,
+            peak: f64::NAN,
+            heap_floor: f64::NAN,
+            native: Mean::default(),
+            heap_used: Mean::default(),
+            load: Mean::default(),
+        }
+    }
+
+    fn add(
+        &mut self,
+        held: Option<f64>,
+        native: Option<f64>,
+        floor: Option<f64>,
+        used: Option<Bytes>,
+        load: Option<f64>,
+    ) {
+        if let Some(held) = held {
+            self.resident = self.resident.min(held);
+            self.peak = self.peak.max(held);
+        }
+        if let Some(floor) = floor {
+            self.heap_floor = self.heap_floor.min(floor);
+        }
+        self.native.add(native);
+        self.heap_used.add(used.map(Bytes::as_f64));
+        self.load.add(load);
+    }
+
+    #[allow(clippy::cast_possible_truncation, reason = "24 bits of mantissa are enough for memory")]
+    fn row(&self) -> Minute {
+        Minute {
+            minute: self.minute,
+            resident: self.resident as f32,
+            native: self.native.get() as f32,
+            heap_floor: self.heap_floor as f32,
+            heap_used: self.heap_used.get() as f32,
+            load: self.load.get() as f32,
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! The detector of one process: signals put together, states with hysteresis, and the verdict in words.
+//!
+//! Evidence and urgency are two axes: the state says how sure we are, `projected_exhaustion` how soon it matters.
+
+use std::collections::BTreeMap;
+
+use crate::history::ProcessHistory;
+use crate::model::{Basis, Bytes, LeakState, Life, LifeSummary, Limit, Rejection, Signal, Slope, Steady, Verdict};
+
+use super::frame::{Frame, floors};
+use super::limits::{Limits, time_left};
+use super::pool::{Pooled, pooled};
+use super::reason;
+use super::settings::Settings;
+use super::stats::{MOST, as_f64, kendall, kendall_variance, residuals, theil_sen, theil_sen_interval};
+use super::trial::{Finding, Scene, TESTS, Trial, examine};
+
+/// What is remembered of a process between evaluations: a few hundred bytes.
+#[derive(Debug, Clone, Default)]
+pub struct Detector {
+    life: Option<Life>,
+    since: Option<Steady>,
+    state: Option<LeakState>,
+    suspect: Latch,
+    leaking: Latch,
+    evidence: Option<Evidence>,
+    evidence_at: Steady,
+}
+
+/// One state's memory of when growth was found.
+#[derive(Debug, Clone, Copy, Default)]
+struct Latch {
+    first_hit: Option<Steady>,
+    last_hit: Option<Steady>,
+    on: bool,
+}
+
+impl Latch {
+    fn update(&mut self, hit: bool, at_once: bool, now: Steady, settings: &Settings) {
+        if hit {
+            let first = *self.first_hit.get_or_insert(now);
+            self.last_hit = Some(now);
+            let long_enough = now.since(first) >= settings.span(f64::from(settings.enter_after));
+            self.on |= at_once || long_enough;
+        } else {
+            self.first_hit = None;
+            let gone =
+                self.last_hit.is_none_or(|last| now.since(last) >= settings.span(f64::from(settings.leave_after)));
+            self.on &= !gone;
+        }
+    }
+}
+
+/// What a state rests on.
+#[derive(Debug, Clone, Copy)]
+enum Evidence {
+    Growth(Finding),
+    Lives(Pooled, Signal),
+}
+
+/// All signals of one evaluation.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sight {
+    suspect: Option<Evidence>,
+    leaking: Option<Evidence>,
+    furthest: Option<(usize, Signal)>,
+}
+
+impl Detector {
+    /// Makes a detector that has seen nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Judges a process at `now`. To be called every [`Settings::evaluate_every`] minutes; more often does no harm.
+    /// `siblings` are the running lives of the same app's other processes ([`ProcessHistory::summary`]).
+    pub fn evaluate(
+        &mut self,
+        history: &ProcessHistory,
+        siblings: &[LifeSummary],
+        limits: &Limits,
+        now: Steady,
+        settings: &Settings,
+    ) -> Verdict {
+        let _ = siblings;
+        let life = history.current().map(|current| current.life);
+        if life != self.life {
+            *self = Self { life, ..Self::default() };
+        }
+        let Some(frame) = Frame::of(history) else {
+            return self.learning(now, settings, 0, Basis::ResidentOnly);
+        };
+        let sight = look(history, &frame, limits, now, settings);
+        self.suspect.update(sight.suspect.is_some(), false, now, settings);
+        self.leaking.update(sight.leaking.is_some(), false, now, settings);
+        if let Some(evidence) = sight.leaking.or(sight.suspect) {
+            self.evidence = Some(evidence);
+            self.evidence_at = now;
+        }
+        let state = match (self.leaking.on, self.suspect.on) {
+            (true, _) => LeakState::Leaking,
+            (false, true) => LeakState::Suspect,
+            _ if frame.len() < first_answer(settings) => return self.learning(now, settings, frame.age(), frame.basis),
+            _ => LeakState::Stable,
+        };
+        self.enter(state, now);
+        self.verdict(state, &sight, &frame, history, limits, now, settings)
+    }
+
+    /// The state of the last evaluation; [`LeakState::Learning`] before the first.
+    pub fn state(&self) -> LeakState {
+        self.state.unwrap_or(LeakState::Learning)
+    }
+
+    fn enter(&mut self, state: LeakState, now: Steady) {
+        if self.state != Some(state) {
+            self.state = Some(state);
+            self.since = Some(now);
+        }
+    }
+
+    fn learning(&mut self, now: Steady, settings: &Settings, age: usize, basis: Basis) -> Verdict {
+        self.enter(LeakState::Learning, now);
+        let needed = settings.span(as_f64(first_answer(settings)));
+        Verdict {
+            state: LeakState::Learning,
+            since: self.since.unwrap_or(now),
+            at: now,
+            signal: default_signal(basis),
+            basis,
+            slopes: BTreeMap::new(),
+            window: settings.span(as_f64(age)),
+            floor: None,
+            limit: None,
+            projected_exhaustion: None,
+            rejection: Some(Rejection { signal: default_signal(basis), test: TESTS[0] }),
+            reason: reason::learning(settings.span(as_f64(age)), needed),
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the parts of one evaluation, used here only")]
+    fn verdict(
+        &self,
+        state: LeakState,
+        sight: &Sight,
+        frame: &Frame,
+        history: &ProcessHistory,
+        limits: &Limits,
+        now: Steady,
+        settings: &Settings,
+    ) -> Verdict {
+        let alarmed = matches!(state, LeakState::Suspect | LeakState::Leaking);
+        let evidence = self.evidence.filter(|_| alarmed);
+        let (signal, window) = match evidence {
+            Some(Evidence::Growth(finding)) => (finding.signal, finding.span),
+            Some(Evidence::Lives(pooled, signal)) => (signal, pooled.lasted),
+            None => (default_signal(frame.basis), slope_window(frame, settings)),
+        };
+        let per_second = 1.0 / settings.minute_seconds();
+        let mut slopes = BTreeMap::new();
+        for each in Signal::ALL {
+            let width = if each == signal && evidence.is_some() { window } else { slope_window(frame, settings) };
+            if let Some(slope) = slope_of(frame, each, width) {
+                slopes.insert(each, scaled(slope, per_second));
+            }
+        }
+        if let Some(Evidence::Lives(pooled, _)) = evidence {
+            let typical = pooled.slope * per_second;
+            slopes.insert(signal, Slope { bytes_per_second: typical, low: typical.min(0.0), high: 2.0 * typical });
+        }
+        let slope = slopes.get(&signal).copied();
+        let resident = history.peak(60).or(frame.latest(Signal::Resident)).unwrap_or(0.0);
+        let heap = frame.latest(Signal::Heap);
+        let nearest = limits.nearest(resident, heap, signal);
+        let left = nearest.zip(slope).and_then(|((_, room), slope)| {
+            let amplification = amplification(frame, signal, resident);
+            time_left(
+                room,
+                slope.bytes_per_second * settings.minute_seconds(),
+                amplification,
+                settings.minute_seconds(),
+            )
+        });
+        let limit = nearest.map(|(limit, _)| limit);
+        let floor = frame.latest(default_signal(frame.basis)).map(Bytes::from_f64);
+        let span = settings.span(window);
+        let rejection = match (state, sight.furthest) {
+            (LeakState::Leaking, _) => None,
+            (_, Some((test, signal))) => Some(Rejection { signal, test: TESTS[test] }),
+            (_, None) => None,
+        };
+        let reason =
+            self.sentence(state, evidence, slope, span, limit.map(|limit| (limit, left)), rejection, floor, now);
+        Verdict {
+            state,
+            since: self.since.unwrap_or(now),
+            at: now,
+            signal,
+            basis: frame.basis,
+            slopes,
+            window: span,
+            floor,
+            limit,
+            projected_exhaustion: left,
+            rejection,
+            reason,
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the parts of one sentence, used here only")]
+    fn sentence(
+        &self,
+        state: LeakState,
+        evidence: Option<Evidence>,
+        slope: Option<Slope>,
+        span: std::time::Duration,
+        limit: Option<(Limit, Option<std::time::Duration>)>,
+        rejection: Option<Rejection>,
+        floor: Option<Bytes>,
+        now: Steady,
+    ) -> String {
+        let flat = Slope { bytes_per_second: 0.0, low: 0.0, high: 0.0 };
+        let text = match evidence {
+            Some(Evidence::Growth(finding)) => reason::growing(&finding, slope.unwrap_or(flat), span, limit),
+            Some(Evidence::Lives(pooled, _)) => reason::lives(&pooled, slope.unwrap_or(flat), span, limit),
+            None => {
+                let signal = rejection.map_or(Signal::Resident, |rejection| rejection.signal);
+                return reason::stable(rejection, slope.map(|slope| (signal, slope, span)), floor);
+            }
+        };
+        if matches!(state, LeakState::Suspect | LeakState::Leaking) && now > self.evidence_at {
+            return reason::fading(now.since(self.evidence_at), &text);
+        }
+        text
+    }
+}
+
+/// Minutes of a life before the first answer.
+fn first_answer(settings: &Settings) -> usize {
+    settings.warm_up as usize + settings.ladder.first().map_or(30, |shortest| *shortest as usize)
+}
+
+/// Puts the signals together.
+fn look(history: &ProcessHistory, frame: &Frame, limits: &Limits, now: Steady, settings: &Settings) -> Sight {
+    let mut sight = Sight::default();
+    let Some(level) = frame.latest(Signal::Resident) else { return sight };
+    let peak = history.peak(1).unwrap_or(level);
+    let with_heap = frame.basis != Basis::ResidentOnly;
+    let pool_signal = if with_heap { Signal::Footprint } else { Signal::Resident };
+    if let Some(pooled) = pooled(history.earlier(), pool_signal, now, settings)
+        && as_f64(frame.age()) < 2.0 * pooled.lasted + 60.0
+    {
+        let evidence = Some(Evidence::Lives(pooled, pool_signal));
+        return Sight { suspect: evidence, leaking: evidence, furthest: None };
+    }
+    let share = settings.smallest_share;
+    let trials: &[Trial] = if with_heap {
+        &[
+            Trial { signal: Signal::Footprint, share, points: 7, soon: f64::INFINITY },
+            Trial { signal: Signal::Native, share, points: 7, soon: f64::INFINITY },
+            Trial { signal: Signal::Resident, share: 0.20, points: 10, soon: 180.0 },
+        ]
+    } else {
+        &[Trial { signal: Signal::Resident, share, points: 10, soon: f64::INFINITY }]
+    };
+    for trial in trials {
+        let headroom =
+            limits.nearest(peak, frame.latest(Signal::Heap), trial.signal).map_or(f64::INFINITY, |(_, room)| room);
+        let outcome = examine(frame, Scene { level, headroom }, *trial, settings);
+        sight.suspect = sight.suspect.or(outcome.suspect.map(Evidence::Growth));
+        sight.leaking = sight.leaking.or(outcome.leaking.map(Evidence::Growth));
+        if let Some(test) = outcome.furthest
+            && sight.furthest.is_none_or(|(before, _)| test > before)
+        {
+            sight.furthest = Some((test, trial.signal));
+        }
+    }
+    sight
+}
+
+/// The signal a verdict rests on where nothing is found.
+fn default_signal(basis: Basis) -> Signal {
+    match basis {
+        Basis::MajorGc | Basis::SampledHeap => Signal::Footprint,
+        Basis::ResidentOnly => Signal::Resident,
+    }
+}
+
+/// Minutes the slope is fitted over where nothing is found.
+fn slope_window(frame: &Frame, settings: &Settings) -> f64 {
+    let usable = frame.len().saturating_sub(frame.warm(settings.warm_up));
+    as_f64(usable.min(settings.slope_window as usize))
+}
+
+/// The slope of a signal in bytes per minute over the last `width` minutes: zero where the trend is within chance.
+fn slope_of(frame: &Frame, signal: Signal, width: f64) -> Option<Slope> {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a window is a few thousand minutes")]
+    let from = frame.len().saturating_sub(width.max(0.0) as usize);
+    let floors = floors(frame.series(signal), from, frame.len(), MOST);
+    slope_with_interval(&floors)
+}
+
+fn slope_with_interval(floors: &super::stats::Floors) -> Option<Slope> {
+    if floors.len() < 4 {
+        return None;
+    }
+    let (_, rho) = residuals(floors, theil_sen(floors.at(), floors.value()));
+    let inflation = (1.0 + rho) / (1.0 - rho);
+    let (middle, low, high) = theil_sen_interval(floors.at(), floors.value(), inflation);
+    let s = kendall(floors.value());
+    let z = (s.abs() - 1.0).max(0.0) / (kendall_variance(floors.len()) * inflation).sqrt();
+    Some(Slope { bytes_per_second: if z < 1.28 { 0.0 } else { middle }, low, high })
+}
+
+/// Fits a slope to equally spaced floors, `spacing` seconds apart: bytes per second with an interval of 95 %.
+pub(crate) fn slope_of_floors(values: &[f32], spacing: f64) -> Option<Slope> {
+    let mut floors = super::stats::Floors::new();
+    for (part, value) in (0_u32..).zip(values) {
+        floors.push(f64::from(part), f64::from(*value));
+    }
+    (spacing > 0.0).then(|| slope_with_interval(&floors)).flatten().map(|slope| scaled(slope, 1.0 / spacing))
+}
+
+fn scaled(slope: Slope, by: f64) -> Slope {
+    Slope { bytes_per_second: slope.bytes_per_second * by, low: slope.low * by, high: slope.high * by }
+}
+
+/// How much resident memory grows for each byte of heap that is kept.
+fn amplification(frame: &Frame, signal: Signal, resident: f64) -> f64 {
+    if signal == Signal::Native || signal == Signal::Resident {
+        return 1.0;
+    }
+    match (frame.latest(Signal::Native), frame.latest(Signal::Heap)) {
+        (Some(native), Some(heap)) if heap > 0.0 => ((resident - native) / heap).clamp(1.0, 4.0),
+        _ => 1.0,
+    }
+}

@@ -1,0 +1,81 @@
+//! What can be set of the verdict. The defaults need no tuning; every length is in minutes of the history, so that a
+//! shorter minute compresses all of them at once.
+
+use std::time::Duration;
+
+use crate::model::Bytes;
+
+/// How much a grade of verdict asks for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Grade {
+    /// Growth must have been watched for this share of the time that is left until the limit …
+    pub watch_share: f64,
+    /// … or for this many minutes, whichever is less …
+    pub watch_cap: f64,
+    /// … or for this many minutes at growth by once the floor it began with, if it is straight; twice as long for half the
+    /// growth.
+    pub evidence_watch: f64,
+    /// Largest share of the growth that may come in one step.
+    pub step_share: f64,
+}
+
+/// Settings of the trend. One set may be shared by every process, or one made for each app.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Length of a minute of the history.
+    pub minute: Duration,
+    /// Minutes between evaluations.
+    pub evaluate_every: u32,
+    /// Windows tried, in minutes, rising.
+    pub ladder: Vec<u32>,
+    /// The least minutes after a start that are left out as warm-up.
+    pub warm_up: u32,
+    /// Growth below this many bytes is never a leak.
+    pub smallest_growth: Bytes,
+    /// Growth below this share of resident memory is never a leak.
+    pub smallest_share: f64,
+    /// Minutes for which growth must be found again and again before a state is entered.
+    pub enter_after: u32,
+    /// Minutes without a finding after which a state is left.
+    pub leave_after: u32,
+    /// The window of the slope where there is no finding, in minutes.
+    pub slope_window: u32,
+    /// What *suspect* asks for.
+    pub suspect: Grade,
+    /// What *leaking* asks for.
+    pub leaking: Grade,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            minute: Duration::from_secs(60),
+            evaluate_every: 5,
+            ladder: vec![30, 60, 120, 240, 480, 960, 1440, 2880, 4320],
+            warm_up: 15,
+            smallest_growth: Bytes(3_000_000),
+            smallest_share: 0.02,
+            enter_after: 10,
+            leave_after: 60,
+            slope_window: 480,
+            suspect: Grade { watch_share: 0.5, watch_cap: 1440.0, evidence_watch: f64::INFINITY, step_share: 0.30 },
+            leaking: Grade { watch_share: 1.0, watch_cap: 2160.0, evidence_watch: f64::INFINITY, step_share: 0.25 },
+        }
+    }
+}
+
+impl Settings {
+    /// The defaults with another length of a minute: one second compresses an hour to a minute.
+    pub fn with_minute(minute: Duration) -> Self {
+        Self { minute: minute.max(Duration::from_millis(1)), ..Self::default() }
+    }
+
+    /// Converts minutes of the history into real time.
+    pub fn span(&self, minutes: f64) -> Duration {
+        Duration::try_from_secs_f64(self.minute.as_secs_f64() * minutes).unwrap_or(Duration::MAX)
+    }
+
+    pub(crate) fn minute_seconds(&self) -> f64 {
+        self.minute.as_secs_f64().max(1e-3)
+    }
+}

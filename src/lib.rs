@@ -23,6 +23,9 @@
 //!
 //! A pure room takes its input and `now` as arguments and returns values.
 
+pub mod cli;
+pub mod collect;
+pub mod config;
 pub mod history;
 pub mod model;
 pub mod trend;

@@ -1,3 +1,7 @@
 //! The `leakslope` binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    leakslope::cli::main()
+}

@@ -130,7 +130,8 @@ pub(crate) fn run(arguments: &AnalyzeArguments) -> anyhow::Result<ExitCode> {
     let mut answers = Vec::new();
     let (mut leaking, mut failed) = (false, false);
     for file in &arguments.files {
-        let name = file.display().to_string();
+        let piped = file.as_os_str() == "-";
+        let name = if piped { "standard input".to_owned() } else { file.display().to_string() };
         match analyze(file, &name, arguments.unit.as_f64(), &judgement) {
             Ok(judged) => {
                 for judged in judged {
@@ -186,7 +187,6 @@ fn look(color: Color) -> Look {
 
 fn analyze(file: &Path, name: &str, unit: f64, judgement: &Judgement) -> Result<Vec<Judged>, Problem> {
     if file.as_os_str() == "-" {
-        let name = "standard input";
         return judge_source(std::io::stdin().lock(), name, None, unit, judgement);
     }
     let (source, again) = open(file)?;

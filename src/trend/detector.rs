@@ -36,12 +36,11 @@ struct Latch {
 }
 
 impl Latch {
-    fn update(&mut self, hit: bool, at_once: bool, now: Steady, settings: &Settings) {
-        if hit {
+    fn update(&mut self, hit: Option<Evidence>, now: Steady, settings: &Settings) {
+        if let Some(hit) = hit {
             let first = *self.first_hit.get_or_insert(now);
             self.last_hit = Some(now);
-            let long_enough = now.since(first) >= settings.span(f64::from(settings.enter_after));
-            self.on |= at_once || long_enough;
+            self.on |= now.since(first) >= settings.span(hit.persistence(settings));
         } else {
             self.first_hit = None;
             let gone =
@@ -56,6 +55,18 @@ impl Latch {
 enum Evidence {
     Growth(Finding),
     Lives(Pooled, Signal),
+}
+
+impl Evidence {
+    /// Minutes for which it must be found again and again: a share of its window, so that a long window, which hardly
+    /// changes between two evaluations, does not count as many.
+    fn persistence(self, settings: &Settings) -> f64 {
+        match self {
+            Self::Growth(finding) if finding.left < finding.span && finding.span < 60.0 => 0.0,
+            Self::Growth(finding) => (settings.enter_share * finding.span).max(f64::from(settings.enter_after)),
+            Self::Lives(..) => f64::from(settings.enter_after),
+        }
+    }
 }
 
 /// All signals of one evaluation.
@@ -91,8 +102,8 @@ impl Detector {
             return self.learning(now, settings, 0, Basis::ResidentOnly);
         };
         let sight = look(history, &frame, limits, now, settings);
-        self.suspect.update(sight.suspect.is_some(), false, now, settings);
-        self.leaking.update(sight.leaking.is_some(), false, now, settings);
+        self.suspect.update(sight.suspect, now, settings);
+        self.leaking.update(sight.leaking, now, settings);
         if let Some(evidence) = sight.leaking.or(sight.suspect) {
             self.evidence = Some(evidence);
             self.evidence_at = now;
@@ -244,7 +255,7 @@ fn first_answer(settings: &Settings) -> usize {
 fn look(history: &ProcessHistory, frame: &Frame, limits: &Limits, now: Steady, settings: &Settings) -> Sight {
     let mut sight = Sight::default();
     let Some(level) = frame.latest(Signal::Resident) else { return sight };
-    let peak = history.peak(1).unwrap_or(level);
+    let peak = history.peak(60).unwrap_or(level);
     let with_heap = frame.basis != Basis::ResidentOnly;
     let pool_signal = if with_heap { Signal::Footprint } else { Signal::Resident };
     if let Some(pooled) = pooled(history.earlier(), pool_signal, now, settings)
@@ -254,14 +265,16 @@ fn look(history: &ProcessHistory, frame: &Frame, limits: &Limits, now: Steady, s
         return Sight { suspect: evidence, leaking: evidence, furthest: None };
     }
     let share = settings.smallest_share;
+    let heap_growth = amplification(frame, Signal::Footprint, peak);
     let trials: &[Trial] = if with_heap {
         &[
-            Trial { signal: Signal::Footprint, share, points: 7, soon: f64::INFINITY },
-            Trial { signal: Signal::Native, share, points: 7, soon: f64::INFINITY },
-            Trial { signal: Signal::Resident, share: 0.20, points: 10, soon: 180.0 },
+            Trial { signal: Signal::Footprint, share, points: 7, soon: f64::INFINITY, amplification: heap_growth, weight: 1.0 },
+            Trial { signal: Signal::Heap, share, points: 7, soon: f64::INFINITY, amplification: heap_growth, weight: 0.2 },
+            Trial { signal: Signal::Native, share, points: 7, soon: f64::INFINITY, amplification: 1.0, weight: 1.0 },
+            Trial { signal: Signal::Resident, share: 0.20, points: 10, soon: 180.0, amplification: 1.0, weight: 1.0 },
         ]
     } else {
-        &[Trial { signal: Signal::Resident, share, points: 10, soon: f64::INFINITY }]
+        &[Trial { signal: Signal::Resident, share, points: 10, soon: f64::INFINITY, amplification: 1.0, weight: 1.0 }]
     };
     for trial in trials {
         let headroom =

@@ -153,10 +153,13 @@ pub(super) fn explain(test: &str) -> &'static str {
         "size" => "the growth is small against the process and its noise",
         "plateau" => "growth has slowed down or stopped",
         "step" => "it grew in steps",
+        "spread" => "a few moments account for most of the growth",
         "separation" => "late floors are no higher than early ones",
         "watched" => "it has not been watched for long enough against the time that is left",
         "high" => "the floor has been as high before in this life",
         "life" => "growth is slowing down over the whole life",
+        "rise" => "the rise has been slowing down since it began",
+        "recurrence" => "it has grown like this before and given it back",
         "persistence" => "it has not been seen often enough in a row",
         _ => "a test said no",
     }

@@ -15,8 +15,14 @@ pub struct Grade {
     /// … or for this many minutes at growth by once the floor it began with, if it is straight; twice as long for half the
     /// growth.
     pub evidence_watch: f64,
-    /// Largest share of the growth that may come in one step.
+    /// … and never less than this many minutes.
+    pub evidence_least: f64,
+    /// Least pace of the second half of the rise over that of the first.
+    pub rise_pace: f64,
+    /// Largest share of the growth that may come in one step, beyond what a line explains.
     pub step_share: f64,
+    /// Least share of the growth that must be left without the largest and smallest increments.
+    pub spread_share: f64,
 }
 
 /// Settings of the trend. One set may be shared by every process, or one made for each app.
@@ -40,6 +46,10 @@ pub struct Settings {
     pub leave_after: u32,
     /// The window of the slope where there is no finding, in minutes.
     pub slope_window: u32,
+    /// A life is slowing down when a logarithm leaves less than this share of what a line leaves unexplained.
+    pub log_ratio: f64,
+    /// Growth must be found again and again for this share of its window before a state is entered.
+    pub enter_share: f64,
     /// What *suspect* asks for.
     pub suspect: Grade,
     /// What *leaking* asks for.
@@ -51,15 +61,17 @@ impl Default for Settings {
         Self {
             minute: Duration::from_secs(60),
             evaluate_every: 5,
-            ladder: vec![30, 60, 120, 240, 480, 960, 1440, 2880, 4320],
+            ladder: vec![15, 30, 60, 120, 240, 480, 960, 1440, 2880, 4320],
             warm_up: 15,
             smallest_growth: Bytes(3_000_000),
             smallest_share: 0.02,
             enter_after: 10,
             leave_after: 60,
             slope_window: 480,
-            suspect: Grade { watch_share: 0.5, watch_cap: 1440.0, evidence_watch: f64::INFINITY, step_share: 0.30 },
-            leaking: Grade { watch_share: 1.0, watch_cap: 2160.0, evidence_watch: f64::INFINITY, step_share: 0.25 },
+            log_ratio: 0.8,
+            enter_share: 0.06,
+            suspect: Grade { watch_share: 0.6, watch_cap: 1440.0, evidence_watch: 240.0, evidence_least: 450.0, rise_pace: 0.6, step_share: 0.21, spread_share: 0.25 },
+            leaking: Grade { watch_share: 1.0, watch_cap: 2160.0, evidence_watch: 280.0, evidence_least: 510.0, rise_pace: 0.7, step_share: 0.16, spread_share: 0.35 },
         }
     }
 }

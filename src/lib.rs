@@ -26,6 +26,13 @@
 pub mod cli;
 pub mod collect;
 pub mod config;
+pub mod export;
 pub mod history;
+pub mod http;
 pub mod model;
+pub mod runtime;
 pub mod trend;
+pub mod ui;
+
+/// The source revision this binary was built from; `unknown` outside a git checkout.
+pub const REVISION: &str = env!("LEAKSLOPE_REVISION");

@@ -1,7 +1,5 @@
-//! The `leakslope` binary.
+//! The `leakslope` binary: everything is in the library.
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
+fn main() -> std::process::ExitCode {
     leakslope::cli::main()
 }

@@ -80,8 +80,6 @@ pub struct HistorySettings {
     pub lives: Duration,
     /// Bound on the store's file.
     pub max_size: Bytes,
-    /// Time between writes.
-    pub flush_interval: Duration,
 }
 
 /// `[log]`.

@@ -38,6 +38,7 @@ layered! {
         name: Value<String>,
         home: Value<String>,
         source: Value<String>,
+        command: Value<Vec<String>>,
     }
 }
 
@@ -48,7 +49,6 @@ layered! {
         deadline: Value<String>,
         max_reply: Value<String>,
         max_processes: Value<i64>,
-        pm2_command: Value<String>,
     }
 }
 
@@ -66,7 +66,6 @@ layered! {
         window: Value<String>,
         lives: Value<String>,
         max_size: Value<String>,
-        flush_interval: Value<String>,
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
     AppSettings, CollectSettings, HistorySettings, LogFormat, LogSettings, Problem, Settings, Surroundings,
     WebSettings, parse_duration, parse_size,
 };
-use crate::collect::{DaemonSpec, ListSource};
+use crate::collect::{DaemonSpec, Source as ListSource};
 use crate::model::{Bytes, DaemonName};
 
 /// One file's text with its name, and the problems found in it so far.
@@ -121,11 +121,10 @@ pub(super) fn build<'text>(
     surroundings: &Surroundings,
 ) -> Settings {
     let mut layers = Layers { user, user_source, embedded, embedded_source };
-    let command = layers.pick(|file| file.collect.pm2_command.as_ref()).0.get_ref().clone();
     Settings {
         interval: layers.duration("interval", |file| file.interval.as_ref(), "1s", "1h"),
         discover: *layers.pick(|file| file.discover.as_ref()).0.get_ref(),
-        daemons: daemons(&user.pm2, layers.user_source, &command, surroundings),
+        daemons: daemons(&user.pm2, layers.user_source, surroundings),
         collect: collect(&mut layers),
         web: web(&mut layers),
         history: history(&mut layers),
@@ -246,21 +245,10 @@ fn history(layers: &mut Layers<'_, '_>) -> HistorySettings {
         window: layers.duration("history.window", |file| file.history.window.as_ref(), "1h", "30d"),
         lives: layers.duration("history.lives", |file| file.history.lives.as_ref(), "1d", "3650d"),
         max_size: layers.size("history.max_size", |file| file.history.max_size.as_ref(), least, most),
-        flush_interval: layers.duration(
-            "history.flush_interval",
-            |file| file.history.flush_interval.as_ref(),
-            "1s",
-            "1m",
-        ),
     }
 }
 
-fn daemons(
-    tables: &[Spanned<raw::Pm2>],
-    source: &mut Source<'_>,
-    command: &str,
-    surroundings: &Surroundings,
-) -> Vec<DaemonSpec> {
+fn daemons(tables: &[Spanned<raw::Pm2>], source: &mut Source<'_>, surroundings: &Surroundings) -> Vec<DaemonSpec> {
     let usual_home = || {
         let home = surroundings.home.as_ref().map(|home| home.join(".pm2"));
         surroundings.pm2_home.clone().or(home).unwrap_or_else(|| PathBuf::from("/root/.pm2"))
@@ -270,7 +258,7 @@ fn daemons(
             name: DaemonName::from("default"),
             home: usual_home(),
             source: ListSource::Auto,
-            pm2_command: command.to_owned(),
+            pm2_command: usual_command(),
         }];
     }
     let mut names = BTreeSet::new();
@@ -314,14 +302,21 @@ fn daemons(
                 [("auto", ListSource::Auto), ("socket", ListSource::Socket), ("command", ListSource::Command)];
             source.choice("pm2.source", word, &choices)
         });
-        specs.push(DaemonSpec {
-            name: DaemonName::from(name.as_str()),
-            home,
-            source: list_source,
-            pm2_command: command.to_owned(),
-        });
+        let pm2_command = match &table.command {
+            Some(words) if words.get_ref().first().is_none_or(String::is_empty) => {
+                source.report(words.span().start, "pm2.command", "the command is empty".to_owned());
+                usual_command()
+            }
+            Some(words) => words.get_ref().clone(),
+            None => usual_command(),
+        };
+        specs.push(DaemonSpec { name: DaemonName::from(name.as_str()), home, source: list_source, pm2_command });
     }
     specs
+}
+
+fn usual_command() -> Vec<String> {
+    vec!["pm2".to_owned()]
 }
 
 fn check_name(name: &str) -> Result<(), String> {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Collected;
+use super::timeline::SparklineView;
 use crate::model::{Bytes, DaemonSample, ProcessSample, Slope, Steady, Verdict, WallTime};
 
 /// The body of `/api/v1/processes`.
@@ -14,6 +15,8 @@ pub struct ProcessesView {
     pub version: String,
     /// Time of the collection in seconds since the Unix epoch.
     pub collected_at: f64,
+    /// Seconds between two collections, once the sidecar told.
+    pub interval_seconds: Option<f64>,
     /// The machine.
     pub host: HostView,
     /// Every daemon watched.
@@ -105,6 +108,21 @@ pub struct ProcessView {
     pub limits: BTreeMap<String, u64>,
     /// The verdict, once there is one.
     pub verdict: Option<VerdictView>,
+    /// Resident memory over the verdict's window, once there are minutes.
+    pub sparkline: Option<SparklineView>,
+    /// What the restart policy is about to do with it; null when nothing.
+    pub plan: Option<PlanView>,
+}
+
+/// What the restart policy is about to do with a process.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanView {
+    /// `hold`, `reload`, `restart`, `would_reload` or `would_restart`.
+    pub decision: String,
+    /// The decision's reason as a sentence.
+    pub sentence: String,
+    /// When it may be carried out, in seconds since the Unix epoch, where that is known.
+    pub at: Option<f64>,
 }
 
 /// The verdict on one process.
@@ -144,6 +162,7 @@ impl ProcessesView {
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             collected_at: snapshot.wall.as_seconds(),
+            interval_seconds: None,
             host: HostView {
                 memory_total_bytes: snapshot.host.memory_total.0,
                 memory_available_bytes: snapshot.host.memory_available.0,
@@ -210,6 +229,8 @@ fn process_view(process: &ProcessSample, verdict: Option<&Verdict>, wall: WallTi
         metrics_frozen: process.metrics_frozen,
         limits: limits.iter().filter_map(|(name, value)| Some(((*name).to_owned(), (*value)?.0))).collect(),
         verdict: verdict.map(|verdict| verdict_view(verdict, offset)),
+        sparkline: None,
+        plan: None,
     }
 }
 

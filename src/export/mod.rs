@@ -9,6 +9,7 @@ mod families;
 pub mod json;
 mod process;
 mod sidecar;
+pub mod timeline;
 mod verdict;
 
 use std::collections::BTreeMap;

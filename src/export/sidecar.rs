@@ -32,7 +32,7 @@ pub struct SidecarState {
     /// Requests answered, by status code.
     pub http_requests: BTreeMap<u16, u64>,
     /// Open connections.
-    pub http_connections: usize,
+    pub http_connections: u64,
 }
 
 pub(super) fn add(families: &mut Families, state: &SidecarState, own: &SelfSample) {
@@ -49,7 +49,7 @@ pub(super) fn add(families: &mut Families, state: &SidecarState, own: &SelfSampl
     for (code, requests) in &state.http_requests {
         families.add(&family::HTTP_REQUESTS, &[&code.to_string()], whole(*requests));
     }
-    families.add(&family::HTTP_CONNECTIONS, &[], count(state.http_connections));
+    families.add(&family::HTTP_CONNECTIONS, &[], whole(state.http_connections));
     families.add(&family::OWN_CPU, &[], own.cpu_seconds);
     families.add(&family::OWN_RESIDENT, &[], own.resident.as_f64());
     families.add(&family::OWN_VIRTUAL, &[], own.virtual_memory.as_f64());

@@ -7,6 +7,7 @@
 mod life;
 mod minutes;
 mod sample;
+pub mod store;
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -52,7 +52,7 @@ pub struct DaemonSample {
     pub resident: Option<Bytes>,
     /// Its processes, by `pm_id`.
     pub processes: Vec<ProcessSample>,
-    /// Processes beyond the configured bound, counted but left out.
+    /// Entries of the list that are not among `processes`: beyond the configured bound, unreadable, or repeating a `pm_id`.
     pub processes_left_out: usize,
     /// How each collector fared.
     pub reports: Vec<CollectorReport>,

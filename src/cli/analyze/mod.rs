@@ -30,6 +30,8 @@ use self::order::{HELD, Reorder, TooLate};
 use self::problem::{Problem, Wrong};
 use self::row::Row;
 use self::text::Look;
+use super::arguments::Format;
+use super::exit;
 use super::output::{complain, print};
 use crate::model::{Bytes, LeakState};
 use crate::trend::Settings;
@@ -40,8 +42,6 @@ const LARGEST_JSON: u64 = 512;
 const MOST_SORTED: usize = 10_000_000;
 /// Bytes read from a file at a time.
 const BUFFER: usize = 1 << 18;
-/// The exit code of a recording that ends leaking.
-const LEAK: u8 = 3;
 
 /// Judge recorded memory, row by row as it would have been judged live.
 ///
@@ -75,15 +75,6 @@ pub(crate) struct AnalyzeArguments {
     /// Take a fall of resident memory by this share between two rows for a restart, where no column tells.
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(10..=99))]
     restart_drop: Option<u8>,
-}
-
-/// How the answer is printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people.
-    Text,
-    /// For programs.
-    Json,
 }
 
 /// When to use colour.
@@ -157,7 +148,7 @@ pub(crate) fn run(arguments: &AnalyzeArguments) -> anyhow::Result<ExitCode> {
         print(&format!("{json}\n"))?;
     }
     Ok(match (leaking, failed) {
-        (true, _) => ExitCode::from(LEAK),
+        (true, _) => ExitCode::from(exit::LEAK),
         (false, true) => ExitCode::FAILURE,
         (false, false) => ExitCode::SUCCESS,
     })

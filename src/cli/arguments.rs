@@ -1,0 +1,147 @@
+//! The command line: flags in Prometheus' style, commands as words.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::analyze::AnalyzeArguments;
+use crate::config::{LogFormat, Settings, Surroundings};
+
+/// Finds memory leaks in Node.js apps under pm2: is it leaking, how fast, until when, and which code holds the memory.
+///
+/// Without a command it runs: it finds the pm2 daemon, watches every process, and serves metrics and a page on
+/// <http://127.0.0.1:19209/>. It needs no configuration and changes nothing unless told to.
+#[derive(Debug, Parser)]
+#[command(name = "leakslope", version, max_term_width = 100)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    pub(super) flags: Flags,
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+}
+
+/// Flags of every command.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Flags {
+    /// The configuration file [default: ./leakslope.toml, /etc/leakslope/leakslope.toml, else built in].
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Where to serve metrics and the page.
+    #[arg(long = "web.listen-address", global = true, value_name = "HOST:PORT", value_parser = listen_address)]
+    pub(super) listen_address: Option<String>,
+    /// The least severe log level shown.
+    #[arg(long = "log.level", global = true, value_enum, value_name = "LEVEL")]
+    pub(super) log_level: Option<LevelWord>,
+    /// How log lines look.
+    #[arg(long = "log.format", global = true, value_enum, value_name = "FORMAT")]
+    pub(super) log_format: Option<FormatWord>,
+}
+
+/// What to do.
+#[derive(Debug, Default, Subcommand)]
+pub(super) enum Command {
+    /// Watch, judge and serve until told to stop (the default).
+    #[default]
+    Run,
+    /// Say whether the configuration is valid, with every error at once.
+    CheckConfig,
+    /// Print the embedded configuration: every setting, its default and what it does.
+    PrintDefaultConfig,
+    /// Show every process: memory, growth and verdict.
+    Status(StatusArguments),
+    Analyze(AnalyzeArguments),
+}
+
+/// `leakslope status`.
+#[derive(Debug, Args)]
+pub(super) struct StatusArguments {
+    /// A table for people or JSON for programs.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(super) format: Format,
+}
+
+/// How a command prints its result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// `--log.level`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum LevelWord {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// `--log.format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum FormatWord {
+    Human,
+    Json,
+}
+
+fn listen_address(text: &str) -> Result<String, String> {
+    crate::config::check_listen_address(text).map(|()| text.to_owned())
+}
+
+impl Flags {
+    /// What this process's environment and flags say about where things are.
+    pub(super) fn surroundings(&self) -> Surroundings {
+        let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let path = |name: &str| variable(name).map(PathBuf::from);
+        let first = |value: OsString| {
+            let text = value.to_string_lossy().into_owned();
+            PathBuf::from(text.split(':').next().unwrap_or_default())
+        };
+        Surroundings {
+            flag: self.config.clone(),
+            variable: path("LEAKSLOPE_CONFIG"),
+            state_directory: variable("STATE_DIRECTORY").map(first),
+            xdg_state_home: path("XDG_STATE_HOME"),
+            home: path("HOME"),
+            pm2_home: path("PM2_HOME"),
+        }
+    }
+
+    /// Lays the flags over the settings.
+    pub(super) fn lay_over(&self, settings: &mut Settings) {
+        if let Some(address) = &self.listen_address {
+            settings.web.listen_address.clone_from(address);
+        }
+        if let Some(level) = self.log_level {
+            settings.log.level = match level {
+                LevelWord::Error => tracing::Level::ERROR,
+                LevelWord::Warn => tracing::Level::WARN,
+                LevelWord::Info => tracing::Level::INFO,
+                LevelWord::Debug => tracing::Level::DEBUG,
+                LevelWord::Trace => tracing::Level::TRACE,
+            };
+        }
+        if let Some(format) = self.log_format {
+            settings.log.format = match format {
+                FormatWord::Human => LogFormat::Human,
+                FormatWord::Json => LogFormat::Json,
+            };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent_and_its_help_is_as_shown() {
+        Arguments::command().debug_assert();
+        insta::assert_snapshot!(Arguments::command().render_long_help());
+    }
+}

@@ -1,0 +1,324 @@
+//! One daemon: its list by the best road, the system's word on its processes, and both put together.
+//!
+//! Everything about a daemon lives here and is touched by no other daemon's collection. This room refuses to remember
+//! processes: after a failed collection there are none, rather than stale ones.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+use super::amp::Request;
+use super::banner::find_list;
+use super::command::{self, CommandError, CommandErrorKind, daemon_alive};
+use super::freshness::{Freshness, FreshnessTracker};
+use super::identity::{Standing, standing};
+use super::list::{ListError, ProcessList, read_list, read_reply, read_version};
+use super::socket::{Client, Reply, SocketError};
+use super::system::{SystemReader, SystemReading};
+use super::{DaemonSpec, HeapReading, Settings, Source};
+use crate::model::{
+    CollectorName, CollectorReport, DaemonName, DaemonSample, Listed, MemoryLimits, MemorySource, ProcessKey,
+    ProcessSample, Steady, WallTime,
+};
+
+/// A daemon that gives its list but not its version is not waited for longer than this.
+const VERSION_DEADLINE: Duration = Duration::from_secs(1);
+
+/// Why a daemon's list could not be had.
+#[derive(Debug, Error)]
+enum FetchError {
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// Both roads failed; the command was only the second choice.
+    #[error("{socket}; and the command as a fallback: {command}")]
+    Both { socket: SocketError, command: CommandError },
+    #[error("{}: {error}", home.display())]
+    List { home: PathBuf, error: ListError },
+    #[error("no complete answer within {} ms", .0.as_millis())]
+    Deadline(Duration),
+}
+
+/// What a daemon answered, not yet read.
+enum Answer {
+    Socket(Reply),
+    Command { stdout: Vec<u8>, daemon_pid: Option<u32> },
+}
+
+impl Answer {
+    fn daemon_pid(&self) -> Option<u32> {
+        match self {
+            Self::Socket(reply) => reply.daemon_pid,
+            Self::Command { daemon_pid, .. } => *daemon_pid,
+        }
+    }
+
+    fn read(&self, limit: usize) -> Result<ProcessList, ListError> {
+        match self {
+            Self::Socket(reply) => read_reply(reply.json(), limit),
+            Self::Command { stdout, .. } => match find_list(stdout) {
+                Some(line) => read_list(line, limit),
+                None => Err(ListError::Shape { expected: "process list" }),
+            },
+        }
+    }
+}
+
+/// What is kept of one daemon between collections.
+#[derive(Debug)]
+pub(super) struct Daemon {
+    pub(super) spec: DaemonSpec,
+    settings: Settings,
+    client: Client,
+    /// The version, and the connection it was told on: another connection may lead to another daemon.
+    version: Option<(u64, String)>,
+    freshness: FreshnessTracker,
+    system: SystemState,
+    last_success: Option<WallTime>,
+    answered: bool,
+}
+
+/// Where the reader of the system is.
+#[derive(Debug)]
+enum SystemState {
+    /// At hand.
+    Idle(SystemReader),
+    /// On a blocking thread, since a reading that outlived its deadline. No other is begun, so they never pile up.
+    Busy(JoinHandle<SystemTask>),
+}
+
+/// What a reading of the system brings back from its thread.
+type SystemTask = (SystemReader, Result<SystemReading, String>);
+
+impl Daemon {
+    pub(super) fn new(spec: DaemonSpec, settings: &Settings) -> Self {
+        let client = Client::new(spec.home.join("rpc.sock"), settings.deadlines(), settings.reply_limit);
+        Self {
+            spec,
+            settings: settings.clone(),
+            client,
+            version: None,
+            freshness: FreshnessTracker::default(),
+            system: SystemState::Idle(SystemReader::new(settings.proc.clone())),
+            last_success: None,
+            answered: false,
+        }
+    }
+
+    /// Whether it answered when it was last asked.
+    pub(super) fn answered(&self) -> bool {
+        self.answered
+    }
+
+    /// Collects once. Never fails: what failed is in the sample's reports.
+    pub(super) async fn collect(&mut self, now: Steady, wall: WallTime) -> DaemonSample {
+        let begun = Instant::now();
+        let listed = self.list().await;
+        let list_took = begun.elapsed();
+        self.answered = listed.is_ok();
+        let (list, daemon_pid) = match listed {
+            Ok(listed) => listed,
+            Err(error) => return self.failed(error.to_string(), list_took),
+        };
+        self.last_success = Some(wall);
+        let begun = Instant::now();
+        let (reading, failure) = match self.read_system(daemon_pid, &list.entries, wall).await {
+            Ok(reading) => (reading, None),
+            Err(reason) => (SystemReading::default(), Some(reason)),
+        };
+        let system_took = begun.elapsed();
+        let ages = self.freshness.observe(&list.entries, now);
+        let processes_left_out = list.left_out();
+        DaemonSample {
+            name: self.spec.name.clone(),
+            up: true,
+            version: self.version.as_ref().map(|(_, version)| version.clone()),
+            pid: daemon_pid,
+            resident: reading.daemon_resident,
+            processes: assemble(&self.spec.name, list.entries, daemon_pid, &reading, &ages),
+            processes_left_out,
+            reports: vec![
+                CollectorReport { collector: CollectorName::Pm2, duration: list_took, failure: None },
+                CollectorReport { collector: CollectorName::System, duration: system_took, failure },
+            ],
+            last_success: self.last_success,
+        }
+    }
+
+    /// Reads the heap of every live process, without the system. Only by the socket, and only while the last collection
+    /// succeeded; else there is nothing.
+    pub(super) async fn poll(&mut self, now: Steady) -> Vec<HeapReading> {
+        if !self.answered || self.spec.source == Source::Command {
+            return Vec::new();
+        }
+        let Ok(Ok(reply)) = timeout(self.settings.deadline, self.client.call(Request::GetMonitorData)).await else {
+            self.answered = false;
+            return Vec::new();
+        };
+        let limit = self.settings.process_limit;
+        let read = tokio::task::spawn_blocking(move || read_reply(reply.json(), limit));
+        let Ok(Ok(Ok(list))) = timeout(self.settings.deadline, read).await else { return Vec::new() };
+        self.freshness.observe(&list.entries, now);
+        list.entries.iter().filter_map(|entry| heap_reading(&self.spec.name, entry)).collect()
+    }
+
+    fn failed(&self, reason: String, duration: Duration) -> DaemonSample {
+        DaemonSample {
+            name: self.spec.name.clone(),
+            up: false,
+            version: None,
+            pid: None,
+            resident: None,
+            processes: Vec::new(),
+            processes_left_out: 0,
+            reports: vec![CollectorReport { collector: CollectorName::Pm2, duration, failure: Some(reason) }],
+            last_success: self.last_success,
+        }
+    }
+
+    /// Fetches the list and reads it, each within the deadline; the version on the way, if it is not known yet.
+    async fn list(&mut self) -> Result<(ProcessList, Option<u32>), FetchError> {
+        let (deadline, limit) = (self.settings.deadline, self.settings.process_limit);
+        let late = |_elapsed| FetchError::Deadline(deadline);
+        let answer = timeout(deadline, self.fetch()).await.map_err(late)??;
+        let daemon_pid = answer.daemon_pid();
+        if let Answer::Socket(reply) = &answer {
+            self.learn_version(reply.connection).await;
+        }
+        let list = timeout(deadline, tokio::task::spawn_blocking(move || answer.read(limit))).await.map_err(late)?;
+        match list.unwrap_or(Err(ListError::Shape { expected: "list that could be read" })) {
+            Ok(list) => Ok((list, daemon_pid)),
+            Err(error) => Err(FetchError::List { home: self.spec.home.clone(), error }),
+        }
+    }
+
+    async fn fetch(&mut self) -> Result<Answer, FetchError> {
+        if self.spec.source == Source::Command {
+            return Ok(self.by_command().await?);
+        }
+        match self.client.call(Request::GetMonitorData).await {
+            Ok(reply) => Ok(Answer::Socket(reply)),
+            Err(socket) if self.spec.source == Source::Auto && socket.kind.is_out_of_reach() => {
+                match self.by_command().await {
+                    Ok(answer) => Ok(answer),
+                    // Nothing new is learned from a second road that leads nowhere for the same reason.
+                    Err(CommandError { kind: CommandErrorKind::NoDaemon | CommandErrorKind::Nothing, .. }) => {
+                        Err(socket.into())
+                    }
+                    Err(command) => Err(FetchError::Both { socket, command }),
+                }
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn by_command(&self) -> Result<Answer, CommandError> {
+        let Settings { proc, deadline, reply_limit, .. } = &self.settings;
+        let stdout = command::jlist(&self.spec.pm2_command, &self.spec.home, proc, *deadline, *reply_limit).await?;
+        let daemon_pid = daemon_alive(&self.spec.home, proc).await.and_then(|alive| alive.pid);
+        Ok(Answer::Command { stdout, daemon_pid })
+    }
+
+    /// Asks for the version once a connection. A daemon that does not tell is no less alive.
+    async fn learn_version(&mut self, connection: u64) {
+        if self.version.as_ref().is_some_and(|(told_on, _)| *told_on == connection) {
+            return;
+        }
+        self.version = match timeout(VERSION_DEADLINE, self.client.call(Request::GetVersion)).await {
+            Ok(Ok(reply)) => read_version(reply.json()).ok().map(|version| (reply.connection, version)),
+            Ok(Err(_)) | Err(_) => None,
+        };
+    }
+
+    /// Reads the system on a blocking thread, within the deadline.
+    async fn read_system(
+        &mut self,
+        daemon_pid: Option<u32>,
+        entries: &[Listed],
+        wall: WallTime,
+    ) -> Result<SystemReading, String> {
+        let pids = live_pids(entries);
+        let fresh = || SystemState::Idle(SystemReader::new(self.settings.proc.clone()));
+        let mut reader = match std::mem::replace(&mut self.system, fresh()) {
+            SystemState::Idle(reader) => reader,
+            SystemState::Busy(task) if !task.is_finished() => {
+                self.system = SystemState::Busy(task);
+                return Err("the reading that was too slow the last time has still not come to an end".to_owned());
+            }
+            SystemState::Busy(_finished) => SystemReader::new(self.settings.proc.clone()),
+        };
+        let mut task = tokio::task::spawn_blocking(move || {
+            let reading = reader.read(daemon_pid, &pids, wall).map_err(|error| error.to_string());
+            (reader, reading)
+        });
+        match timeout(self.settings.deadline, &mut task).await {
+            Ok(Ok((reader, reading))) => {
+                self.system = SystemState::Idle(reader);
+                reading
+            }
+            Ok(Err(_panicked)) => {
+                Err("reading the system ended in a panic, which is a defect of this program".to_owned())
+            }
+            Err(_elapsed) => {
+                self.system = SystemState::Busy(task);
+                Err(format!("the system could not be read within {} ms", self.settings.deadline.as_millis()))
+            }
+        }
+    }
+}
+
+fn live_pids(entries: &[Listed]) -> BTreeSet<u32> {
+    entries.iter().filter(|entry| entry.status.has_live_pid()).filter_map(|entry| entry.pid).collect()
+}
+
+fn heap_reading(daemon: &DaemonName, entry: &Listed) -> Option<HeapReading> {
+    let key = ProcessKey { daemon: daemon.clone(), pm_id: entry.pm_id };
+    let life = entry.life()?;
+    let metrics = &entry.metrics;
+    Some(HeapReading { key, life, heap_used: metrics.heap_used, heap_total: metrics.heap_total, gc: metrics.gc })
+}
+
+/// Puts the list and the system's word together.
+fn assemble(
+    daemon: &DaemonName,
+    entries: Vec<Listed>,
+    daemon_pid: Option<u32>,
+    system: &SystemReading,
+    ages: &BTreeMap<u32, Freshness>,
+) -> Vec<ProcessSample> {
+    entries
+        .into_iter()
+        .map(|listed| {
+            let standing = standing(&listed, daemon_pid, system);
+            let own = if let Standing::Own(reading) = standing { Some(reading) } else { None };
+            let resident = match standing.memory_source() {
+                Some(MemorySource::System) => own.map(|reading| reading.sample.resident),
+                Some(MemorySource::Pm2) => listed.monit_memory,
+                None => None,
+            };
+            let freshness = ages.get(&listed.pm_id);
+            let heap = listed.metrics.gc.and_then(|gc| gc.heap_size_limit).or(listed.max_old_space);
+            ProcessSample {
+                key: ProcessKey { daemon: daemon.clone(), pm_id: listed.pm_id },
+                life: listed.life().filter(|_| standing != Standing::Foreign),
+                system: own.map(|reading| reading.sample.clone()),
+                resident,
+                resident_source: standing.memory_source().filter(|_| resident.is_some()),
+                limits: MemoryLimits {
+                    max_memory_restart: listed.max_memory_restart,
+                    cgroup: own.and_then(|reading| reading.cgroup_limit),
+                    heap,
+                    configured: None,
+                },
+                metrics_age_seconds: freshness.map(|freshness| freshness.age.as_secs_f64()),
+                metrics_frozen: freshness.is_some_and(|freshness| freshness.frozen),
+                listed,
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,102 @@
+//! Finding pm2 homes that nobody configured: those whose daemon listens and lets us in.
+//!
+//! Looked for are `~/.pm2` of every user of the machine and the home that a running daemon shows in its title. A
+//! home counts only if its socket takes a connection; nothing is sent, and nothing is started. What is found is only
+//! ever read by its socket: running the pm2 command in a stranger's home would run as us what belongs to them.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use super::{DaemonSpec, Source, command};
+use crate::model::DaemonName;
+
+const CONNECT_DEADLINE: Duration = Duration::from_millis(500);
+/// More homes than these are not tried.
+const MOST_HOMES: usize = 256;
+const LONGEST_PASSWD: u64 = 1024 * 1024;
+
+/// Finds homes with a live socket that are not among `known`, by name.
+pub(super) async fn discover(
+    passwd: &Path,
+    proc: &Path,
+    known: &BTreeSet<PathBuf>,
+    names: &BTreeSet<DaemonName>,
+) -> Vec<DaemonSpec> {
+    let (passwd, proc) = (passwd.to_owned(), proc.to_owned());
+    let candidates = tokio::task::spawn_blocking(move || candidates(&passwd, &proc));
+    let Ok(Ok(candidates)) = timeout(CONNECT_DEADLINE * 4, candidates).await else { return Vec::new() };
+    let mut found = Vec::new();
+    let mut taken = names.clone();
+    for (home, user) in candidates.into_iter().filter(|(home, _)| !known.contains(home)).take(MOST_HOMES) {
+        if let Ok(Ok(_connection)) = timeout(CONNECT_DEADLINE, UnixStream::connect(home.join("rpc.sock"))).await {
+            let name = name(&home, user.as_deref(), &taken);
+            taken.insert(name.clone());
+            found.push(DaemonSpec { name, home, source: Source::Socket, pm2_command: Vec::new() });
+        }
+    }
+    found
+}
+
+/// Homes that may have a daemon, each once, with the user whose own it is.
+fn candidates(passwd: &Path, proc: &Path) -> Vec<(PathBuf, Option<String>)> {
+    use std::io::Read;
+
+    let mut bytes = Vec::new();
+    if let Ok(file) = std::fs::File::open(passwd) {
+        let _unreadable_is_empty = file.take(LONGEST_PASSWD).read_to_end(&mut bytes);
+    }
+    let users = users(&String::from_utf8_lossy(&bytes));
+    let own = users.into_iter().map(|(user, home)| (home.join(".pm2"), Some(user)));
+    let running = command::daemons(proc).into_iter().map(|(_, home)| (home, None));
+    let mut seen = BTreeSet::new();
+    own.chain(running)
+        .filter_map(|(home, user)| Some((home.canonicalize().ok()?, user)))
+        .filter(|(home, _)| home.join("rpc.sock").exists() && seen.insert(home.clone()))
+        .collect()
+}
+
+/// Users and their home folders, from the text of `/etc/passwd`; the first user of a folder names it.
+fn users(passwd: &str) -> Vec<(String, PathBuf)> {
+    let mut homes = BTreeSet::new();
+    passwd
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.split(':');
+            let (user, home) = (fields.next()?, fields.nth(4)?);
+            (home.starts_with('/') && homes.insert(home.to_owned())).then(|| (user.to_owned(), PathBuf::from(home)))
+        })
+        .collect()
+}
+
+/// The user's name, else the path; told apart from names that are taken.
+fn name(home: &Path, user: Option<&str>, taken: &BTreeSet<DaemonName>) -> DaemonName {
+    let path = home.display().to_string();
+    let first = DaemonName::from(user.unwrap_or(&path));
+    if taken.contains(&first) { DaemonName::from(path.as_str()) } else { first }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_of_passwd() {
+        let passwd = "root:x:0:0:root:/root:/bin/bash\n# comment\ndeploy:x:1000:1000:,,,:/home/deploy:/bin/sh\nbroken:x\n\
+            nobody:x:65534:65534:nobody:/root:/none\nrelative:x:1:1::home:/bin/sh\n";
+        let expected = [("root", "/root"), ("deploy", "/home/deploy")];
+        assert_eq!(users(passwd), expected.map(|(user, home)| (user.to_owned(), PathBuf::from(home))));
+    }
+
+    #[test]
+    fn names_are_told_apart() {
+        let taken: BTreeSet<_> = [DaemonName::from("default")].into();
+        let home = Path::new("/home/deploy/.pm2");
+        assert_eq!(name(home, Some("deploy"), &taken).as_str(), "deploy");
+        assert_eq!(name(home, Some("default"), &taken).as_str(), "/home/deploy/.pm2");
+        assert_eq!(name(home, None, &taken).as_str(), "/home/deploy/.pm2");
+    }
+}

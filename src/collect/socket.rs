@@ -1,0 +1,226 @@
+//! A client of pm2's daemon by its socket.
+//!
+//! One connection is kept from call to call: connecting again each time would make the daemon accept and forget a socket
+//! every few seconds, and the kept one tells at once when the daemon has gone. It is given up after
+//! whatever went wrong, so a late answer can never be taken for the next one. pm2 closes it itself when it shuts down.
+//!
+//! Every step has a deadline. This room connects to what is there and refuses to start a daemon.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use super::amp::{Decoder, Frame, FrameError, Request, RequestId};
+
+const READ_SIZE: usize = 64 * 1024;
+
+/// How long each step of a call may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadlines {
+    /// Until the daemon's queue takes the connection.
+    pub connect: Duration,
+    /// Until the request is written.
+    pub write: Duration,
+    /// From the request to the last byte of the reply.
+    pub reply: Duration,
+}
+
+/// Why a call brought no reply.
+#[derive(Debug, Error)]
+#[error("{}: {kind}", path.display())]
+pub struct SocketError {
+    /// The socket.
+    pub path: PathBuf,
+    /// What went wrong.
+    pub kind: SocketErrorKind,
+}
+
+/// What went wrong in a call.
+#[derive(Debug, Error)]
+pub enum SocketErrorKind {
+    /// There is no such file: pm2 has never run with this home, or was stopped.
+    #[error("no socket there (pm2 is not running with this home)")]
+    Missing,
+    /// The file is there, but no one listens: the daemon died without removing it.
+    #[error("nobody listens (pm2 has died or is restarting)")]
+    Refused,
+    /// We may not open it.
+    #[error("permission denied (the sidecar must run as pm2's user or in its group)")]
+    Denied,
+    /// Connecting failed in another way.
+    #[error("cannot connect: {0}")]
+    Connect(#[source] io::Error),
+    /// A step took too long.
+    #[error("no {step} within {} ms", limit.as_millis())]
+    Deadline {
+        /// Which step.
+        step: &'static str,
+        /// Its deadline.
+        limit: Duration,
+    },
+    /// The connection broke.
+    #[error("the connection broke: {0}")]
+    Broken(#[source] io::Error),
+    /// The daemon closed the connection.
+    #[error("the daemon closed the connection {}", if *midway { "half-way through its reply" } else { "without a reply" })]
+    Closed {
+        /// Whether part of a reply had come.
+        midway: bool,
+    },
+    /// The answer is no frame.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// The answer is to another request.
+    #[error("the reply does not carry the request's id")]
+    WrongId,
+    /// The answer's first argument is not marked as JSON.
+    #[error("the reply is not marked as JSON")]
+    NotJson,
+}
+
+impl SocketErrorKind {
+    /// Whether a socket may be there that we cannot open, so that the pm2 command may know better. Where none is there, or
+    /// nobody listens, the command would only start a daemon.
+    pub fn is_out_of_reach(&self) -> bool {
+        matches!(self, Self::Denied | Self::Connect(_))
+    }
+}
+
+/// The client of one daemon.
+#[derive(Debug)]
+pub struct Client {
+    path: PathBuf,
+    deadlines: Deadlines,
+    reply_limit: usize,
+    connection: Option<Connection>,
+    calls: u64,
+}
+
+#[derive(Debug)]
+struct Connection {
+    stream: UnixStream,
+    daemon_pid: Option<u32>,
+    /// Which of the client's connections this is.
+    number: u64,
+}
+
+/// A reply with where it came from.
+#[derive(Debug)]
+pub struct Reply {
+    /// The frame; its first argument is JSON.
+    frame: Frame,
+    /// The daemon's pid, where it lives in our pid namespace.
+    pub daemon_pid: Option<u32>,
+    /// Number of the connection that carried it: another number, perhaps another daemon.
+    pub connection: u64,
+}
+
+impl Reply {
+    /// The JSON text of the reply.
+    pub fn json(&self) -> &[u8] {
+        self.frame.json(0).unwrap_or_default()
+    }
+}
+
+impl Client {
+    /// Makes a client that connects when it is first needed.
+    pub fn new(path: PathBuf, deadlines: Deadlines, reply_limit: usize) -> Self {
+        Self { path, deadlines, reply_limit, connection: None, calls: 0 }
+    }
+
+    /// The socket's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Calls the daemon and waits for its reply. A kept connection that turns out to be dead is opened anew, once.
+    pub async fn call(&mut self, request: Request) -> Result<Reply, SocketError> {
+        let result = match self.connection.take() {
+            Some(kept) => match self.exchange(kept, request).await {
+                Err(SocketErrorKind::Broken(_) | SocketErrorKind::Closed { midway: false }) => {
+                    self.call_anew(request).await
+                }
+                result => result,
+            },
+            None => self.call_anew(request).await,
+        };
+        result.map_err(|kind| SocketError { path: self.path.clone(), kind })
+    }
+
+    async fn call_anew(&mut self, request: Request) -> Result<Reply, SocketErrorKind> {
+        let connection = self.connect().await?;
+        self.exchange(connection, request).await
+    }
+
+    async fn connect(&self) -> Result<Connection, SocketErrorKind> {
+        let limit = self.deadlines.connect;
+        let stream = timeout(limit, UnixStream::connect(&self.path))
+            .await
+            .map_err(|_elapsed| SocketErrorKind::Deadline { step: "connection", limit })?
+            .map_err(connect_error)?;
+        // The pid is zero where the daemon lives in a namespace that is not below ours.
+        let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
+        let daemon_pid = pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0);
+        Ok(Connection { stream, daemon_pid, number: self.calls })
+    }
+
+    /// Sends a request and awaits its reply; the connection is kept only if all went well, also when this future is dropped
+    /// half-way.
+    async fn exchange(&mut self, mut connection: Connection, request: Request) -> Result<Reply, SocketErrorKind> {
+        self.calls += 1;
+        let id = RequestId(self.calls);
+        let limit = self.deadlines.write;
+        timeout(limit, connection.stream.write_all(&request.encode(id)))
+            .await
+            .map_err(|_elapsed| SocketErrorKind::Deadline { step: "room for the request", limit })?
+            .map_err(SocketErrorKind::Broken)?;
+        let limit = self.deadlines.reply;
+        let frame = timeout(limit, read_frame(&mut connection.stream, self.reply_limit))
+            .await
+            .map_err(|_elapsed| SocketErrorKind::Deadline { step: "complete reply", limit })??;
+        if !frame.answers(id) {
+            return Err(SocketErrorKind::WrongId);
+        }
+        if frame.json(0).is_none() {
+            return Err(SocketErrorKind::NotJson);
+        }
+        let reply = Reply { frame, daemon_pid: connection.daemon_pid, connection: connection.number };
+        self.connection = Some(connection);
+        Ok(reply)
+    }
+}
+
+fn connect_error(error: io::Error) -> SocketErrorKind {
+    #[allow(clippy::wildcard_enum_match_arm, reason = "three kinds of dozens have a sentence of their own")]
+    match error.kind() {
+        io::ErrorKind::NotFound => SocketErrorKind::Missing,
+        io::ErrorKind::ConnectionRefused => SocketErrorKind::Refused,
+        io::ErrorKind::PermissionDenied => SocketErrorKind::Denied,
+        _ => SocketErrorKind::Connect(error),
+    }
+}
+
+async fn read_frame(stream: &mut UnixStream, limit: usize) -> Result<Frame, SocketErrorKind> {
+    let mut decoder = Decoder::new(limit);
+    let mut buffer = vec![0; READ_SIZE];
+    let mut begun = false;
+    loop {
+        let length = stream.read(&mut buffer).await.map_err(|error| {
+            // Half-way through a reply it was no stale connection.
+            if begun { SocketErrorKind::Closed { midway: true } } else { SocketErrorKind::Broken(error) }
+        })?;
+        if length == 0 {
+            return Err(SocketErrorKind::Closed { midway: begun });
+        }
+        begun = true;
+        let mut input = &buffer[..length];
+        if let Some(frame) = decoder.feed(&mut input)? {
+            return if input.is_empty() { Ok(frame) } else { Err(SocketErrorKind::WrongId) };
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! What the operating system says of pm2's processes, at the instant it is asked.
+//!
+//! The host's memory comes from `sysinfo`. The processes come from `/proc` itself, because `sysinfo` does not reach what is
+//! needed here (start in ticks, anonymous and swapped memory, the tree) and would read the rest a second time. One pass over
+//! `/proc` reads one small file of each process of the machine, which tells who is whose child; the dearer files are read
+//! only of pm2's processes and their descendants.
+//!
+//! This room refuses to say whose pid it is: that is `identity`'s business. It reads what every user may read, and figures
+//! that the system keeps from us (open files of another user) are absent. Everything here blocks, so it is to be run off the
+//! event loop.
+
+pub mod cgroup;
+mod own;
+pub mod parse;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{Mode, OFlags};
+use thiserror::Error;
+
+pub use self::own::own_sample;
+use crate::model::{Bytes, HostSample, SystemSample, WallTime};
+
+/// A `/proc` file that is read whole is never longer than this.
+const LONGEST_FILE: usize = 256 * 1024;
+const READ_SIZE: usize = 4096;
+/// A tree larger than this is summed no further: a fork bomb must not stall a collection.
+const LARGEST_TREE: usize = 10_000;
+/// The boot time is reckoned from the wall clock and jitters with it; only a larger step is believed.
+const BOOT_STEP_MS: i64 = 1000;
+/// How many readings what was learned is relied upon.
+const FORGET_EVERY: u32 = 20;
+
+/// Why the system could not be read at all.
+#[derive(Debug, Error)]
+#[error("{}: {kind}", path.display())]
+pub struct SystemError {
+    /// The file or folder.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub kind: SystemErrorKind,
+}
+
+/// What is wrong with a file of `/proc`.
+#[derive(Debug, Error)]
+pub enum SystemErrorKind {
+    /// It cannot be read.
+    #[error("cannot be read: {0}")]
+    Unreadable(#[from] std::io::Error),
+    /// It does not hold what it should.
+    #[error("holds no {0}")]
+    Unexpected(&'static str),
+}
+
+/// What the system says of one pid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PidReading {
+    /// The figures.
+    pub sample: SystemSample,
+    /// The parent's pid.
+    pub parent: u32,
+    /// The smallest cgroup limit that applies.
+    pub cgroup_limit: Option<Bytes>,
+}
+
+/// What the system says of one daemon and its processes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SystemReading {
+    /// The readings, by the pid that pm2 lists.
+    pub processes: BTreeMap<u32, PidReading>,
+    /// The daemon's own resident memory.
+    pub daemon_resident: Option<Bytes>,
+    /// Whether the daemon's pid is that of a process we can see.
+    pub daemon_seen: bool,
+}
+
+/// Reads the processes of one daemon. What it keeps from one reading to the next only saves work: everything is forgotten
+/// every [`FORGET_EVERY`] readings, so nothing wrong lasts.
+#[derive(Debug)]
+pub struct SystemReader {
+    proc: PathBuf,
+    is_procfs: bool,
+    milliseconds_per_tick: f64,
+    mounts: Option<Vec<cgroup::Mount>>,
+    boot_ms: Option<i64>,
+    readings: u32,
+    /// Threads of the kernel: no child of pm2 is ever among them, so they are not read again.
+    kernel_threads: BTreeSet<u32>,
+    /// The groups of processes, by pid and start: hardly any process is ever moved.
+    groups: HashMap<(u32, u64), Arc<str>>,
+    path: String,
+    buffer: Vec<u8>,
+}
+
+impl SystemReader {
+    /// Makes a reader of the file system at `proc`, which is `/proc` but in tests and where the host's is mounted elsewhere.
+    pub fn new(proc: PathBuf) -> Self {
+        #[allow(clippy::cast_precision_loss, reason = "a hundred, or a thousand")]
+        let milliseconds_per_tick = 1000.0 / rustix::param::clock_ticks_per_second().max(1) as f64;
+        let is_procfs = rustix::fs::statfs(&proc).is_ok_and(|about| about.f_type == rustix::fs::PROC_SUPER_MAGIC);
+        Self {
+            proc,
+            is_procfs,
+            milliseconds_per_tick,
+            mounts: None,
+            boot_ms: None,
+            readings: 0,
+            kernel_threads: BTreeSet::new(),
+            groups: HashMap::new(),
+            path: String::new(),
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Reads the processes with the pids that pm2 lists, and the daemon itself.
+    ///
+    /// Where the daemon lives in a pid namespace below ours, its list speaks of pids inside of it: they are matched with
+    /// the daemon's children by the pid each knows itself by.
+    pub fn read(
+        &mut self,
+        daemon_pid: Option<u32>,
+        listed: &BTreeSet<u32>,
+        wall: WallTime,
+    ) -> Result<SystemReading, SystemError> {
+        let boot_ms = self.boot_time(wall)?;
+        if self.readings.is_multiple_of(FORGET_EVERY) {
+            self.kernel_threads.clear();
+            self.groups.clear();
+        }
+        self.readings = self.readings.wrapping_add(1);
+        let everyone = self.scan(listed)?;
+        let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
+        for stat in everyone.values().filter(|stat| !stat.is_dead) {
+            children.entry(stat.parent).or_default().push(stat.pid);
+        }
+        let daemon = daemon_pid.filter(|pid| everyone.contains_key(pid));
+        let daemon_status = daemon.and_then(|pid| self.status(pid));
+        let outer_pids = match (daemon, daemon_status) {
+            (Some(daemon), Some(status)) if status.namespaces > 1 => self.outer_pids(children.get(&daemon)),
+            _ => listed.iter().map(|pid| (*pid, *pid)).collect(),
+        };
+        let mut limits = HashMap::new();
+        let mut reading = SystemReading {
+            daemon_resident: daemon_status.map(|status| status.resident),
+            daemon_seen: daemon.is_some(),
+            ..SystemReading::default()
+        };
+        for pid in listed {
+            let Some(outer) = outer_pids.get(pid) else { continue };
+            let Some(stat) = everyone.get(outer).filter(|stat| !stat.is_dead) else { continue };
+            let Some(sample) = self.sample(stat, &children, boot_ms) else { continue };
+            let cgroup_limit = self.cgroup_limit(stat, &mut limits);
+            reading.processes.insert(*pid, PidReading { sample, parent: stat.parent, cgroup_limit });
+        }
+        Ok(reading)
+    }
+
+    /// Reads the machine's memory: by `sysinfo`, or from the reader's own `/proc` where it was told of another one.
+    pub fn host(&mut self) -> Result<HostSample, SystemError> {
+        if self.proc == Path::new("/proc")
+            && let Ok(mut system) = sysinfo::System::new()
+        {
+            system.refresh_memory_specifics(sysinfo::MemoryRefreshKind::nothing().with_ram());
+            return Ok(HostSample {
+                memory_total: Bytes(system.total_memory()),
+                memory_available: Bytes(system.available_memory()),
+            });
+        }
+        let path = self.proc.join("meminfo");
+        let text = read_text(&path)?;
+        let (memory_total, memory_available) =
+            parse::meminfo(&text).ok_or(SystemError { path, kind: SystemErrorKind::Unexpected("memory figures") })?;
+        Ok(HostSample { memory_total, memory_available })
+    }
+
+    /// Wall-clock milliseconds of the boot, kept steady against the jitter of the two clocks it is reckoned from.
+    fn boot_time(&mut self, wall: WallTime) -> Result<i64, SystemError> {
+        let path = self.proc.join("uptime");
+        let text = read_text(&path)?;
+        let uptime =
+            parse::uptime_ms(&text).ok_or(SystemError { path, kind: SystemErrorKind::Unexpected("uptime") })?;
+        let fresh = wall.0.saturating_sub(uptime);
+        let kept = self.boot_ms.filter(|kept| (kept - fresh).abs() <= BOOT_STEP_MS).unwrap_or(fresh);
+        self.boot_ms = Some(kept);
+        Ok(kept)
+    }
+
+    /// Reads who runs on this machine and whose child each is.
+    fn scan(&mut self, listed: &BTreeSet<u32>) -> Result<HashMap<u32, parse::Stat>, SystemError> {
+        let unreadable = |error| SystemError { path: self.proc.clone(), kind: SystemErrorKind::Unreadable(error) };
+        let names = std::fs::read_dir(&self.proc).map_err(unreadable)?;
+        let pids: Vec<u32> = names.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+        let mut everyone = HashMap::with_capacity(pids.len());
+        for pid in pids {
+            if self.kernel_threads.contains(&pid) && !listed.contains(&pid) {
+                continue;
+            }
+            // A process may be gone by now; then its file is, too.
+            let Some(stat) = self.pid_file(pid, "stat").and_then(parse::stat) else { continue };
+            if stat.is_kernel {
+                self.kernel_threads.insert(pid);
+            }
+            everyone.insert(pid, stat);
+        }
+        Ok(everyone)
+    }
+
+    fn outer_pids(&mut self, children: Option<&Vec<u32>>) -> BTreeMap<u32, u32> {
+        let mut pids = BTreeMap::new();
+        for outer in children.into_iter().flatten() {
+            if let Some(inner) = self.status(*outer).and_then(|status| status.innermost_pid) {
+                pids.insert(inner, *outer);
+            }
+        }
+        pids
+    }
+
+    fn sample(&mut self, stat: &parse::Stat, children: &HashMap<u32, Vec<u32>>, boot_ms: i64) -> Option<SystemSample> {
+        let own = self.status(stat.pid)?;
+        let mut sample = SystemSample {
+            resident: own.resident,
+            anonymous: own.anonymous,
+            swapped: own.swapped,
+            cpu_milliseconds: self.milliseconds(stat.cpu_ticks).unsigned_abs(),
+            start_ticks: stat.start_ticks,
+            started_at_ms: boot_ms.saturating_add(self.milliseconds(stat.start_ticks)),
+            open_fds: self.open_fds(stat.pid),
+            threads: Some(stat.threads),
+            tree_resident: own.resident,
+            tree_swapped: own.swapped.unwrap_or_default(),
+            tree_processes: 1,
+        };
+        for pid in descendants(stat.pid, children) {
+            if let Some(status) = self.status(pid) {
+                sample.tree_resident = sample.tree_resident.saturating_add(status.resident);
+                sample.tree_swapped = sample.tree_swapped.saturating_add(status.swapped.unwrap_or_default());
+                sample.tree_processes += 1;
+            }
+        }
+        Some(sample)
+    }
+
+    fn status(&mut self, pid: u32) -> Option<parse::Status> {
+        self.pid_file(pid, "status").map(parse::status)
+    }
+
+    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "ticks since boot stay below 2^53")]
+    fn milliseconds(&self, ticks: u64) -> i64 {
+        (ticks as f64 * self.milliseconds_per_tick) as i64
+    }
+
+    /// Counts open files: since Linux 6.2 the folder's size tells, and every user may ask for it; before that only its
+    /// entries do.
+    fn open_fds(&self, pid: u32) -> Option<u64> {
+        let folder = self.proc.join(pid.to_string()).join("fd");
+        match std::fs::metadata(&folder).ok()?.len() {
+            size if size > 0 && self.is_procfs => Some(size),
+            _ => u64::try_from(std::fs::read_dir(&folder).ok()?.count()).ok(),
+        }
+    }
+
+    fn cgroup_limit(&mut self, stat: &parse::Stat, known: &mut HashMap<Arc<str>, Option<Bytes>>) -> Option<Bytes> {
+        let name = (stat.pid, stat.start_ticks);
+        let groups = if let Some(groups) = self.groups.get(&name) {
+            Arc::clone(groups)
+        } else {
+            let groups = String::from_utf8_lossy(self.pid_file(stat.pid, "cgroup")?).into();
+            self.groups.insert(name, Arc::clone(&groups));
+            groups
+        };
+        if let Some(limit) = known.get(&groups) {
+            return *limit;
+        }
+        let mounts = self
+            .mounts
+            .get_or_insert_with(|| cgroup::mounts(&read_text(&self.proc.join("self/mountinfo")).unwrap_or_default()));
+        let files = cgroup::limit_files(mounts, &groups);
+        let limit = cgroup::read_limit(&files, |file| read_text(file).ok());
+        known.insert(groups, limit);
+        limit
+    }
+
+    /// Reads a short file of one process into the reader's own buffer.
+    fn pid_file(&mut self, pid: u32, name: &str) -> Option<&[u8]> {
+        use std::fmt::Write;
+
+        self.path.clear();
+        write!(self.path, "{}/{pid}/{name}", self.proc.display()).ok()?;
+        let file = rustix::fs::open(self.path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        self.buffer.clear();
+        // The kernel gives such a file whole, so what is shorter than the room for it needs no second question.
+        loop {
+            self.buffer.reserve(READ_SIZE);
+            let room = self.buffer.capacity() - self.buffer.len();
+            let taken = rustix::io::read(&file, rustix::buffer::spare_capacity(&mut self.buffer)).ok()?;
+            if taken < room || self.buffer.len() > LONGEST_FILE {
+                return Some(&self.buffer);
+            }
+        }
+    }
+}
+
+fn read_text(path: &Path) -> Result<String, SystemError> {
+    let mut text = String::new();
+    File::open(path)
+        .and_then(|file| file.take(u64::try_from(LONGEST_FILE).unwrap_or(u64::MAX)).read_to_string(&mut text))
+        .map_err(|error| SystemError { path: path.to_owned(), kind: error.into() })?;
+    Ok(text)
+}
+
+/// All processes below `root`, each once.
+fn descendants(root: u32, children: &HashMap<u32, Vec<u32>>) -> BTreeSet<u32> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![root];
+    while let Some(pid) = open.pop() {
+        for child in children.get(&pid).into_iter().flatten() {
+            if *child != root && found.len() < LARGEST_TREE && found.insert(*child) {
+                open.push(*child);
+            }
+        }
+    }
+    found
+}

@@ -1,0 +1,180 @@
+//! Reading the texts of `/proc`: pure, and lenient about what a kernel of another age leaves out.
+
+use crate::model::Bytes;
+
+/// `PF_KTHREAD` among the kernel's flags of a process.
+const KERNEL_THREAD: u32 = 0x0020_0000;
+
+/// What is used of `/proc/<pid>/stat`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// The process id.
+    pub pid: u32,
+    /// Whether it has ended and only waits for its parent.
+    pub is_dead: bool,
+    /// Whether it is a thread of the kernel.
+    pub is_kernel: bool,
+    /// Its parent.
+    pub parent: u32,
+    /// CPU time spent in user and kernel mode, in clock ticks.
+    pub cpu_ticks: u64,
+    /// Threads.
+    pub threads: u64,
+    /// Start in clock ticks after boot.
+    pub start_ticks: u64,
+}
+
+/// Reads `/proc/<pid>/stat`. The command stands in parentheses and may itself hold parentheses, blanks and line ends.
+pub fn stat(text: &[u8]) -> Option<Stat> {
+    let open = text.iter().position(|byte| *byte == b'(')?;
+    let close = text.iter().rposition(|byte| *byte == b')')?;
+    let pid = std::str::from_utf8(text.get(..open)?).ok()?.trim().parse().ok()?;
+    let mut fields = std::str::from_utf8(text.get(close + 1..)?).ok()?.split_ascii_whitespace();
+    // Numbered as in proc_pid_stat(5), where the state is field 3.
+    let state = fields.next()?;
+    let parent = fields.next()?.parse().ok()?;
+    let flags: u32 = fields.nth(9 - 5)?.parse().ok()?;
+    let user: u64 = fields.nth(14 - 10)?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    let threads = fields.nth(20 - 16)?.parse().ok()?;
+    let start_ticks = fields.nth(22 - 21)?.parse().ok()?;
+    let is_dead = matches!(state, "Z" | "X" | "x");
+    let is_kernel = flags & KERNEL_THREAD != 0;
+    Some(Stat { pid, is_dead, is_kernel, parent, cpu_ticks: user.saturating_add(system), threads, start_ticks })
+}
+
+/// What is used of `/proc/<pid>/status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Status {
+    /// Resident memory.
+    pub resident: Bytes,
+    /// The anonymous part of it (Linux 4.5 and later).
+    pub anonymous: Option<Bytes>,
+    /// Memory in swap.
+    pub swapped: Option<Bytes>,
+    /// Virtual memory.
+    pub virtual_memory: Bytes,
+    /// How many pid namespaces lie between us and the process, itself included; one where it lives in ours.
+    pub namespaces: usize,
+    /// The pid by which the process knows itself.
+    pub innermost_pid: Option<u32>,
+}
+
+/// Reads `/proc/<pid>/status`. A process without memory of its own (a kernel thread, a dead one) has zeros.
+pub fn status(text: &[u8]) -> Status {
+    let mut status = Status::default();
+    for line in text.split(|byte| *byte == b'\n') {
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+        let value = &line[colon + 1..];
+        match &line[..colon] {
+            b"NSpid" => {
+                let pids = std::str::from_utf8(value).unwrap_or_default().split_ascii_whitespace();
+                for pid in pids {
+                    status.namespaces += 1;
+                    status.innermost_pid = pid.parse().ok();
+                }
+            }
+            b"VmSize" => status.virtual_memory = kibibytes(value).unwrap_or_default(),
+            b"VmRSS" => status.resident = kibibytes(value).unwrap_or_default(),
+            b"RssAnon" => status.anonymous = kibibytes(value),
+            b"VmSwap" => {
+                status.swapped = kibibytes(value);
+                break; // nothing that is used stands below
+            }
+            _ => {}
+        }
+    }
+    status
+}
+
+fn kibibytes(value: &[u8]) -> Option<Bytes> {
+    let number = std::str::from_utf8(value).ok()?.trim().strip_suffix("kB")?.trim_end();
+    number.parse::<u64>().ok()?.checked_mul(1024).map(Bytes)
+}
+
+/// Reads the first figure of `/proc/uptime`: milliseconds since boot, times of sleep included.
+pub fn uptime_ms(text: &str) -> Option<i64> {
+    let seconds: f64 = text.split_ascii_whitespace().next()?.parse().ok()?;
+    #[allow(clippy::cast_possible_truncation, reason = "bounded first")]
+    (0.0..1e12).contains(&seconds).then_some((seconds * 1000.0) as i64)
+}
+
+/// Reads the total and the available memory from `/proc/meminfo`; where the kernel does not tell the latter (before 3.14)
+/// it is free memory and page cache together.
+pub fn meminfo(text: &str) -> Option<(Bytes, Bytes)> {
+    let value = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        kibibytes(line.as_bytes())
+    };
+    let available = value("MemAvailable").or_else(|| Some(value("MemFree")?.saturating_add(value("Cached")?)))?;
+    Some((value("MemTotal")?, available))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const STATUS: &str = "Name:\tnode\nPid:\t42\nPPid:\t7\nNSpid:\t42\t3\nVmPeak:\t  900 kB\nVmSize:\t  800 kB\nVmRSS:\t   \
+        55000 kB\nRssAnon:\t   20000 kB\nRssFile:\t   35000 kB\nVmSwap:\t     12 kB\nThreads:\t11\nVmRSS:\t1 kB\n";
+
+    #[test]
+    fn stat_reads_through_any_command_name() {
+        let rest = "S 7 42 42 0 -1 4194304 1 2 3 4 150 50 9 9 20 0 11 0 163425 1000 500 18446744073709551615 1 1 1 0";
+        let expected = Stat {
+            pid: 42,
+            is_dead: false,
+            is_kernel: false,
+            parent: 7,
+            cpu_ticks: 200,
+            threads: 11,
+            start_ticks: 163_425,
+        };
+        for name in ["node", "a b", "x) S 1 (y", "(", ")", "", "two\nlines", "\u{fffd}"] {
+            assert_eq!(stat(format!("42 ({name}) {rest}\n").as_bytes()), Some(expected), "{name}");
+        }
+        assert!(stat(format!("42 (node) {}", rest.replacen('S', "Z", 1)).as_bytes()).unwrap().is_dead);
+        assert!(stat(b"5 (kworker/0:1) I 2 0 0 0 -1 69238880 0 0 0 0 0 9 0 0 20 0 1 0 7").unwrap().is_kernel);
+        for broken in ["", "42", "42 (node)", "42 (node) S 7", "x (node) S 7", ") 42 ("] {
+            assert_eq!(stat(broken.as_bytes()), None, "{broken}");
+        }
+    }
+
+    #[test]
+    fn status_reads_memory_and_namespaces() {
+        let expected = Status {
+            resident: Bytes(55_000 << 10),
+            anonymous: Some(Bytes(20_000 << 10)),
+            swapped: Some(Bytes(12 << 10)),
+            virtual_memory: Bytes(800 << 10),
+            namespaces: 2,
+            innermost_pid: Some(3),
+        };
+        assert_eq!(status(STATUS.as_bytes()), expected);
+        assert_eq!(status(b"Name:\tkworker\nThreads:\t1\n"), Status::default());
+        let old = status(b"VmRSS:\t 5 kB\nVmSwap:\t garbage\n");
+        assert_eq!((old.resident, old.anonymous, old.swapped), (Bytes(5120), None, None));
+    }
+
+    #[test]
+    fn host_figures() {
+        assert_eq!(uptime_ms("1682.61 2778.53\n"), Some(1_682_610));
+        assert_eq!(uptime_ms("soon"), None);
+        assert_eq!(
+            meminfo("MemTotal:  100 kB\nMemFree: 5 kB\nMemAvailable:   40 kB\n"),
+            Some((Bytes(102_400), Bytes(40_960)))
+        );
+        assert_eq!(meminfo("MemTotal: 100 kB\nMemFree: 5 kB\nCached: 6 kB\n"), Some((Bytes(102_400), Bytes(11_264))));
+        assert_eq!(meminfo("MemTotal: 100 kB\n"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn noise_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200), text in "\\PC{0,80}") {
+            let _ = stat(&bytes);
+            let _ = status(&bytes);
+            let _ = (stat(text.as_bytes()), status(text.as_bytes()), uptime_ms(&text), meminfo(&text));
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! The server: limits, deadlines, routes, and who may act. It knows no page, metric or endpoint.
+//!
+//! ```text
+//!   Listener ─ Transport ─ connection (deadlines, registry) ─ Router ─ handler ─ Response
+//! ```
+//!
+//! | file         | what it is for                                                    | pure |
+//! |--------------|-------------------------------------------------------------------|------|
+//! | `settings`   | every limit and deadline                                          | yes  |
+//! | `request`, `query`, `response` | what a handler gets and gives                   | yes  |
+//! | `router`     | method and path to handler                                        | yes  |
+//! | `guard`      | who may ask for something that acts                               | yes  |
+//! | `registry`   | which connections there are and which one goes when there are too many | yes |
+//! | `stream`     | deadlines under a connection                                      | no   |
+//! | `connection` | one connection from its handshake to its end                      | no   |
+//! | `server`     | listening, accepting, draining                                    | no   |
+//!
+//! HTTP/1.1 only. A client that is slow, silent, broken or hostile costs a bounded amount of memory for a bounded time
+//! and never delays another one: when every place is taken, the connection that has been idle longest makes room.
+
+pub mod client;
+mod connection;
+mod guard;
+mod query;
+mod registry;
+mod request;
+mod response;
+mod router;
+mod server;
+mod settings;
+mod stream;
+
+pub use guard::{ActingPolicy, BearerTokens, RateLimit, Refusal, TokenError, guard_acting};
+pub use query::Query;
+pub use registry::Occupancy;
+pub use request::{Identity, Peer, Reach, Request};
+pub use response::{Content, Response, ResponseBody};
+pub use router::{Admission, Answer, Gatekeeper, Handler, Route, Router};
+pub use server::{Listener, OccupancyHandle, Plain, ServeError, ServeErrorKind, Server, Transport};
+pub use settings::HttpSettings;

@@ -1,0 +1,339 @@
+//! Listening, accepting and draining.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::connection::{Shared, converse};
+use super::registry::{Occupancy, Place, Registry};
+use super::request::{Peer, Reach};
+use super::router::Router;
+use super::settings::HttpSettings;
+
+/// Connections that the system may hold for us until they are accepted.
+const BACKLOG: u32 = 1024;
+/// Pause after an accept that failed, for the system to find resources.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Refusals that may be under way at a time; beyond that connections are just closed.
+const REFUSALS: usize = 32;
+/// Time for a refusal.
+const REFUSAL: Duration = Duration::from_secs(1);
+/// What a connection gets when there is no place for it.
+const NO_PLACE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
+    connection: close\r\nretry-after: 1\r\ncontent-length: 73\r\n\r\n\
+    {\"error\":{\"code\":\"busy\",\"message\":\"every connection is being answered\"}}\n";
+
+/// A failure to listen.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {kind}")]
+pub struct ServeError {
+    /// The address or path.
+    pub address: String,
+    /// What happened.
+    pub kind: ServeErrorKind,
+}
+
+/// Why listening failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeErrorKind {
+    /// Somebody else listens there.
+    #[error("the port is in use, perhaps by another leakslope")]
+    InUse,
+    /// Another reason.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// Gives new streams.
+pub trait Listener: Send + 'static {
+    /// A new stream as the system gives it.
+    type Raw: Send + 'static;
+
+    /// Waits for the next stream. A dropped wait loses nothing.
+    fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Raw, Peer)>> + Send;
+}
+
+/// Turns a new stream into one that HTTP is spoken on: nothing to do, or a handshake.
+pub trait Transport<Raw>: Send + Sync + 'static {
+    /// The stream for HTTP.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// Makes it; runs under the deadline for headers.
+    fn secure(&self, raw: Raw) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+/// HTTP on the stream itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Plain;
+
+impl<Raw: AsyncRead + AsyncWrite + Unpin + Send + 'static> Transport<Raw> for Plain {
+    type Stream = Raw;
+
+    async fn secure(&self, raw: Raw) -> io::Result<Raw> {
+        Ok(raw)
+    }
+}
+
+impl Listener for TcpListener {
+    type Raw = TcpStream;
+
+    async fn accept(&mut self) -> io::Result<(TcpStream, Peer)> {
+        let (stream, address) = TcpListener::accept(self).await?;
+        // Answers are written whole; waiting for more only delays them.
+        let _ = stream.set_nodelay(true);
+        Ok((stream, Peer::Tcp(address)))
+    }
+}
+
+impl Listener for UnixListener {
+    type Raw = UnixStream;
+
+    async fn accept(&mut self) -> io::Result<(UnixStream, Peer)> {
+        let (stream, _) = UnixListener::accept(self).await?;
+        Ok((stream, Peer::Unix))
+    }
+}
+
+/// A socket that listens and the limits for those who connect.
+pub struct Server<Listening> {
+    listener: Listening,
+    address: String,
+    local: Option<SocketAddr>,
+    reach: Reach,
+    settings: HttpSettings,
+    registry: Arc<Registry>,
+    /// The socket file to remove at the end.
+    socket_file: Option<PathBuf>,
+}
+
+impl<Listening> fmt::Debug for Server<Listening> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Server").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// Counts of a server's connections, readable while it serves. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct OccupancyHandle(Arc<Registry>);
+
+impl OccupancyHandle {
+    /// The counts now.
+    pub fn get(&self) -> Occupancy {
+        self.0.occupancy()
+    }
+
+    /// Answers since the start, by status.
+    pub fn answers(&self) -> BTreeMap<u16, u64> {
+        self.0.answers()
+    }
+}
+
+fn refusal(address: impl fmt::Display) -> impl FnOnce(io::Error) -> ServeError {
+    move |error| ServeError {
+        address: address.to_string(),
+        kind: if error.kind() == io::ErrorKind::AddrInUse { ServeErrorKind::InUse } else { ServeErrorKind::Io(error) },
+    }
+}
+
+impl Server<TcpListener> {
+    /// Listens on an address; port 0 takes any free one.
+    ///
+    /// # Errors
+    /// [`ServeErrorKind::InUse`] where somebody else listens there.
+    pub fn bind(address: SocketAddr, settings: HttpSettings) -> Result<Self, ServeError> {
+        let listen = || {
+            let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+            socket.set_reuseaddr(true)?;
+            socket.bind(address)?;
+            socket.listen(BACKLOG)
+        };
+        Self::from_tcp(listen().map_err(refusal(address))?, settings)
+    }
+
+    /// Serves on a socket that listens already.
+    pub fn from_tcp(listener: TcpListener, settings: HttpSettings) -> Result<Self, ServeError> {
+        let local = listener.local_addr().map_err(refusal("a socket"))?;
+        let reach = if local.ip().to_canonical().is_loopback() { Reach::Loopback } else { Reach::Network };
+        Ok(Self::new(listener, local.to_string(), Some(local), reach, settings))
+    }
+}
+
+impl Server<UnixListener> {
+    /// Listens on a Unix socket. A file left behind by a server that ended is replaced; one that answers is not.
+    ///
+    /// # Errors
+    /// [`ServeErrorKind::InUse`] where somebody else listens there.
+    pub fn bind_unix(path: &Path, settings: HttpSettings) -> Result<Self, ServeError> {
+        let listen = || match UnixListener::bind(path) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_left_behind(path) => {
+                std::fs::remove_file(path)?;
+                UnixListener::bind(path)
+            }
+            other => other,
+        };
+        let listener = listen().map_err(refusal(path.display()))?;
+        let mut server = Self::from_unix(listener, settings);
+        server.address = path.display().to_string();
+        server.socket_file = Some(path.to_owned());
+        Ok(server)
+    }
+
+    /// Serves on a socket that listens already.
+    pub fn from_unix(listener: UnixListener, settings: HttpSettings) -> Self {
+        Self::new(listener, "a Unix socket".to_owned(), None, Reach::Unix, settings)
+    }
+}
+
+/// Whether a socket file belongs to nobody any more.
+fn is_left_behind(path: &Path) -> bool {
+    let refused = std::os::unix::net::UnixStream::connect(path).map_err(|error| error.kind());
+    matches!(refused, Err(io::ErrorKind::ConnectionRefused))
+}
+
+impl<Listening: Listener> Server<Listening> {
+    fn new(
+        listener: Listening,
+        address: String,
+        local: Option<SocketAddr>,
+        reach: Reach,
+        settings: HttpSettings,
+    ) -> Self {
+        let registry = Registry::new(settings.connections);
+        Self { listener, address, local, reach, settings, registry, socket_file: None }
+    }
+
+    /// The address it listens on, for people.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The address it listens on, where it is a TCP one.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.local
+    }
+
+    /// From where it can be reached.
+    pub fn reach(&self) -> Reach {
+        self.reach
+    }
+
+    /// Counts of its connections.
+    pub fn occupancy(&self) -> OccupancyHandle {
+        OccupancyHandle(self.registry.clone())
+    }
+
+    /// Serves until `stop` is cancelled, then lets what is under way finish within the drain time. Connections are
+    /// tasks of `tracker`; all have ended when this returns, but for handlers that block.
+    pub async fn serve<State, Wrapping>(
+        self,
+        router: Router<State>,
+        transport: Wrapping,
+        tracker: TaskTracker,
+        stop: CancellationToken,
+    ) where
+        State: Send + Sync + 'static,
+        Wrapping: Transport<Listening::Raw>,
+    {
+        let Self { mut listener, address, reach, settings, registry, socket_file, .. } = self;
+        let drain = settings.drain;
+        let shared = Arc::new(Shared { router, settings, reach, stop: stop.clone(), registry: registry.clone() });
+        let transport = Arc::new(transport);
+        let refusals = Arc::new(Semaphore::new(REFUSALS));
+        let mut failing = false;
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => break,
+                accepted = listener.accept() => accepted,
+            };
+            let (raw, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    if !failing {
+                        tracing::warn!("cannot accept connections on {address}: {error}");
+                        failing = true;
+                    }
+                    // Most likely file descriptors have run out: one that idles gives its own.
+                    registry.evict();
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            failing = false;
+            if let Some(place) = registry.admit() {
+                tracker.spawn(take(shared.clone(), transport.clone(), raw, peer, place));
+            } else if let Ok(permit) = refusals.clone().try_acquire_owned() {
+                let transport = transport.clone();
+                tracker.spawn(async move {
+                    // Politeness only: whoever does not take the refusal in time is closed without it.
+                    let _ = timeout(REFUSAL, refuse(transport, raw)).await;
+                    drop(permit);
+                });
+            }
+        }
+        drop(listener);
+        if let Some(path) = socket_file {
+            // Somebody may have removed it already.
+            let _ = std::fs::remove_file(path);
+        }
+        if timeout(drain, registry.wait_until_empty()).await.is_err() {
+            tracing::debug!("connections on {address} were cut off at the end of the drain time");
+            registry.evict_all();
+            let _ = timeout(drain, registry.wait_until_empty()).await;
+        }
+    }
+}
+
+async fn take<State, Raw, Wrapping>(
+    shared: Arc<Shared<State>>,
+    transport: Arc<Wrapping>,
+    raw: Raw,
+    peer: Peer,
+    place: Place,
+) where
+    State: Send + Sync + 'static,
+    Wrapping: Transport<Raw>,
+{
+    let handshake = timeout(shared.settings.header_deadline, transport.secure(raw));
+    let stream = tokio::select! {
+        made = handshake => made,
+        () = place.conversation.leave.cancelled() => return,
+        () = shared.stop.cancelled() => return,
+    };
+    match stream {
+        Ok(Ok(stream)) => converse(shared, stream, peer, &place).await,
+        Ok(Err(error)) => tracing::trace!(?peer, "handshake failed: {error}"),
+        Err(_late) => tracing::trace!(?peer, "handshake took too long"),
+    }
+}
+
+async fn refuse<Raw, Wrapping: Transport<Raw>>(transport: Arc<Wrapping>, raw: Raw) -> io::Result<()> {
+    let mut stream = transport.secure(raw).await?;
+    stream.write_all(NO_PLACE).await?;
+    stream.shutdown().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_refusal_is_whole() {
+        let text = std::str::from_utf8(NO_PLACE).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.lines().any(|line| line == format!("content-length: {}", body.len())), "{} bytes", body.len());
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(body["error"]["code"], "busy");
+    }
+}

@@ -1,0 +1,161 @@
+//! The task that collects: on its own interval, never piling up, independent of whoever reads.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
+use tokio_util::sync::CancellationToken;
+
+use super::narrator::Narrator;
+use super::pipeline::Outcome;
+use super::published::Published;
+use super::restore;
+use super::shared::Shared;
+use crate::collect::{self, Collector};
+use crate::config::Settings;
+use crate::history::{ProcessHistory, Sample};
+use crate::model::{LifeEnd, Snapshot};
+
+/// How often the summaries of running lives are written, so that their beginnings are known after a restart.
+const SUMMARIES_EVERY: Duration = Duration::from_mins(10);
+
+/// What [`collect::Collector`] is made from.
+pub(super) fn collector(settings: &Settings) -> Collector {
+    Collector::new(
+        settings.daemons.clone(),
+        collect::Settings {
+            deadline: settings.collect.deadline,
+            reply_limit: usize::try_from(settings.collect.max_reply.0).unwrap_or(usize::MAX),
+            process_limit: settings.collect.max_processes,
+            discover: settings.discover,
+            ..collect::Settings::default()
+        },
+    )
+}
+
+/// Adds what the user configured for apps.
+pub(super) fn lay_settings_over(snapshot: &mut Snapshot, settings: &Settings) {
+    for process in snapshot.daemons.iter_mut().flat_map(|daemon| &mut daemon.processes) {
+        process.limits.configured = settings.app(process.listed.app.as_str()).and_then(|app| app.memory_limit);
+    }
+}
+
+/// Collects until told to stop. Returns when `stop` is cancelled.
+pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) -> Result<(), String> {
+    let mut narrator = Narrator::default();
+    while !stop.is_cancelled() {
+        let settings = shared.settings.load_full();
+        let mut task = Collecting { shared: &shared, settings, narrator: &mut narrator };
+        task.run(&stop).await;
+    }
+    Ok(())
+}
+
+/// One run under one configuration.
+struct Collecting<'a> {
+    shared: &'a Shared,
+    settings: Arc<Settings>,
+    narrator: &'a mut Narrator,
+}
+
+impl Collecting<'_> {
+    /// Collects until the configuration changes or everything stops.
+    async fn run(&mut self, stop: &CancellationToken) {
+        let mut collector = collector(&self.settings);
+        self.shared.pipeline().set_trend(self.settings.trend.clone());
+        let mut collect = interval(self.settings.interval);
+        collect.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let pause = self.settings.collect.heap_interval.unwrap_or(Duration::MAX);
+        let mut between =
+            interval_at(Instant::now() + pause.min(Duration::from_hours(24)), pause.min(Duration::from_hours(24)));
+        between.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut summaries = interval(SUMMARIES_EVERY);
+        summaries.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        while Arc::ptr_eq(&self.settings, &self.shared.settings.load()) {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                () = self.shared.reloaded.notified() => {}
+                _ = collect.tick() => {
+                    self.collect(&mut collector).await;
+                    // The look that would follow at once adds nothing.
+                    between.reset();
+                }
+                _ = between.tick(), if self.settings.collect.heap_interval.is_some() => self.look(&mut collector).await,
+                _ = summaries.tick() => self.save_running().await,
+            }
+        }
+        if stop.is_cancelled() {
+            self.save_running().await;
+        }
+    }
+
+    async fn collect(&mut self, collector: &mut Collector) {
+        let clock = &self.shared.clock;
+        let mut snapshot = collector.collect(clock.now(), clock.wall()).await;
+        lay_settings_over(&mut snapshot, &self.settings);
+        self.narrator.collection(&snapshot, &self.settings.daemons);
+        let (outcome, verdicts) = {
+            let mut pipeline = self.shared.pipeline();
+            let outcome = pipeline.take(&snapshot);
+            (outcome, pipeline.verdicts())
+        };
+        self.narrator.verdicts(&outcome.changes);
+        let begun = outcome.begun;
+        self.save(outcome);
+        if begun {
+            self.save_running().await;
+        }
+        self.shared.published.store(Some(Arc::new(Published::new(snapshot, verdicts, Vec::new()))));
+    }
+
+    async fn look(&mut self, collector: &mut Collector) {
+        let now = self.shared.clock.now();
+        let readings = collector.poll_heap(now).await;
+        let samples = readings.into_iter().map(|reading| {
+            let sample = Sample {
+                heap_used: reading.heap_used,
+                heap_total: reading.heap_total,
+                heap_after_major_gc: reading.gc.and_then(|gc| gc.heap_after_major_gc),
+                major_gcs: reading.gc.map(|gc| gc.major_gcs),
+                ..Sample::empty(reading.life)
+            };
+            (reading.key, sample)
+        });
+        self.shared.pipeline().take_between(samples, now);
+    }
+
+    /// Hands what is over to the store, which saves it at once; without one it stays in memory.
+    fn save(&self, outcome: Outcome) {
+        let Some(store) = &self.shared.store else { return };
+        let mut handed = Ok(());
+        if !outcome.minutes.is_empty() {
+            handed = store.append(outcome.minutes).and_then(|()| store.put_anchor(self.shared.clock.anchor()));
+        }
+        if !outcome.ended.is_empty() {
+            handed = handed.and_then(|()| store.put_lives(outcome.ended));
+        }
+        if let Err(error) = handed {
+            tracing::warn!(%error, "the history of a minute could not be handed over and is kept in memory only");
+        }
+    }
+
+    /// Saves which lives are running and how they stand, so that the next run of the sidecar goes on with them.
+    async fn save_running(&self) {
+        let Some(store) = &self.shared.store else { return };
+        let (summaries, entries) = {
+            let pipeline = self.shared.pipeline();
+            let running = |history: &ProcessHistory| history.summary(LifeEnd::Running);
+            (pipeline.histories().filter_map(running).collect::<Vec<_>>(), restore::running(&pipeline))
+        };
+        let mut handed = store.put_lives(summaries);
+        for (name, entry) in entries {
+            if handed.is_ok() {
+                handed = store.put_state(&name, Some(entry)).await.map(|_where| ());
+            }
+        }
+        if let Err(error) = handed {
+            tracing::warn!(%error, "the running lives could not be saved; after a restart their windows may start anew");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What each path answers: the table of routes, and handlers that only look at what is published.
+
+mod page;
+mod past;
+
+use std::sync::Arc;
+
+use hyper::body::Bytes;
+use hyper::{StatusCode, header};
+
+use super::shared::Shared;
+use crate::collect::system::own_sample;
+use crate::export;
+use crate::http::{Content, Request, Response, Route, Router};
+use crate::ui;
+
+/// The table of routes.
+pub(super) fn router(shared: Arc<Shared>) -> Router<Shared> {
+    Router::new(shared)
+        .route(Route::get("/", page::file))
+        .route(Route::get("/favicon.ico", page::file))
+        .route(Route::get("/static/{file}", page::file))
+        .route(Route::get("/metrics", metrics))
+        .route(Route::get("/-/healthy", healthy))
+        .route(Route::get("/-/ready", ready))
+        .route(Route::get("/api/v1/processes", past::processes))
+        .route(Route::get("/api/v1/processes/{daemon}/{pm_id}/history", past::history))
+        .route(Route::get("/api/v1/processes/{daemon}/{pm_id}/history.csv", past::csv))
+}
+
+async fn metrics(shared: Arc<Shared>, _request: Request) -> Response {
+    let own = own_sample(shared.clock.wall()).unwrap_or_default();
+    let sidecar = export::render_sidecar(&shared.sidecar_state().await, &own);
+    let collected = shared.published.load().as_ref().map(|published| published.metrics()).unwrap_or_default();
+    let mut body = Vec::with_capacity(sidecar.len() + collected.len());
+    body.extend_from_slice(&collected);
+    body.extend_from_slice(sidecar.as_bytes());
+    Response::new(StatusCode::OK, Content::Other(export::TEXT_FORMAT), body)
+}
+
+async fn healthy(_shared: Arc<Shared>, _request: Request) -> Response {
+    Response::text("leakslope is healthy.\n")
+}
+
+async fn ready(shared: Arc<Shared>, _request: Request) -> Response {
+    if shared.published.load().is_some() {
+        Response::text("leakslope is ready.\n")
+    } else {
+        Response::new(StatusCode::SERVICE_UNAVAILABLE, Content::Text, "leakslope has not collected yet.\n")
+    }
+}
+
+/// A body with its tag, or only that it has not changed since the reader last asked.
+fn tagged(request: &Request, content: Content, body: impl Into<Bytes>) -> Response {
+    let body = body.into();
+    let tag = ui::etag(&body);
+    let known = request.header(header::IF_NONE_MATCH).is_some_and(|tags| ui::not_modified(tags, &tag));
+    let response =
+        if known { Response::empty(StatusCode::NOT_MODIFIED) } else { Response::new(StatusCode::OK, content, body) };
+    response.with(header::ETAG, &tag).with(header::CACHE_CONTROL, "no-cache")
+}
+
+fn not_yet() -> Response {
+    Response::error(StatusCode::SERVICE_UNAVAILABLE, "not_ready", "the first collection is not complete")
+}

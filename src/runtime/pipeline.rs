@@ -1,0 +1,214 @@
+//! From a collection to verdicts: history takes in every process, and each is judged when its turn has come.
+//!
+//! No clock and no IO: the collecting task calls it and carries away what is to be stored, logged and shown.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::history::{ProcessHistory, Retention, Sample};
+use crate::model::{
+    AppName, DaemonName, LeakState, Life, LifeEnd, LifeSummary, Minute, ProcessKey, ProcessSample, Snapshot, Steady,
+    Verdict,
+};
+use crate::trend::{self, Detector, Limits};
+
+/// Siblings shown to the detector at most: a fleet of workers needs no more to be compared with.
+const SIBLINGS: usize = 8;
+
+/// Everything remembered and thought of all processes.
+#[derive(Debug)]
+pub struct Pipeline {
+    retention: Retention,
+    settings: trend::Settings,
+    watched: BTreeMap<ProcessKey, Watched>,
+}
+
+#[derive(Debug)]
+struct Watched {
+    history: ProcessHistory,
+    detector: Detector,
+    verdict: Option<Verdict>,
+    slot: Option<i64>,
+}
+
+/// What a collection led to, apart from the verdicts themselves.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Minutes that are over, to be stored.
+    pub minutes: Vec<(ProcessKey, Life, Minute)>,
+    /// Lives that ended.
+    pub ended: Vec<LifeSummary>,
+    /// Verdicts whose state changed.
+    pub changes: Vec<Change>,
+    /// Whether a life began.
+    pub begun: bool,
+}
+
+/// A verdict whose state changed.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// The process.
+    pub key: ProcessKey,
+    /// Its app.
+    pub app: AppName,
+    /// The state before; none for a process judged for the first time.
+    pub before: Option<LeakState>,
+    /// The state now.
+    pub state: LeakState,
+    /// The verdict's sentence.
+    pub reason: String,
+}
+
+impl Pipeline {
+    /// Makes one that has seen nothing.
+    pub fn new(retention: Retention, settings: trend::Settings) -> Self {
+        Self { retention, settings, watched: BTreeMap::new() }
+    }
+
+    /// Goes on from a history that a store kept.
+    pub fn restore(&mut self, history: ProcessHistory) {
+        let key = history.key().clone();
+        self.watched.insert(key, Watched::new(history));
+    }
+
+    /// Changes the detector's settings; verdicts follow at their next turn.
+    pub fn set_trend(&mut self, settings: trend::Settings) {
+        self.settings = settings;
+    }
+
+    /// Takes in one collection and judges whoever's turn it is.
+    pub fn take(&mut self, snapshot: &Snapshot) -> Outcome {
+        let mut outcome = Outcome::default();
+        for process in snapshot.processes() {
+            self.observe(process, snapshot.at, &mut outcome);
+        }
+        self.forget_removed(snapshot, &mut outcome);
+        for process in snapshot.processes() {
+            let host = Some(snapshot.host.memory_total);
+            self.judge(process, &Limits::of(&process.limits, host), snapshot.at, &mut outcome);
+        }
+        for watched in self.watched.values_mut() {
+            watched.history.settle(snapshot.at);
+            let key = watched.history.key().clone();
+            let finished = watched.history.take_finished();
+            outcome.minutes.extend(finished.into_iter().map(|(life, minute)| (key.clone(), life, minute)));
+        }
+        outcome
+    }
+
+    /// Takes in a look between collections.
+    pub fn take_between(&mut self, samples: impl IntoIterator<Item = (ProcessKey, Sample)>, at: Steady) {
+        for (key, sample) in samples {
+            let Some(watched) = self.watched.get_mut(&key) else { continue };
+            // Only a life that is already known: what is new or gone is for the next collection to say.
+            if watched.history.current().is_some_and(|current| current.life == sample.life) {
+                let about = watched.history.about().clone();
+                watched.history.push(&sample, &about, at);
+            }
+        }
+    }
+
+    /// The verdicts as they stand.
+    pub fn verdicts(&self) -> BTreeMap<ProcessKey, Verdict> {
+        self.watched.iter().filter_map(|(key, watched)| Some((key.clone(), watched.verdict.clone()?))).collect()
+    }
+
+    /// The history of one process.
+    pub fn history(&self, key: &ProcessKey) -> Option<&ProcessHistory> {
+        self.watched.get(key).map(|watched| &watched.history)
+    }
+
+    /// Every history, by process.
+    pub fn histories(&self) -> impl Iterator<Item = &ProcessHistory> {
+        self.watched.values().map(|watched| &watched.history)
+    }
+
+    /// Memory that the history takes, in bytes.
+    pub fn heap_bytes(&self) -> usize {
+        self.watched.values().map(|watched| watched.history.heap_bytes() + size_of::<Watched>()).sum()
+    }
+
+    /// Says of a life that it is about to end by our own hand.
+    pub fn restarted_by_us(&mut self, key: &ProcessKey, life: Life) -> Option<LifeSummary> {
+        let history = &mut self.watched.get_mut(key)?.history;
+        let current = history.current().map(|current| current.life);
+        if current == Some(life) { history.end(LifeEnd::RestartedByUs) } else { None }
+    }
+
+    fn observe(&mut self, process: &ProcessSample, at: Steady, outcome: &mut Outcome) {
+        let retention = self.retention;
+        let watched = self.watched.entry(process.key.clone()).or_insert_with(|| {
+            Watched::new(ProcessHistory::new(process.key.clone(), process.listed.app.clone(), retention))
+        });
+        let life = |history: &ProcessHistory| history.current().map(|current| current.life);
+        let before = life(&watched.history);
+        outcome.ended.extend(watched.history.observe(process, at));
+        let now = life(&watched.history);
+        outcome.begun |= now.is_some() && now != before;
+    }
+
+    /// A process that an answering daemon no longer lists is gone; one of a silent daemon is only out of sight.
+    fn forget_removed(&mut self, snapshot: &Snapshot, outcome: &mut Outcome) {
+        let up: BTreeSet<&DaemonName> =
+            snapshot.daemons.iter().filter(|daemon| daemon.up).map(|daemon| &daemon.name).collect();
+        let listed: BTreeSet<&ProcessKey> = snapshot.processes().map(|process| &process.key).collect();
+        let left_out = snapshot.daemons.iter().any(|daemon| daemon.processes_left_out > 0);
+        self.watched.retain(|key, watched| {
+            if left_out || !up.contains(&key.daemon) || listed.contains(key) {
+                return true;
+            }
+            outcome.ended.extend(watched.history.end(LifeEnd::Removed));
+            let finished = watched.history.take_finished();
+            outcome.minutes.extend(finished.into_iter().map(|(life, minute)| (key.clone(), life, minute)));
+            false
+        });
+    }
+
+    fn judge(&mut self, process: &ProcessSample, limits: &Limits, at: Steady, outcome: &mut Outcome) {
+        let every = i64::from(self.settings.evaluate_every.max(1));
+        // Processes take turns: those of one minute are judged together, the rest wait for theirs.
+        let slot = (self.retention.minute_of(at) + i64::from(process.key.pm_id)).div_euclid(every);
+        let Some(watched) = self.watched.get(&process.key) else { return };
+        let running = watched.history.current().is_some();
+        if !running || watched.slot == Some(slot) {
+            if !running && let Some(watched) = self.watched.get_mut(&process.key) {
+                (watched.verdict, watched.slot) = (None, None);
+            }
+            return;
+        }
+        let siblings = self.siblings(process);
+        let Some(watched) = self.watched.get_mut(&process.key) else { return };
+        watched.slot = Some(slot);
+        let verdict = watched.detector.evaluate(&watched.history, &siblings, limits, at, &self.settings);
+        let before = watched.verdict.as_ref().map(|verdict| verdict.state);
+        if before != Some(verdict.state) {
+            outcome.changes.push(Change {
+                key: process.key.clone(),
+                app: process.listed.app.clone(),
+                before,
+                state: verdict.state,
+                reason: verdict.reason.clone(),
+            });
+        }
+        watched.verdict = Some(verdict);
+    }
+
+    fn siblings(&self, process: &ProcessSample) -> Vec<LifeSummary> {
+        self.watched
+            .range(
+                ProcessKey { daemon: process.key.daemon.clone(), pm_id: 0 }..=ProcessKey {
+                    daemon: process.key.daemon.clone(),
+                    pm_id: u32::MAX,
+                },
+            )
+            .filter(|(key, watched)| **key != process.key && watched.history.about().app == process.listed.app)
+            .take(SIBLINGS)
+            .filter_map(|(_, watched)| watched.history.summary(LifeEnd::Running))
+            .collect()
+    }
+}
+
+impl Watched {
+    fn new(history: ProcessHistory) -> Self {
+        Self { history, detector: Detector::new(), verdict: None, slot: None }
+    }
+}

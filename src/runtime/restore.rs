@@ -1,0 +1,142 @@
+//! The start: opens the store, goes on with the steady line, and gives windows back the minutes they had.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use super::clock::Clock;
+use super::pipeline::Pipeline;
+use crate::config::Settings;
+use crate::history::store::{Keeper, LifeFilter, StoreError, StoreSettings, StoreWorker};
+use crate::history::{CurrentLife, ProcessHistory, Retention};
+use crate::model::{LifeEnd, LifeSummary, Minute, ProcessKey, Steady};
+
+/// What the start found.
+pub(super) struct Restored {
+    /// The clocks, on the line of the run before.
+    pub(super) clock: Clock,
+    /// The histories that can go on.
+    pub(super) pipeline: Pipeline,
+    /// The store's thread; none where there is no state directory.
+    pub(super) worker: Option<StoreWorker>,
+}
+
+/// Opens what an earlier run left.
+///
+/// # Errors
+/// [`StoreError`] where another sidecar holds the directory or the system gives no thread.
+pub(super) fn open(directory: Option<&Path>, settings: &Settings) -> Result<Restored, StoreError> {
+    let mut pipeline = Pipeline::new(retention(settings), settings.trend.clone());
+    let Some(directory) = directory else {
+        tracing::warn!(
+            "no state directory ($STATE_DIRECTORY, $XDG_STATE_HOME or $HOME): history is kept in memory only"
+        );
+        return Ok(Restored { clock: Clock::resume(None), pipeline, worker: None });
+    };
+    let provisional = Clock::resume(None);
+    let mut keeper = Keeper::open(directory, store_settings(settings), provisional.now(), provisional.wall())?;
+    let clock = Clock::resume(keeper.anchor(provisional.now()).as_ref());
+    let now = clock.now();
+    let (mut processes, mut minutes) = (0_usize, 0_usize);
+    for (key, past) in read(&mut keeper, &clock, retention(settings)) {
+        minutes += past.minutes.len();
+        if let Some(history) = past.into_history(key, retention(settings)) {
+            processes += 1;
+            pipeline.restore(history);
+        }
+    }
+    tracing::info!(directory = %directory.display(), processes, minutes, "history restored");
+    let ticking = clock.clone();
+    keeper.tick(now, clock.wall());
+    let worker = StoreWorker::start(keeper, Box::new(move || (ticking.now(), ticking.wall())))?;
+    Ok(Restored { clock, pipeline, worker: Some(worker) })
+}
+
+fn retention(settings: &Settings) -> Retention {
+    let minute = settings.trend.minute;
+    let minutes = settings.history.window.as_secs() / 60;
+    // The window is told in real hours; with a shorter minute it holds as many rows in less time.
+    Retention { minute, minutes: usize::try_from(minutes).unwrap_or(4320) }
+}
+
+fn store_settings(settings: &Settings) -> StoreSettings {
+    StoreSettings {
+        minutes_age: settings.history.window + Duration::from_hours(24),
+        lives_age: settings.history.lives,
+        bytes_max: settings.history.max_size,
+        ..StoreSettings::default()
+    }
+}
+
+/// What the store knows of one process.
+#[derive(Default)]
+struct Past {
+    minutes: Vec<Minute>,
+    current: Option<CurrentLife>,
+    lives: Vec<LifeSummary>,
+}
+
+/// The name of the store's entries that hold the lives that were running, so many in each.
+const RUNNING: &str = "running";
+const RUNNING_IN_ONE: usize = 1000;
+
+/// The entries that remember which lives are running, by name; to be saved when one begins and from time to time.
+pub(super) fn running(pipeline: &Pipeline) -> Vec<(String, Vec<u8>)> {
+    let running: Vec<(&ProcessKey, &CurrentLife)> =
+        pipeline.histories().filter_map(|history| Some((history.key(), history.current()?))).collect();
+    let mut entries: Vec<(String, Vec<u8>)> = running
+        .chunks(RUNNING_IN_ONE)
+        .enumerate()
+        .filter_map(|(part, lives)| Some((format!("{RUNNING}/{part}"), serde_json::to_vec(lives).ok()?)))
+        .collect();
+    // An empty entry ends the list: what an earlier run left behind it is not read.
+    entries.push((format!("{RUNNING}/{}", entries.len()), b"[]".to_vec()));
+    entries
+}
+
+fn read_running(keeper: &mut Keeper, now: Steady) -> BTreeMap<ProcessKey, CurrentLife> {
+    let mut running = BTreeMap::new();
+    for part in 0.. {
+        let Ok(Some(entry)) = keeper.state(&format!("{RUNNING}/{part}"), now) else { break };
+        match serde_json::from_slice::<Vec<(ProcessKey, CurrentLife)>>(&entry) {
+            Ok(lives) if lives.is_empty() => break,
+            Ok(lives) => running.extend(lives),
+            Err(error) => tracing::warn!(%error, "the list of running lives cannot be read; their windows start anew"),
+        }
+    }
+    running
+}
+
+fn read(keeper: &mut Keeper, clock: &Clock, retention: Retention) -> BTreeMap<ProcessKey, Past> {
+    let mut past: BTreeMap<ProcessKey, Past> = BTreeMap::new();
+    let now = clock.now();
+    for (key, current) in read_running(keeper, now) {
+        past.entry(key).or_default().current = Some(current);
+    }
+    let since = retention.minute_of(now) - i64::try_from(retention.minutes).unwrap_or(4320);
+    keeper.scan(since, now, |key, _life, minute| {
+        past.entry(key.clone()).or_default().minutes.push(minute);
+    });
+    for summary in keeper.lives(&LifeFilter::default(), now) {
+        if let Some(past) = past.get_mut(&summary.key) {
+            past.lives.push(summary);
+        }
+    }
+    past
+}
+
+impl Past {
+    /// The history of a process that was running or has lived before; none where only minutes are left.
+    fn into_history(mut self, key: ProcessKey, retention: Retention) -> Option<ProcessHistory> {
+        let app = self.lives.last().map(|summary| summary.app.clone())?;
+        self.minutes.sort_by_key(|minute| minute.minute);
+        let ended = |life: &CurrentLife| {
+            self.lives.iter().any(|summary| summary.life == life.life && summary.end != LifeEnd::Running)
+        };
+        let current = self.current.filter(|life| !ended(life));
+        let earlier = self.lives.iter().filter(|summary| summary.end != LifeEnd::Running).cloned();
+        let mut history = ProcessHistory::new(key, app, retention);
+        history.restore(current, self.minutes, earlier);
+        Some(history)
+    }
+}

@@ -1,0 +1,181 @@
+//! One owner for all tasks: each has a name and a class, its end is seen, and shutdown has a deadline.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// What the end of a task means while nobody has asked it to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// The sidecar is of no use without it: everything stops.
+    Fatal,
+    /// It is started again after a pause that doubles from a second to a minute.
+    Restarted,
+}
+
+/// Why the sidecar ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// The name of the task.
+    pub task: &'static str,
+    /// What it said, or that it panicked.
+    pub reason: String,
+}
+
+type Work = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+
+/// The owner of the tasks.
+#[derive(Debug)]
+pub struct Supervisor {
+    tracker: TaskTracker,
+    stop: CancellationToken,
+    fatal: (mpsc::Sender<Ended>, mpsc::Receiver<Ended>),
+}
+
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+
+impl Default for Supervisor {
+    fn default() -> Self {
+        Self { tracker: TaskTracker::new(), stop: CancellationToken::new(), fatal: mpsc::channel(4) }
+    }
+}
+
+impl Supervisor {
+    /// Returns the token that is cancelled when everything is to end.
+    pub fn stop_token(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Returns the tracker for short tasks that a task of its own accord answers for, such as one connection.
+    pub fn tracker(&self) -> TaskTracker {
+        self.tracker.clone()
+    }
+
+    /// Starts a task. `make` is called once for every start.
+    pub fn start<F>(&self, task: &'static str, class: Class, mut make: impl FnMut() -> F + Send + 'static)
+    where
+        F: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        let (stop, fatal) = (self.stop.clone(), self.fatal.0.clone());
+        self.tracker.spawn(async move {
+            let mut pause = FIRST_PAUSE;
+            loop {
+                let began = tokio::time::Instant::now();
+                let work: Work = Box::pin(make());
+                let reason = match CatchPanic(AssertUnwindSafe(work)).await {
+                    Ok(Ok(())) => "ended by itself".to_owned(),
+                    Ok(Err(reason)) => reason,
+                    Err(panic) => format!("panicked: {panic}"),
+                };
+                if stop.is_cancelled() {
+                    return;
+                }
+                if class == Class::Fatal {
+                    fatal.try_send(Ended { task, reason }).ok();
+                    return;
+                }
+                if began.elapsed() > LONGEST_PAUSE {
+                    pause = FIRST_PAUSE;
+                }
+                tracing::error!(task, reason, pause_seconds = pause.as_secs(), "a task ended and is started again");
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+                }
+            }
+        });
+    }
+
+    /// Waits for a fatal end.
+    pub async fn ended(&mut self) -> Ended {
+        match self.fatal.1.recv().await {
+            Some(ended) => ended,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Tells every task to end and waits for them, at most for `grace`. Returns whether all of them ended.
+    pub async fn shut_down(self, grace: Duration) -> bool {
+        self.stop.cancel();
+        self.tracker.close();
+        tokio::time::timeout(grace, self.tracker.wait()).await.is_ok()
+    }
+}
+
+/// Polls a future and turns its panic into an error with the panic's message.
+struct CatchPanic(AssertUnwindSafe<Work>);
+
+impl Future for CatchPanic {
+    type Output = Result<Result<(), String>, String>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
+        let work = &mut self.0.0;
+        match std::panic::catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
+            Ok(std::task::Poll::Pending) => std::task::Poll::Pending,
+            Ok(std::task::Poll::Ready(result)) => std::task::Poll::Ready(Ok(result)),
+            Err(panic) => {
+                let message = panic
+                    .downcast_ref::<&str>()
+                    .map(|text| (*text).to_owned())
+                    .or_else(|| panic.downcast_ref::<String>().cloned())
+                    .unwrap_or_else(|| "without a message".to_owned());
+                std::task::Poll::Ready(Err(message))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_restarted_task_comes_back_after_a_panic_and_after_an_error() {
+        let supervisor = Supervisor::default();
+        let starts = Arc::new(AtomicUsize::new(0));
+        let (counted, stop) = (starts.clone(), supervisor.stop_token());
+        supervisor.start("worker", Class::Restarted, move || {
+            let (start, stop) = (counted.fetch_add(1, Ordering::SeqCst), stop.clone());
+            async move {
+                match start {
+                    0 => panic!("first"),
+                    1 => Err("second".to_owned()),
+                    _ => {
+                        stop.cancelled().await;
+                        Ok(())
+                    }
+                }
+            }
+        });
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert_eq!(starts.load(Ordering::SeqCst), 3);
+        assert!(supervisor.shut_down(Duration::from_secs(1)).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_fatal_task_is_told_with_its_reason() {
+        let mut supervisor = Supervisor::default();
+        supervisor.start("server", Class::Fatal, || async { Err("port lost".to_owned()) });
+        let ended = supervisor.ended().await;
+        assert_eq!(ended, Ended { task: "server", reason: "port lost".to_owned() });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn shutdown_does_not_wait_for_ever() {
+        let supervisor = Supervisor::default();
+        supervisor.start("stubborn", Class::Restarted, || async {
+            std::future::pending::<()>().await;
+            Ok(())
+        });
+        assert!(!supervisor.shut_down(Duration::from_secs(5)).await);
+    }
+}

@@ -1,0 +1,133 @@
+// The dialog before anything acts: it says what will happen, asks once more, sends the order and shows the answer.
+
+import { Refused, send } from "./api.js";
+import { h, name, show, write } from "./dom.js";
+import { count, moment, sentence } from "./format.js";
+import { stateOf } from "./verdict.js";
+
+/** The processes that a request means: one, else all or those that leak, if any do. As the policy chooses them. */
+export const targetsOf = (processes, wanted, all) => {
+  const running = processes.filter((process) => process.daemon === wanted.daemon && process.app === wanted.app && process.pid !== null);
+  if (wanted.pm_id !== null) return running.filter((process) => process.pm_id === wanted.pm_id);
+  const leaking = running.filter((process) => stateOf(process) === "leaking");
+  return all || leaking.length === 0 ? running : leaking;
+};
+
+/** What a restart will do, in sentences, before anybody says yes. */
+export const consequences = (targets, restarts, policy, now) => {
+  if (restarts.mode === "off" || policy?.mode === "off") return ["Restarts are switched off: the request will be refused."];
+  const sentences = [];
+  if (restarts.mode === "dry-run" || !policy || policy.mode === "dry-run") {
+    const why = policy?.opted_in === false ? "no policy names this app" : "the mode is dry-run";
+    sentences.push(`This is a dry run (${why}): nothing will be restarted. What would have happened is recorded.`);
+  }
+  if (policy?.breaker.open) {
+    sentences.push(`The circuit breaker of this app is open (${policy.breaker.cause ?? "no cause given"}): the request waits until it closes.`);
+  }
+  if (now) sentences.push("It does not wait for a maintenance window or for the minimum uptime; every other gate can still hold it.");
+  else if (policy?.next_window_at) sentences.push(`It waits for the next maintenance window, ${moment(policy.next_window_at)}.`);
+  else sentences.push("It begins as soon as every gate lets it through.");
+  const workers = targets.filter((process) => process.exec_mode === "cluster").length;
+  const others = targets.length - workers;
+  if (workers > 0) {
+    sentences.push(`pm2 reloads ${count(workers, "worker")}, one at a time: a new worker starts before the old one stops, so connections are kept if the app closes gracefully.`);
+  }
+  if (others > 0) {
+    sentences.push(`pm2 stops ${count(others, "process", "processes")} and starts anew: open connections drop, and requests fail until the app is back.`);
+  }
+  return sentences;
+};
+
+const KINDS = {
+  restart: { title: "Restart ", yes: "Ask for the restart", address: "/api/v1/restarts" },
+  withdraw: { title: "Take back the request for ", yes: "Take it back", address: "/api/v1/restarts/withdraw" },
+  breaker: { title: "Close the breaker of ", yes: "Close the breaker", address: "/api/v1/restarts/breaker" },
+};
+
+/** Makes the dialog. `facts()` returns `{ view, restarts }` as last read; `onDone()` is called after an order was taken. */
+export const orderDialog = (facts, onDone) => {
+  let wanted = null;
+  let token = "";
+  const title = h("span");
+  const app = name("");
+  const detail = h("span");
+  const list = h("ul", { class: "consequences", dir: "auto" });
+  const check = (id, text) => {
+    const box = h("input", { type: "checkbox", id, onchange: () => tell() });
+    return { box, node: h("label", { class: "check", for: id }, box, text) };
+  };
+  const now = check("order-now", "Do not wait for a window");
+  const all = check("order-all", "All processes, not only those that leak");
+  const why = h("input", { type: "text", id: "order-why", maxlength: 200, autocomplete: "off" });
+  const whyRow = h("label", { class: "row", for: "order-why" }, "Why (for the record)", why);
+  const secret = h("input", { type: "password", id: "order-token", autocomplete: "off", spellcheck: "false" });
+  const secretRow = h("label", { class: "row", for: "order-token" }, "Token", secret);
+  const answer = h("p", { class: "answer", role: "status", dir: "auto" });
+  const yes = h("button", { type: "submit", class: "danger" });
+  const no = h("button", { type: "button", text: "Cancel", onclick: () => node.close() });
+  const form = h("form", { method: "dialog" }, h("h2", { id: "order-title" }, title, app, detail, "?"), list,
+    now.node, all.node, whyRow, secretRow, answer, h("div", { class: "buttons" }, no, yes));
+  const node = h("dialog", { class: "dialog", "aria-labelledby": "order-title" }, form);
+
+  const said = (restarts) => {
+    if (wanted.kind === "withdraw") return ["Nothing has been done for it yet, and nothing will be. The audit keeps who took it back."];
+    const policy = restarts.apps.find((entry) => entry.daemon === wanted.daemon && entry.app === wanted.app) ?? null;
+    if (wanted.kind === "breaker") {
+      return [`It opened because: ${sentence(policy?.breaker.cause ?? "no cause given")}`, "Restarts that are asked for go on as soon as every other gate lets them through."];
+    }
+    return consequences(targetsOf(facts().view?.processes ?? [], wanted, all.box.checked), restarts, policy, now.box.checked);
+  };
+  const tell = () => {
+    const { restarts } = facts();
+    const allowed = restarts?.acting.allowed ?? false;
+    const sentences = allowed ? said(restarts) : [sentence(restarts?.acting.sentence ?? "This sidecar takes no orders")];
+    list.replaceChildren(...sentences.map((text) => h("li", { text })));
+    yes.disabled = !allowed;
+    show(secretRow, allowed && restarts.acting.authentication === "bearer");
+  };
+  const orderOf = () => {
+    if (wanted.kind === "withdraw") return { request: wanted.id, who: "the page" };
+    if (wanted.kind === "breaker") return { daemon: wanted.daemon, app: wanted.app, who: "the page" };
+    const order = { daemon: wanted.daemon, app: wanted.app, now: now.box.checked, all: all.box.checked, who: "the page", why: why.value };
+    return wanted.pm_id === null ? order : { ...order, pm_id: wanted.pm_id };
+  };
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    yes.disabled = true;
+    write(answer, "Asking …");
+    token = secret.value || token;
+    try {
+      const reply = await send(KINDS[wanted.kind].address, orderOf(), token);
+      write(answer, sentence(reply.sentence ?? "The order was taken"));
+      write(no, "Close");
+      no.focus();
+      onDone();
+    } catch (error) {
+      if (error instanceof Refused && error.status === 401) token = "";
+      write(answer, sentence(`Not taken: ${error.message}`));
+      yes.disabled = false;
+    }
+  });
+  const open = (what) => {
+    wanted = what;
+    const kind = KINDS[what.kind];
+    const restart = what.kind === "restart";
+    now.box.checked = false;
+    all.box.checked = false;
+    why.value = "";
+    secret.value = "";
+    write(no, "Cancel");
+    write(answer, "");
+    write(title, kind.title);
+    write(yes, kind.yes);
+    write(app, what.app);
+    write(detail, restart && what.pm_id !== null ? `, process ${what.pm_id}` : "");
+    show(now.node, restart);
+    show(all.node, restart && what.pm_id === null);
+    show(whyRow, restart);
+    tell();
+    node.showModal();
+    no.focus();
+  };
+  return { node, open };
+};

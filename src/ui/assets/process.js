@@ -1,0 +1,268 @@
+// One process: what the verdict is and why, its memory over time, its versions before and after, its lives, its evidence.
+
+import { Source, about } from "./api.js";
+import { chart } from "./chart.js";
+import { h, name, shape, show, write, mark, plain, Keyed } from "./dom.js";
+import { flame } from "./flame.js";
+import { bytes, instant, interval, moment, pace, sentence, span, words } from "./format.js";
+import { picture, save } from "./picture.js";
+import { badge, leftOf, limitName, slopeOf, stateOf } from "./verdict.js";
+
+const RANGES = [
+  { id: "1h", label: "1 h", seconds: 3600 },
+  { id: "6h", label: "6 h", seconds: 6 * 3600 },
+  { id: "24h", label: "24 h", seconds: 86400 },
+  { id: "3d", label: "3 d", seconds: 3 * 86400 },
+  { id: "all", label: "All", seconds: null },
+];
+
+const fact = (label, key = false) => {
+  const value = h("dd", { class: "figure", dir: "auto" });
+  const extra = h("dd", { class: "small", dir: "auto" });
+  const node = h("div", { class: key ? "fact key" : "fact" }, h("dt", { text: label }), value, extra);
+  return { node, update: (text, more = "") => { write(value, text); write(extra, more); show(extra, more !== ""); } };
+};
+
+const table = (caption, heads, label) => {
+  const body = h("tbody");
+  const node = h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label ?? caption }, h("table", { class: "plain" },
+    h("caption", { class: "unseen", text: caption }),
+    h("thead", {}, h("tr", {}, ...heads.map((head) => h("th", { scope: "col", text: head })))), body));
+  return { node, body };
+};
+
+/** Rows of text cells, the first one a heading; a cell may be text or a node. */
+const rows = (body, list) => {
+  const text = JSON.stringify(list);
+  if (body.dataset.shown === text) return;
+  body.dataset.shown = text;
+  body.replaceChildren(...list.map((cells) => h("tr", {}, ...cells.map((cell, index) =>
+    h(index === 0 ? "th" : "td", index === 0 ? { scope: "row" } : {}, h("bdi", { text: cell }))))));
+};
+
+const OUTCOMES = {
+  fixed: { word: "Fixed", state: "stable" },
+  no_leak: { word: "No leak", state: "stable" },
+  not_fixed: { word: "Not fixed", state: "leaking" },
+  too_early: { word: "Too early to say", state: "learning" },
+};
+
+const comparison = () => {
+  const sign = h("span", { class: "badge" });
+  const text = h("p", { class: "reason", dir: "auto" });
+  const versions = table("Growth of each version", ["Version", "Seen", "For", "Lives", "Growth MiB/h", "Interval", "Largest"]);
+  const node = h("section", { class: "card", "aria-labelledby": "versions-title" },
+    h("h2", { id: "versions-title", text: "Before and after a deploy" }), h("div", { class: "verdict-line" }, sign, text), versions.node);
+  const update = (view) => {
+    show(node, Boolean(view) && view.versions.length > 0);
+    if (node.hidden) return;
+    const result = view.comparison;
+    const outcome = OUTCOMES[result?.outcome];
+    show(sign, Boolean(outcome));
+    if (outcome && sign.dataset.outcome !== result.outcome) {
+      sign.dataset.outcome = result.outcome;
+      mark(sign, "data-state", outcome.state);
+      sign.replaceChildren(shape(outcome.state), outcome.word);
+    }
+    write(text, sentence(result?.sentence ?? "Only one version has been seen so far"));
+    rows(versions.body, view.versions.map((version) => [
+      version.version, `${moment(version.from)} to ${moment(version.to)}`, span(version.hours * 3600), String(version.lives),
+      pace(version.slope?.bytes_per_second), interval(version.slope), bytes(version.resident_max_bytes),
+    ]));
+  };
+  return { node, update };
+};
+
+const KINDS = { heap_profile: "Heap profile", heap_snapshot: "Heap snapshot" };
+
+const evidenceItem = (item) => {
+  const title = h("h3");
+  const facts = h("p", { class: "small" });
+  const text = h("p", { dir: "auto" });
+  const top = table("What holds most memory", ["Name", "Where", "Memory"], `What holds most memory, ${item.id}`);
+  const tree = h("div");
+  const node = h("li", { class: "evidence" }, title, facts, text, top.node, tree);
+  let drawn = null;
+  const update = (next) => {
+    write(title, `${KINDS[next.kind] ?? words(next.kind)} of ${moment(next.taken_at)}`);
+    write(facts, [words(next.state), `asked by ${words(next.trigger)}`, next.duration_seconds ? `sampled ${span(next.duration_seconds)}` : null,
+      next.pause_seconds !== null ? `worst pause ${Math.round(next.pause_seconds * 1000)} ms` : null,
+      next.size_bytes !== null ? bytes(next.size_bytes) : null].filter(Boolean).join(" · "));
+    write(text, sentence(next.sentence));
+    show(top.node, next.top.length > 0);
+    rows(top.body, next.top.map((frame) => [frame.name, frame.location ?? "–", bytes(frame.bytes)]));
+    const shape = JSON.stringify(next.flame);
+    if (shape === drawn) return;
+    drawn = shape;
+    tree.replaceChildren(...(next.flame ? [flame(next.flame)] : []));
+  };
+  return { node, update };
+};
+
+/** Makes the view of a process. `onRestart(process)` is called when a person wants it restarted. */
+export const processView = (onRestart) => {
+  const sources = { history: new Source(), compare: new Source(), evidence: new Source() };
+  let process = null;
+  let target = null;
+  let collectedAt = 0;
+  let range = RANGES[2];
+  let custom = null;
+
+  const app = name("");
+  const which = h("span", { class: "which" });
+  const verdict = badge("learning");
+  const since = h("span", { class: "small" });
+  const reason = h("p", { class: "reason", dir: "auto" });
+  const plan = h("p", { class: "plan", dir: "auto" });
+  const restart = h("button", { type: "button", class: "quiet", text: "Restart …", onclick: () => onRestart(process) });
+  const facts = {
+    slope: fact("Growth", true), left: fact("Until the limit", true), resident: fact("Resident"), heap: fact("Heap used"), floor: fact("Floor"),
+    limit: fact("Limit"), uptime: fact("Uptime"), restarts: fact("Restarts"), version: fact("Version"), loop: fact("Event loop"),
+  };
+
+  const plot = chart((from, to) => { custom = { from, to }; again(); });
+  const ranges = h("fieldset", { class: "segments" }, h("legend", { class: "unseen", text: "Range" }));
+  for (const option of RANGES) {
+    const input = h("input", { type: "radio", name: "range", id: `range-${option.id}`, value: option.id,
+      onchange: () => { range = option; custom = null; again(); } });
+    input.checked = option === range;
+    ranges.append(input, h("label", { for: input.id, text: option.label }));
+  }
+  const whole = h("button", { type: "button", class: "quiet", text: "Leave the zoom", onclick: () => { custom = null; again(); } });
+  const forward = h("input", { type: "checkbox", id: "forward", onchange: () => draw() });
+  forward.checked = true;
+  const csv = h("a", { class: "button", download: true, text: "CSV" });
+  const png = h("button", { type: "button", text: "PNG", onclick: async () => {
+    const title = `${process.app} #${process.pm_id}`;
+    save(await picture(plot, title, reason.textContent), `leakslope-${plain(process.app).replace(/[^\w.-]+/gu, "_").slice(0, 60)}-${process.pm_id}.png`);
+  } });
+  const empty = h("p", { class: "empty" });
+  const numbers = table("The chart in figures", ["From", "Resident min", "Resident max", "Heap used", "Heap total", "Floor"]);
+  const details = h("details", { class: "numbers", ontoggle: () => draw() }, h("summary", { text: "The chart in figures" }), numbers.node);
+  const versions = comparison();
+  const lives = table("Lives of this process", ["Started", "Ran for", "Ended", "Version", "Growth MiB/h", "Interval", "Largest"]);
+  const livesCard = h("section", { class: "card", "aria-labelledby": "lives-title" }, h("h2", { id: "lives-title", text: "Lives" }), lives.node);
+  const items = h("ul", { class: "evidences" });
+  const evidence = new Keyed(items, (item) => item.id, evidenceItem);
+  const evidenceCard = h("section", { class: "card", "aria-labelledby": "evidence-title" }, h("h2", { id: "evidence-title", text: "Evidence" }), items);
+
+  const title = h("h1", { id: "process-title" }, app, " ", which);
+  const card = h("section", { class: "card", "aria-label": "Memory over time" },
+    h("div", { class: "tools" }, ranges, whole, h("label", { class: "check", for: "forward" }, forward, "Up to the limit"),
+      h("span", { class: "spread" }), csv, png), plot.node, empty, details);
+  const content = h("div", { class: "stack" }, h("div", { class: "verdict-card" },
+    h("div", { class: "verdict-line" }, verdict.node, since, h("span", { class: "spread" }), restart), reason, plan,
+    h("dl", { class: "facts-grid" }, ...Object.values(facts).map((entry) => entry.node))),
+  card, versions.node, evidenceCard, livesCard);
+  const gone = h("p", { class: "notice", text: "pm2 does not list this process any more." });
+  const node = h("section", { class: "view", "aria-labelledby": "process-title" },
+    h("a", { class: "back", href: "#/" }, shape("back"), "All processes"), title, gone, content);
+
+  const draw = () => {
+    const history = sources.history.body;
+    const has = Boolean(history?.time.length);
+    show(plot.node, has);
+    show(empty, !has);
+    show(details, has);
+    show(whole, custom !== null);
+    write(empty, history || sources.history.missing ? "Nothing is remembered for this span yet." : "Loading …");
+    if (!has) return;
+    const last = history.time.at(-1) + history.step_seconds;
+    const to = custom?.to ?? Math.max(last, collectedAt);
+    const from = custom?.from ?? Math.max(history.time[0], range.seconds === null ? 0 : to - range.seconds);
+    plot.update(history, from, to, forward.checked && custom === null && history.projection !== null);
+    if (details.open) {
+      const every = Math.max(1, Math.ceil(history.time.length / 48));
+      const chosen = history.time.map((_, index) => index).filter((index) => index % every === 0);
+      rows(numbers.body, chosen.map((index) => [moment(history.time[index]), bytes(history.resident.min[index]), bytes(history.resident.max[index]),
+        bytes(history.heap_used.last[index]), bytes(history.heap_total.last[index]), bytes(history.floor.min[index])]));
+    }
+    show(livesCard, history.lives.length > 0);
+    rows(lives.body, [...history.lives].reverse().map((life) => [moment(life.from), span(life.to - life.from), words(life.end),
+      life.version ?? life.revision ?? "–", pace(life.slope?.bytes_per_second), interval(life.slope), bytes(life.resident_max_bytes)]));
+  };
+
+  const drawProcess = () => {
+    show(content, process !== null);
+    show(gone, process === null);
+    if (process === null) return;
+    const state = stateOf(process);
+    const now = process.verdict;
+    const slope = slopeOf(process);
+    write(app, process.app);
+    write(which, `#${process.pm_id} on ${plain(process.daemon)}`);
+    verdict.update(state);
+    write(since, now ? `since ${instant(now.since, collectedAt)}` : "");
+    write(reason, sentence(now?.reason ?? "There is no verdict yet: too little has been seen of this life"));
+    show(plan, process.plan !== null);
+    write(plan, process.plan ? `Restart policy: ${sentence(process.plan.sentence)}` : "");
+    mark(node, "data-state", state);
+    facts.slope.update(slope ? `${pace(slope.bytes_per_second)} MiB/h` : "–",
+      slope ? `${interval(slope)}, ${words(now.signal)} over ${span(now.window_seconds)}` : "");
+    const left = leftOf(process);
+    facts.left.update(span(left), left === null ? "" : moment(collectedAt + left));
+    facts.resident.update(bytes(process.resident_memory_bytes),
+      process.tree_resident_memory_bytes > process.resident_memory_bytes ? `${bytes(process.tree_resident_memory_bytes)} with its children` : "");
+    facts.heap.update(bytes(process.heap_used_bytes), process.heap_total_bytes === null ? "" : `of ${bytes(process.heap_total_bytes)} committed`);
+    facts.floor.update(bytes(now?.floor_bytes), now ? `by ${words(now.basis)}` : "");
+    facts.limit.update(bytes(now?.limit_bytes), now?.limit ? limitName(now.limit) : "");
+    facts.uptime.update(span(process.pid === null ? null : process.uptime_seconds), process.started_at ? `since ${moment(process.started_at)}` : "");
+    facts.restarts.update(process.restarts === null ? "–" : String(process.restarts),
+      process.unstable_restarts ? `${process.unstable_restarts} too soon after the start` : "");
+    facts.version.update(process.version ?? process.revision?.slice(0, 12) ?? "–", process.node_version ? `Node ${process.node_version}, ${process.exec_mode}` : process.exec_mode);
+    const p95 = process.event_loop_latency_p95_seconds;
+    facts.loop.update(p95 === null ? "–" : `${(p95 * 1000).toFixed(1)} ms`, process.metrics_frozen
+      ? `blocked for ${span(process.metrics_age_seconds)}` : p95 === null ? "" : "95th percentile of latency");
+  };
+
+  const addresses = () => {
+    const span = range.seconds === null ? "from=0" : `span=${range.seconds}`;
+    const query = custom ? `from=${custom.from.toFixed(0)}&to=${custom.to.toFixed(0)}` : span;
+    const app = `daemon=${encodeURIComponent(target.daemon)}&app=${encodeURIComponent(process?.app ?? "")}`;
+    return {
+      query,
+      history: about(target, `history?${query}`),
+      compare: `/api/v1/compare?${app}`,
+      evidence: `/api/v1/evidence?daemon=${encodeURIComponent(target.daemon)}&pm_id=${target.pm_id}`,
+    };
+  };
+
+  /** Asks for everything that this view shows; draws what has changed. */
+  const read = async (signal) => {
+    const to = addresses();
+    mark(csv, "href", about(target, `history.csv?${to.query}`));
+    if (process === null) return;
+    const [history, compare, list] = await Promise.all(Object.keys(sources).map((part) => sources[part].read(to[part], signal)));
+    if (history) draw();
+    if (compare) versions.update(sources.compare.body);
+    if (list) {
+      const found = sources.evidence.body?.evidence ?? [];
+      show(evidenceCard, found.length > 0);
+      evidence.update(found);
+    }
+  };
+  let again = () => {};
+  show(versions.node, false);
+  show(evidenceCard, false);
+  show(livesCard, false);
+
+  /** Turns to another process. */
+  const open = (next) => {
+    if (target && target.daemon === next.daemon && target.pm_id === next.pm_id) return;
+    target = next;
+    process = null;
+    custom = null;
+    for (const part in sources) sources[part].reset(null);
+    write(app, "");
+    write(which, `#${next.pm_id} on ${plain(next.daemon)}`);
+    evidence.update([]);
+    for (const part of [versions.node, evidenceCard, livesCard]) show(part, false);
+    draw();
+  };
+  const update = (view) => {
+    collectedAt = view.collected_at;
+    process = view.processes.find((entry) => entry.daemon === target.daemon && entry.pm_id === target.pm_id) ?? null;
+    drawProcess();
+  };
+  return { node, open, update, read, onChange: (ask) => { again = ask; }, heading: () => (process ? `${plain(process.app)} #${process.pm_id}` : null) };
+};

@@ -1,0 +1,3 @@
+// Fails at once, every time.
+'use strict';
+process.exit(1);

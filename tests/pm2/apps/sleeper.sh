@@ -1,0 +1,2 @@
+# No Node at all.
+while :; do sleep 3600; done

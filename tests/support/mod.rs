@@ -1,0 +1,60 @@
+//! What the tests share: a real pm2 of a pinned version, a fake daemon that misbehaves on demand, and a fake `/proc`.
+//!
+//! Everything that is started here is ended on drop, also when a test panics. A tool that is missing fails the test with
+//! the command that installs it; nothing is skipped.
+
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of this")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test may panic, print and measure"
+)]
+
+pub mod fake_daemon;
+pub mod fake_proc;
+pub mod pm2;
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use leakslope::model::{Steady, WallTime};
+
+/// The wall clock now.
+pub fn wall() -> WallTime {
+    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    WallTime(i64::try_from(since_epoch.as_millis()).unwrap())
+}
+
+/// The steady line, which in tests is the wall clock.
+pub fn steady() -> Steady {
+    Steady(wall().0)
+}
+
+/// Asks again and again until there is an answer; panics with the last refusal after `deadline`.
+pub fn wait_for<T>(what: &str, deadline: Duration, mut ask: impl FnMut() -> Result<T, String>) -> T {
+    let end = Instant::now() + deadline;
+    loop {
+        match ask() {
+            Ok(answer) => return answer,
+            Err(refusal) if Instant::now() >= end => panic!("waited {deadline:?} for {what}: {refusal}"),
+            Err(_) => std::thread::sleep(Duration::from_millis(50)),
+        }
+    }
+}
+
+/// The same for asynchronous questions.
+pub async fn wait_until<T, F: Future<Output = Result<T, String>>>(
+    what: &str,
+    deadline: Duration,
+    mut ask: impl FnMut() -> F,
+) -> T {
+    let end = Instant::now() + deadline;
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(refusal) if Instant::now() >= end => panic!("waited {deadline:?} for {what}: {refusal}"),
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}

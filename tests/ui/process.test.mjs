@@ -1,0 +1,186 @@
+// What a person reads and does on the view of one process.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { after, before, beforeEach, test } from "node:test";
+import { open } from "./browser.mjs";
+import { APPS, start } from "./mock.mjs";
+
+let mock;
+let browser;
+let page;
+
+const visit = async (pmId = 0) => {
+  await page.goto(`${mock.url}/#/process/default/${pmId}`);
+  await page.locator("#connection[data-state=live]").waitFor();
+};
+const fact = async (label) => (await page.locator(".fact", { has: page.locator("dt", { hasText: new RegExp(`^${label}$`) }) }).innerText()).split("\n").slice(1);
+
+before(async () => {
+  mock = await start();
+  browser = await open({ acceptDownloads: true });
+  page = browser.page;
+});
+beforeEach(async () => {
+  Object.assign(mock.state, { apps: APPS, allowed: true, token: null, mode: "enforce" });
+  mock.log.orders.length = 0;
+  browser.complaints.length = 0;
+  await page.goto("about:blank");
+});
+after(async () => {
+  await browser?.close();
+  await mock?.close();
+});
+
+test("the verdict comes with its reason as a sentence and with its figures", async () => {
+  await visit();
+  assert.equal(await page.getByRole("heading", { level: 1 }).innerText(), "shop-api #0 on default");
+  assert.equal(await page.locator(".verdict-card .badge").innerText(), "Leaking");
+  assert.match(await page.locator(".verdict-card .reason").innerText(), /^Footprint grew 3\.1 MiB\/h over 12 h, floors rising in 23 of 24 intervals.*\.$/);
+  assert.deepEqual(await fact("Growth"), ["+3.1 MiB/h", "+2.8 to +3.4, footprint over 12 h"]);
+  assert.equal((await fact("Until the limit"))[0], "3 d 22 h");
+  assert.deepEqual(await fact("Limit"), ["512 MiB", "pm2’s limit"]);
+  assert.equal((await fact("Version"))[1], "Node 20.20.2, cluster");
+  assert.match(await page.locator(".plan").innerText(), /^Restart policy: No maintenance window is open/);
+  assert.deepEqual(browser.complaints, []);
+});
+
+test("the chart shows the series over the chosen range, to the limit", async () => {
+  await visit();
+  const asked = [];
+  page.on("request", (request) => { if (request.url().includes("/history?")) asked.push(new URL(request.url()).search); });
+  const spanned = () => page.evaluate(() => document.querySelector(".chart-frame").getAttribute("aria-label"));
+  assert.match(await spanned(), /^Memory from Sun,? 22 Nov,? 02:1\d to Mon,? 23 Nov,? 02:1\d; deploy at Sun,? 22 Nov,? 10:13$/);
+  for (const [label, search] of [["1 h", "?span=3600"], ["All", "?from=0"], ["6 h", "?span=21600"]]) {
+    const before = await spanned();
+    await page.getByText(label, { exact: true }).click();
+    await page.waitForFunction((old) => document.querySelector(".chart-frame").getAttribute("aria-label") !== old, before);
+    assert.equal(asked.at(-1), search);
+  }
+  assert.equal(await page.getByRole("checkbox", { name: "Up to the limit" }).isChecked(), true);
+  const pixels = await page.locator(".uplot canvas").evaluate((canvas) => {
+    const style = getComputedStyle(document.documentElement);
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    return ["--series-resident", "--series-heap-used", "--series-floor", "--chart-trend", "--chart-limit", "--series-heap-total"].map((property) => {
+      const [r, g, b] = style.getPropertyValue(property).match(/[0-9a-f]{2}/g).map((part) => parseInt(part, 16));
+      let near = 0;
+      for (let at = 0; at < data.length; at += 4) {
+        near += data[at + 3] > 200 && Math.hypot(data[at] - r, data[at + 1] - g, data[at + 2] - b) < 24 ? 1 : 0;
+      }
+      return near;
+    });
+  });
+  // Resident, heap used, floor, the fitted line and the limit, each in its own colour; heap total is switched off.
+  for (const [index, amount] of pixels.slice(0, 5).entries()) assert.ok(amount > 60, `${index}: ${amount} pixels`);
+  const total = page.getByRole("checkbox", { name: /^Heap total/ });
+  assert.equal(await total.isChecked(), false);
+  await total.check();
+  await page.getByRole("checkbox", { name: /^Resident/ }).uncheck();
+});
+
+test("the chart can be read with the keyboard, and as a table", async () => {
+  await visit();
+  await page.locator(".chart-frame").focus();
+  await page.keyboard.press("Home");
+  const first = await page.locator(".chart [role=status]").textContent();
+  assert.match(first, /: Resident \d+ MiB, Heap used \d+(\.\d)? MiB, Floor \d+ MiB$/);
+  await page.keyboard.press("ArrowRight");
+  assert.notEqual(await page.locator(".chart [role=status]").textContent(), first);
+  await page.locator("summary", { hasText: "The chart in figures" }).click();
+  const rows = page.getByRole("table", { name: "The chart in figures" }).getByRole("row");
+  assert.ok((await rows.count()) > 20);
+  assert.match(await rows.nth(1).innerText(), /MiB/);
+});
+
+test("pulling out a part of the chart asks for just that part", async () => {
+  await visit();
+  const box = await page.locator(".u-over").boundingBox();
+  const asked = page.waitForRequest((request) => /history\?from=\d+&to=\d+$/.test(request.url()));
+  await page.mouse.move(box.x + 60, box.y + 80);
+  await page.mouse.down();
+  await page.mouse.move(box.x + 200, box.y + 90, { steps: 5 });
+  await page.mouse.up();
+  const range = new URL((await asked).url()).searchParams;
+  assert.ok(range.get("to") - range.get("from") > 3600);
+  await page.getByRole("button", { name: "Leave the zoom" }).click();
+  await page.getByRole("button", { name: "Leave the zoom" }).waitFor({ state: "hidden" });
+});
+
+test("versions stand side by side with the answer whether it is fixed", async () => {
+  await visit();
+  const section = page.getByRole("region", { name: "Before and after a deploy" });
+  assert.equal(await section.locator(".badge").innerText(), "Not fixed");
+  assert.equal(await section.locator(".reason").innerText(), "Not fixed: 2.4.0 grows 3.1 MiB/h (2.7 to 3.5), 2.3.1 did not grow.");
+  assert.deepEqual(await section.locator("tbody th").allInnerTexts(), ["2.3.1", "2.4.0"]);
+  await visit(3);
+  await page.waitForFunction(() => [...document.querySelectorAll(".badge")].some((badge) => badge.textContent === "Fixed"));
+});
+
+test("evidence is shown where there is some, with a flame graph one can walk", async () => {
+  await visit();
+  const section = page.getByRole("region", { name: "Evidence", exact: true });
+  assert.match(await section.innerText(), /74 % of what is still held was allocated under remember \(\/srv\/shop\/sessions\.js:41\)\./);
+  const box = section.getByRole("button", { name: "Session, 52 MiB" });
+  await box.focus();
+  assert.equal(await section.getByRole("status").innerText(), "Session at /srv/shop/sessions.js:12: 52 MiB, 54 % of all");
+  const before = (await box.boundingBox()).width;
+  await box.click();
+  assert.ok((await section.getByRole("button", { name: "Session, 52 MiB" }).boundingBox()).width > before * 1.5);
+  await visit(3);
+  await section.waitFor({ state: "hidden" });
+});
+
+test("the CSV is the one that analyze reads", async () => {
+  await visit();
+  const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("link", { name: "CSV" }).click()]);
+  const text = readFileSync(await download.path(), "utf8");
+  assert.equal(text.split("\n")[0], "time,resident_memory_bytes,heap_used_bytes,heap_total_bytes,post_gc_heap_used_bytes,major_gcs,life");
+  assert.ok(text.split("\n").length > 100);
+});
+
+test("the PNG is a picture of the chart with its words", async () => {
+  await visit();
+  const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "PNG" }).click()]);
+  assert.equal(download.suggestedFilename(), "leakslope-shop-api-0.png");
+  const png = readFileSync(await download.path());
+  assert.equal(png.subarray(1, 4).toString(), "PNG");
+  assert.equal(png.readUInt32BE(16), 2400);
+  assert.ok(png.length > 20_000, String(png.length));
+  assert.deepEqual(browser.complaints, []);
+});
+
+test("a process that has left the list is said to be gone", async () => {
+  await visit(99);
+  assert.equal(await page.getByText("pm2 does not list this process any more.").isVisible(), true);
+  assert.equal(await page.locator(".verdict-card").isVisible(), false);
+});
+
+test("a restart is asked for only after the page has said what will happen", async () => {
+  await visit();
+  await page.getByRole("button", { name: "Restart …" }).click();
+  const dialog = page.getByRole("dialog");
+  assert.equal(await dialog.getByRole("heading").innerText(), "Restart shop-api, process 0?");
+  const said = await dialog.locator(".consequences li").allInnerTexts();
+  assert.deepEqual(said, ["It waits for the next maintenance window, Mon 23 Nov, 11:13.",
+    "pm2 reloads 1 worker, one at a time: a new worker starts before the old one stops, so connections are kept if the app closes gracefully."]);
+  assert.deepEqual(mock.log.orders, []);
+  await dialog.getByLabel("Do not wait for a window").check();
+  assert.match(await dialog.locator(".consequences").innerText(), /does not wait for a maintenance window/);
+  await dialog.getByLabel("Why (for the record)").fill("before the sale");
+  await dialog.getByRole("button", { name: "Ask for the restart" }).click();
+  await dialog.getByText("Request 42 was taken; it waits for its window.").waitFor();
+  assert.deepEqual(mock.log.orders, [{ path: "/api/v1/restarts", type: "application/json",
+    order: { daemon: "default", app: "shop-api", now: true, all: false, who: "the page", why: "before the sale", pm_id: 0 } }]);
+});
+
+test("cancelling and Escape ask for nothing", async () => {
+  await visit(2);
+  await page.getByRole("button", { name: "Restart …" }).click();
+  assert.match(await page.getByRole("dialog").innerText(), /circuit breaker of this app is open/);
+  assert.match(await page.getByRole("dialog").innerText(), /open connections drop/);
+  await page.keyboard.press("Escape");
+  await page.getByRole("button", { name: "Restart …" }).click();
+  await page.getByRole("button", { name: "Cancel" }).click();
+  assert.equal(await page.getByRole("dialog").isVisible(), false);
+  assert.deepEqual(mock.log.orders, []);
+});

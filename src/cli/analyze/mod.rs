@@ -290,3 +290,68 @@ fn judge_sorted(
     }
     Ok(judging.finish(name, None, rows.form(), notes))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn judged(text: &[u8]) -> Result<Vec<Judged>, Problem> {
+        let judgement =
+            Judgement { memory_limit: Some(Bytes::MIB), settings: Settings::default(), restart_drop: Some(0.5) };
+        judge_source(text, "test", None, 1.0, &judgement)
+    }
+
+    fn printed(text: &[u8]) {
+        for judged in judged(text).unwrap_or_default() {
+            let words = text::answer(&judged, Look { width: 80, color: false });
+            assert!(words.contains(judged.report.verdict.as_str()));
+            serde_json::to_string(&judged.report).expect("a report is JSON");
+        }
+    }
+
+    proptest! {
+            #![proptest_config(ProptestConfig::with_cases(64))]
+
+            #[test]
+            fn any_times_and_figures_are_judged_and_printed(
+                rows in prop::collection::vec((
+                    prop_oneof![Just(0_i64), -1000_i64..1000, -900_000_000_000_i64..900_000_000_000],
+                    prop_oneof![Just(0.0), 0.0..1e14, 0.0..1e9],
+                    0_u8..3,
+                    0_u32..5,
+                ), 0..40),
+            ) {
+                let mut text = "time,resident_memory_bytes,heap_used_bytes,post_gc_heap_used_bytes,major_gcs,life\n".to_owned();
+                for (at, figure, life, gcs) in rows {
+    let row = format!("{at},{figure},{},{},{gcs},{life}\n", figure / 2.0, figure / 3.0);
+     text.push_str(&row);
+                }
+                printed(text.as_bytes());
+            }
+
+            #[test]
+            fn any_json_is_judged_or_refused(
+                values in prop::collection::vec((any::<f64>(), "[0-9.eNa+-]{0,6}"), 0..20),
+            ) {
+                let values: Vec<_> = values.into_iter().filter(|(at, _)| at.is_finite()).collect();
+                let series = serde_json::json!([{"metric": {"a": "b"}, "values": values}]);
+                printed(series.to_string().as_bytes());
+            }
+        }
+
+    #[test]
+    fn a_recording_of_one_life_shifted_by_whole_evaluations_gets_the_same_verdict() {
+        let text = |start: i64| -> String {
+            (0..600_i64)
+                .map(|minute| format!("{},{}\n", start + minute * 60, 100_000_000 + minute * 500_000))
+                .collect::<Vec<_>>()
+                .concat()
+        };
+        let report = |start| judged(text(start).as_bytes()).expect("valid").remove(0).report;
+        let (zero, epoch) = (report(0), report(1_767_225_600));
+        assert_eq!((zero.verdict, &zero.reason), (epoch.verdict, &epoch.reason));
+        assert_eq!(zero.episodes.len(), epoch.episodes.len());
+    }
+}

@@ -312,7 +312,7 @@ async fn a_blocked_event_loop_shows_as_frozen_and_an_idle_one_does_not() {
     })
     .await;
     let blocked = one(&sample, "blocked").unwrap();
-    assert!(blocked.metrics_age_seconds.is_some_and(|age| (10.0..20.0).contains(&age)), "{blocked:?}");
+    assert!(blocked.metrics_age_seconds.is_some_and(|age| (10.0..50.0).contains(&age)), "{blocked:?}");
     assert!(blocked.system.is_some(), "the system still tells");
 }
 

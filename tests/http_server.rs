@@ -346,17 +346,23 @@ async fn a_client_that_does_not_read_is_cut_off() {
 
 #[tokio::test]
 async fn a_client_that_sips_is_cut_off() {
-    let settings = HttpSettings { write_deadline: SOON, write_rate: 1 << 30, ..HttpSettings::default() };
+    // It never stops reading, but takes some five seconds for what has to be taken in two.
+    let settings =
+        HttpSettings { write_deadline: Duration::from_secs(2), write_rate: 1 << 30, ..HttpSettings::default() };
     let running = start(settings);
     let mut stream = running.connect().await;
-    stream.write_all(b"GET /big HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    stream.write_all(b"GET /big HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
     let sipping = async {
         let mut sip = vec![0; 64 * 1024];
-        while stream.read(&mut sip).await.is_ok_and(|count| count > 0) {
+        let mut taken = 0;
+        while let Ok(count @ 1..) = stream.read(&mut sip).await {
+            taken += count;
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+        taken
     };
-    timeout(PATIENCE, sipping).await.expect("the server never gave up");
+    let taken = timeout(PATIENCE, sipping).await.expect("the server never gave up");
+    assert!(taken < 32 << 20, "it got all of {taken} bytes");
     running.finish().await;
 }
 
@@ -465,8 +471,11 @@ async fn clients_that_leave_at_any_moment_leave_nothing_behind() {
 
 #[tokio::test]
 async fn stopping_lets_answers_finish_and_closes_the_rest() {
-    let running = start(HttpSettings { drain: PATIENCE, ..HttpSettings::default() });
+    let settings = HttpSettings { drain: PATIENCE * 2, header_deadline: PATIENCE * 2, ..HttpSettings::default() };
+    let running = start(settings);
     let mut silent = running.connect().await;
+    let mut begun = running.connect().await;
+    begun.write_all(b"GET /-/hea").await.unwrap();
     let mut kept = running.connect().await;
     kept.write_all(b"GET /-/healthy HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
     read_until(&mut kept, "ok\n").await;
@@ -475,6 +484,7 @@ async fn stopping_lets_answers_finish_and_closes_the_rest() {
     wait_until(|| running.app.begun.load(Ordering::SeqCst) == 1).await;
     running.stop.cancel();
     assert_eq!(read_to_end(&mut silent).await, "");
+    assert_eq!(read_to_end(&mut begun).await, "");
     assert_eq!(read_to_end(&mut kept).await, "");
     let address = running.address;
     wait_until(|| std::net::TcpStream::connect(address).is_err()).await;

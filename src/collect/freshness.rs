@@ -4,6 +4,10 @@
 //! of them looks like perfect health. But a live Node app cannot hold still: its own agent allocates memory and measures
 //! latency about every second. So the values as a whole are compared from one reading to the next, and the time since
 //! they last moved is their age.
+//!
+//! Measured with idle HTTP servers in fork and cluster mode under pm2 5.4.3 and 7.0.4 on Node 20, read four times a second
+//! for seven minutes on two busy cores: 2,541 spans between two movements, 1.0 s in the middle, 1.3 s at most. The threshold
+//! is eight times that.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -75,7 +79,7 @@ fn fingerprint(metrics: &AppMetrics) -> u64 {
         active_handles,
         active_requests,
         http_requests_per_second,
-        http_mean_seconds,
+        http_p50_seconds,
         http_p95_seconds,
         gc,
         custom,
@@ -88,7 +92,7 @@ fn fingerprint(metrics: &AppMetrics) -> u64 {
         active_handles,
         active_requests,
         http_requests_per_second,
-        http_mean_seconds,
+        http_p50_seconds,
         http_p95_seconds,
     ] {
         value.map(f64::to_bits).hash(&mut hasher);

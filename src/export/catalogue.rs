@@ -82,7 +82,6 @@ families! {
     ACTIVE_REQUESTS = Gauge "pm2_process_active_requests" ["daemon", "app", "pm_id"] "Active libuv requests.";
     HTTP_RATE = Gauge "pm2_process_http_requests_per_second" ["daemon", "app", "pm_id"]
         "HTTP requests per second, as the app reports them.";
-    HTTP_MEAN = Gauge "pm2_process_http_mean_latency_seconds" ["daemon", "app", "pm_id"] "Mean HTTP latency.";
     HTTP_LATENCY = Gauge "pm2_process_http_latency_seconds" ["daemon", "app", "pm_id", "percentile"]
         "HTTP latency by percentile.";
     CUSTOM = Gauge "pm2_process_custom_metric" ["daemon", "app", "pm_id", "metric", "unit"]

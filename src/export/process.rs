@@ -125,7 +125,7 @@ fn add_app_metrics(families: &mut Families, metrics: &AppMetrics, labels: &Label
     families.add_some(&family::ACTIVE_HANDLES, own, metrics.active_handles);
     families.add_some(&family::ACTIVE_REQUESTS, own, metrics.active_requests);
     families.add_some(&family::HTTP_RATE, own, metrics.http_requests_per_second);
-    families.add_some(&family::HTTP_MEAN, own, metrics.http_mean_seconds);
+    families.add_some(&family::HTTP_LATENCY, &labels.with(["50"]), metrics.http_p50_seconds);
     families.add_some(&family::HTTP_LATENCY, &labels.with(["95"]), metrics.http_p95_seconds);
     if let Some(gc) = &metrics.gc {
         add_gc(families, gc, labels);

@@ -63,7 +63,7 @@ fn rich() -> ProcessSample {
         active_handles: Some(2.0),
         active_requests: Some(0.0),
         http_requests_per_second: Some(1.5),
-        http_mean_seconds: Some(0.003),
+        http_p50_seconds: Some(0.003),
         http_p95_seconds: Some(0.012),
         gc: Some(GcReport {
             heap_after_major_gc: Some(Bytes(18 << 20)),

@@ -153,8 +153,8 @@ pub struct AppMetrics {
     pub active_requests: Option<f64>,
     /// HTTP requests per second.
     pub http_requests_per_second: Option<f64>,
-    /// Mean HTTP latency in seconds.
-    pub http_mean_seconds: Option<f64>,
+    /// Median HTTP latency in seconds: what pm2 shows as "HTTP Mean Latency" is its median.
+    pub http_p50_seconds: Option<f64>,
     /// 95th percentile of HTTP latency in seconds.
     pub http_p95_seconds: Option<f64>,
     /// What leakslope's own preload reports from inside the app, where it is loaded.

@@ -56,7 +56,7 @@ impl<'de> Shape<'de> for MetricMap {
             }
         }
         metrics.http_requests_per_second = sum(metrics.http_requests_per_second, https.http_requests_per_second);
-        metrics.http_mean_seconds = metrics.http_mean_seconds.or(https.http_mean_seconds);
+        metrics.http_p50_seconds = metrics.http_p50_seconds.or(https.http_p50_seconds);
         metrics.http_p95_seconds = metrics.http_p95_seconds.or(https.http_p95_seconds);
         metrics.custom = custom.into_values().collect();
         Ok(metrics)
@@ -134,10 +134,10 @@ fn read_known(reading: &Reading, metrics: &mut AppMetrics, https: &mut AppMetric
         "internal/libuv/handles" => metrics.active_handles = reading.amount(),
         "internal/libuv/requests" => metrics.active_requests = reading.amount(),
         "internal/http/builtin/reqs" => metrics.http_requests_per_second = reading.per_second(),
-        "internal/http/builtin/latency/p50" => metrics.http_mean_seconds = reading.seconds("ms"),
+        "internal/http/builtin/latency/p50" => metrics.http_p50_seconds = reading.seconds("ms"),
         "internal/http/builtin/latency/p95" => metrics.http_p95_seconds = reading.seconds("ms"),
         "internal/https/builtin/reqs" => https.http_requests_per_second = reading.per_second(),
-        "internal/https/builtin/latency/p50" => https.http_mean_seconds = reading.seconds("ms"),
+        "internal/https/builtin/latency/p50" => https.http_p50_seconds = reading.seconds("ms"),
         "internal/https/builtin/latency/p95" => https.http_p95_seconds = reading.seconds("ms"),
         _ => return false,
     }
@@ -247,7 +247,7 @@ mod tests {
         assert_eq!(metrics.event_loop_p95_seconds, Some(2.0));
         assert_eq!((metrics.active_handles, metrics.active_requests), (Some(3.0), Some(0.0)));
         assert_eq!(metrics.http_requests_per_second, Some(3.0));
-        assert_eq!(metrics.http_mean_seconds, Some(0.02));
+        assert_eq!(metrics.http_p50_seconds, Some(0.02));
         assert_eq!((metrics.gc, metrics.custom), (None, vec![]));
     }
 

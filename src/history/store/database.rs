@@ -1,6 +1,7 @@
 //! The store itself: one file, one owner, blocking calls. No clock: `now` is an argument.
 
 use std::ops::RangeInclusive;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -40,7 +41,7 @@ pub struct Store {
 /// What the file holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StoreSize {
-    /// Size of the file.
+    /// Room the file takes on the disk.
     pub bytes: Bytes,
     /// Minutes; one that was written twice may count twice for an hour.
     pub minutes: u64,
@@ -265,10 +266,11 @@ impl Store {
         self.with(|database| Ok(database.compact()?))
     }
 
-    /// Size of the file.
+    /// Room the file takes on the disk. The database doubles the length of its file when it grows, which takes no room
+    /// until it is written to.
     pub fn file_bytes(&self) -> Result<Bytes, StoreError> {
         let meta = std::fs::metadata(&self.path).map_err(|error| StoreError::from_io(&self.path, error))?;
-        Ok(Bytes(meta.len()))
+        Ok(Bytes(meta.len().min(meta.blocks() * 512)))
     }
 
     /// What the file holds.

@@ -262,6 +262,9 @@ fn the_file_stays_within_its_bound() {
     assert_eq!(kept.last().map(|minute| minute.minute), Some(3599), "the newest are kept");
     assert!(kept.len() > 300, "no more was dropped than needed: {} of 3600 minutes are left", kept.len());
     assert_eq!(kept[0].minute % 60, 0, "whole hours go");
+    let mut found = 0;
+    store.scan(i64::MIN, |_, _, _| found += 1).unwrap();
+    assert_eq!(store.size().unwrap().minutes, found, "the sums are those of what is left");
 }
 
 #[test]

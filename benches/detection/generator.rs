@@ -152,9 +152,8 @@ pub fn generate(family: &str, seed: u64, harder: bool, twin: bool) -> Series {
     let day: Vec<f64> = t.iter().map(|t| 1.0 + swing * (std::f64::consts::TAU * (t - phase) / 24.0).sin()).collect();
     let mut load: Vec<f64> = day.iter().zip(&noise).map(|(day, noise)| level * noise.exp() * day).collect();
     let wobble = random.uniform(0.002, 0.012) * k;
-    let sessions = base
-        * random.uniform(0.02, 0.10)
-        * if matches!(family, "diurnal" | "leak_diurnal") { 4.0 } else { 1.0 };
+    let sessions =
+        base * random.uniform(0.02, 0.10) * if matches!(family, "diurnal" | "leak_diurnal") { 4.0 } else { 1.0 };
     for (i, wobble) in random.wander(n, 0.995, wobble).into_iter().enumerate() {
         live[i] = live[i] * (1.0 + wobble) + sessions * (day[i] - 1.0 + 0.3 * noise[i]);
     }
@@ -301,7 +300,10 @@ pub fn generate(family: &str, seed: u64, harder: bool, twin: bool) -> Series {
         "short_leak" => random.log_uniform(4.0, 40.0),
         "leak_small" => random.log_uniform(0.4, 2.0),
         "short_leak_small" => random.log_uniform(2.0, 8.0),
-        _ => family.strip_prefix("leak_").and_then(|rate| rate.parse().ok()).unwrap_or_else(|| random.log_uniform(1.5, 10.0)),
+        _ => family
+            .strip_prefix("leak_")
+            .and_then(|rate| rate.parse().ok())
+            .unwrap_or_else(|| random.log_uniform(1.5, 10.0)),
     };
     let leaks = family.contains("leak");
     let mut onset = 0.0;
@@ -435,7 +437,8 @@ fn run(plan: Plan, random: &mut Random) -> Series {
         }
         series.heap_used.push(used + plan.young * random.unit());
         let needed = used + plan.young;
-        committed = if needed > committed { needed } else { needed.max(committed - (committed - needed) * plan.shrink) };
+        committed =
+            if needed > committed { needed } else { needed.max(committed - (committed - needed) * plan.shrink) };
         series.heap_total.push(committed);
         series.resident.push(native + committed);
         age += 1.0 / PER_HOUR as f64;

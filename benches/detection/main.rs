@@ -132,7 +132,10 @@ fn measure(family: &str, seed: u64, arguments: &Arguments, settings: &Settings) 
                 let mut tests: BTreeMap<&str, usize> = BTreeMap::new();
                 states.iter().for_each(|(_, test)| *tests.entry(test).or_default() += 1);
                 let first = states.iter().position(|(state, _)| *state >= least).map(|at| at as f64 / 12.0);
-                eprintln!("{view:?} {word} {family} {seed}: delay {:?} exhausted {:?} first {first:?} {tests:?}", score.delay, series.exhausted);
+                eprintln!(
+                    "{view:?} {word} {family} {seed}: delay {:?} exhausted {:?} first {first:?} {tests:?}",
+                    score.delay, series.exhausted
+                );
             }
             results.push((format!("{view:?} {word}"), score));
         }
@@ -190,7 +193,10 @@ fn print_families(scores: &BTreeMap<String, Vec<Score>>) {
 }
 
 fn print_summary(scores: &BTreeMap<String, Vec<Score>>) {
-    println!("\n{:24}{:>7}{:>8}{:>8}{:>8}{:>9}{:>8}{:>9}{:>8}", "", "F1", "P", "R", "FA/day", "at most", "before", "credited", "delay");
+    println!(
+        "\n{:24}{:>7}{:>8}{:>8}{:>8}{:>9}{:>8}{:>9}{:>8}",
+        "", "F1", "P", "R", "FA/day", "at most", "before", "credited", "delay"
+    );
     for (name, scores) in scores {
         let s = summarize(scores);
         println!(

@@ -55,9 +55,8 @@ pub fn score(series: &Series, alarms: &[bool]) -> Score {
         score.false_episodes = starts.iter().filter(|start| (**start as f64) < onset).count();
         score.days = series.onset / 24.0;
         score.delay = found.map(|start| (start - onset) / AN_HOUR as f64);
-        score.before = found.is_some_and(|start| {
-            series.exhausted.is_none_or(|exhausted| start / AN_HOUR as f64 <= exhausted)
-        });
+        score.before =
+            found.is_some_and(|start| series.exhausted.is_none_or(|exhausted| start / AN_HOUR as f64 <= exhausted));
     }
     score
 }

@@ -268,8 +268,22 @@ fn look(history: &ProcessHistory, frame: &Frame, limits: &Limits, now: Steady, s
     let heap_growth = amplification(frame, Signal::Footprint, peak);
     let trials: &[Trial] = if with_heap {
         &[
-            Trial { signal: Signal::Footprint, share, points: 7, soon: f64::INFINITY, amplification: heap_growth, weight: 1.0 },
-            Trial { signal: Signal::Heap, share, points: 7, soon: f64::INFINITY, amplification: heap_growth, weight: 0.2 },
+            Trial {
+                signal: Signal::Footprint,
+                share,
+                points: 7,
+                soon: f64::INFINITY,
+                amplification: heap_growth,
+                weight: 1.0,
+            },
+            Trial {
+                signal: Signal::Heap,
+                share,
+                points: 7,
+                soon: f64::INFINITY,
+                amplification: heap_growth,
+                weight: 0.2,
+            },
             Trial { signal: Signal::Native, share, points: 7, soon: f64::INFINITY, amplification: 1.0, weight: 1.0 },
             Trial { signal: Signal::Resident, share: 0.20, points: 10, soon: 180.0, amplification: 1.0, weight: 1.0 },
         ]

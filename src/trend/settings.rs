@@ -70,8 +70,24 @@ impl Default for Settings {
             slope_window: 480,
             log_ratio: 0.8,
             enter_share: 0.06,
-            suspect: Grade { watch_share: 0.6, watch_cap: 1440.0, evidence_watch: 240.0, evidence_least: 450.0, rise_pace: 0.6, step_share: 0.21, spread_share: 0.25 },
-            leaking: Grade { watch_share: 1.0, watch_cap: 2160.0, evidence_watch: 280.0, evidence_least: 510.0, rise_pace: 0.7, step_share: 0.16, spread_share: 0.35 },
+            suspect: Grade {
+                watch_share: 0.9,
+                watch_cap: 1440.0,
+                evidence_watch: 240.0,
+                evidence_least: 450.0,
+                rise_pace: 0.6,
+                step_share: 0.21,
+                spread_share: 0.25,
+            },
+            leaking: Grade {
+                watch_share: 1.5,
+                watch_cap: 2160.0,
+                evidence_watch: 280.0,
+                evidence_least: 510.0,
+                rise_pace: 0.7,
+                step_share: 0.16,
+                spread_share: 0.35,
+            },
         }
     }
 }

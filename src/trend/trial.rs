@@ -240,7 +240,8 @@ fn window(
 
 /// Whether growth has been watched long enough for its urgency, or for its evidence.
 fn watched(grade: &Grade, span: f64, left: f64, risen: f64, evidence: f64) -> bool {
-    span >= (grade.watch_share * left).min(grade.watch_cap) || (risen >= grade.evidence_least && risen * evidence >= grade.evidence_watch)
+    span >= (grade.watch_share * left).min(grade.watch_cap)
+        || (risen >= grade.evidence_least && risen * evidence >= grade.evidence_watch)
 }
 
 /// Minutes since floors were last within a tenth of the rise from their lowest level.
@@ -291,7 +292,12 @@ impl Life {
         let before = as_f64(frame.before);
         let line = unexplained(&whole, |at| at);
         let log = unexplained(&whole, |at| (at + before + 1.0).ln());
-        Self { first, second, rise_pace: rise_pace(series, &whole, frame.len()), log_fits_better_by: if line > 0.0 { log / line } else { 1.0 } }
+        Self {
+            first,
+            second,
+            rise_pace: rise_pace(series, &whole, frame.len()),
+            log_fits_better_by: if line > 0.0 { log / line } else { 1.0 },
+        }
     }
 }
 

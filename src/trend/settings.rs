@@ -71,7 +71,7 @@ impl Default for Settings {
             log_ratio: 0.8,
             enter_share: 0.06,
             suspect: Grade {
-                watch_share: 0.6,
+                watch_share: 0.9,
                 watch_cap: 1440.0,
                 evidence_watch: 240.0,
                 evidence_least: 450.0,
@@ -80,7 +80,7 @@ impl Default for Settings {
                 spread_share: 0.25,
             },
             leaking: Grade {
-                watch_share: 1.0,
+                watch_share: 1.5,
                 watch_cap: 2160.0,
                 evidence_watch: 280.0,
                 evidence_least: 510.0,

@@ -176,12 +176,7 @@ fn window(
     }
     // What a line of this slope would not explain of the largest rise over two buckets.
     let step = (2..count).map(|i| value[i] - value[i - 2] - slope * (at[i] - at[i - 2])).fold(0.0, f64::max);
-    let noise = 2.0
-        * if frame.basis == crate::model::Basis::MajorGc && trial.signal != Signal::Resident {
-            mad.min(increment_noise(value))
-        } else {
-            mad
-        };
+    let noise = 2.0 * if frame.basis == crate::model::Basis::MajorGc && trial.signal != Signal::Resident { mad.min(increment_noise(value)) } else { mad };
     if step > settings.suspect.step_share * growth + noise {
         return Err(STEP);
     }

@@ -6,6 +6,7 @@ mod analyze;
 mod arguments;
 #[expect(dead_code, reason = "the command is added where the store can be read")]
 mod compare;
+mod heap;
 mod output;
 mod pace;
 mod run;
@@ -56,6 +57,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Analyze(arguments) => analyze::run(&arguments),
+        Command::Heap(arguments) => heap::run(&arguments),
         Command::Status(status) => status::run(&flags, &status),
     }
 }

@@ -120,7 +120,7 @@ families! {
     LEAK_REJECTION = Gauge "pm2_process_leak_rejection" ["daemon", "app", "pm_id", "signal", "test"]
         "The test that spoke against a leak at the latest evaluation; always 1.";
     VERSION_SLOPE = Gauge "pm2_app_version_leak_slope_bytes_per_second" ["daemon", "app", "version"]
-        "Growth of an app's footprint by version, over its processes and lives.";
+        "Growth of an app's footprint by version, over the lives that are remembered.";
 
     HOST_TOTAL = Gauge "pm2_host_memory_total_bytes" [] "Memory of the host.";
     HOST_AVAILABLE = Gauge "pm2_host_memory_available_bytes" [] "Memory of the host that new work could get.";

@@ -7,12 +7,13 @@ use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 use tokio_util::sync::CancellationToken;
 
 use super::narrator::Narrator;
-use super::pipeline::Outcome;
+use super::pipeline::{Outcome, version_slopes};
 use super::published::Published;
 use super::restore;
 use super::shared::Shared;
 use crate::collect::{self, Collector};
 use crate::config::Settings;
+use crate::export::VersionSlope;
 use crate::history::{ProcessHistory, Sample};
 use crate::model::{LifeEnd, Snapshot};
 
@@ -43,9 +44,11 @@ pub(super) fn lay_settings_over(snapshot: &mut Snapshot, settings: &Settings) {
 /// Collects until told to stop. Returns when `stop` is cancelled.
 pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) -> Result<(), String> {
     let mut narrator = Narrator::default();
+    let mut version_slopes = Arc::default();
     while !stop.is_cancelled() {
         let settings = shared.settings.load_full();
-        let mut task = Collecting { shared: &shared, settings, narrator: &mut narrator };
+        let mut task =
+            Collecting { shared: &shared, settings, narrator: &mut narrator, version_slopes: &mut version_slopes };
         task.run(&stop).await;
     }
     Ok(())
@@ -56,6 +59,8 @@ struct Collecting<'a> {
     shared: &'a Shared,
     settings: Arc<Settings>,
     narrator: &'a mut Narrator,
+    /// Slopes by version as of the last time they were reckoned.
+    version_slopes: &'a mut Arc<[VersionSlope]>,
 }
 
 impl Collecting<'_> {
@@ -69,6 +74,9 @@ impl Collecting<'_> {
         let mut between =
             interval_at(Instant::now() + pause.min(Duration::from_hours(24)), pause.min(Duration::from_hours(24)));
         between.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let every = self.settings.trend.minute * self.settings.trend.evaluate_every;
+        let mut versions = interval(every.max(Duration::from_secs(1)));
+        versions.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut summaries = interval(SUMMARIES_EVERY);
         summaries.set_missed_tick_behavior(MissedTickBehavior::Skip);
         while Arc::ptr_eq(&self.settings, &self.shared.settings.load()) {
@@ -82,6 +90,7 @@ impl Collecting<'_> {
                     between.reset();
                 }
                 _ = between.tick(), if self.settings.collect.heap_interval.is_some() => self.look(&mut collector).await,
+                _ = versions.tick() => *self.version_slopes = version_slopes(self.shared.pipeline().histories()).into(),
                 _ = summaries.tick() => self.save_running().await,
             }
         }
@@ -106,7 +115,7 @@ impl Collecting<'_> {
         if begun {
             self.save_running().await;
         }
-        self.shared.published.store(Some(Arc::new(Published::new(snapshot, verdicts, Vec::new()))));
+        self.shared.published.store(Some(Arc::new(Published::new(snapshot, verdicts, self.version_slopes.clone()))));
     }
 
     async fn look(&mut self, collector: &mut Collector) {

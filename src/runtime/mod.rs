@@ -86,7 +86,7 @@ pub async fn collect_once(settings: &Settings) -> ProcessesView {
     let mut collector = collecting::collector(settings);
     let mut snapshot = collector.collect(clock.now(), clock.wall()).await;
     collecting::lay_settings_over(&mut snapshot, settings);
-    Published::new(snapshot, std::collections::BTreeMap::new(), Vec::new()).view()
+    Published::new(snapshot, std::collections::BTreeMap::new(), Arc::default()).view()
 }
 
 async fn serve(

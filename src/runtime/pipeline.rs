@@ -4,11 +4,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::export::VersionSlope;
 use crate::history::{ProcessHistory, Retention, Sample};
 use crate::model::{
     AppName, DaemonName, LeakState, Life, LifeEnd, LifeSummary, Minute, ProcessKey, ProcessSample, Snapshot, Steady,
     Verdict,
 };
+use crate::trend::compare::versions;
 use crate::trend::{self, Detector, Limits};
 
 /// Siblings shown to the detector at most: a fleet of workers needs no more to be compared with.
@@ -211,4 +213,28 @@ impl Watched {
     fn new(history: ProcessHistory) -> Self {
         Self { history, detector: Detector::new(), verdict: None, slot: None }
     }
+}
+
+/// Slopes by daemon, app and version, over all lives that are held in memory. Lives without a version are left out:
+/// their names would be without end.
+pub(super) fn version_slopes<'a>(histories: impl Iterator<Item = &'a ProcessHistory>) -> Vec<VersionSlope> {
+    let mut apps: BTreeMap<(DaemonName, AppName), Vec<LifeSummary>> = BTreeMap::new();
+    for history in histories {
+        for life in history.earlier().cloned().chain(history.summary(LifeEnd::Running)) {
+            if life.version.is_some() || life.revision.is_some() {
+                apps.entry((life.key.daemon.clone(), life.app.clone())).or_default().push(life);
+            }
+        }
+    }
+    let slopes = apps.iter().flat_map(|((daemon, app), lives)| {
+        versions(lives).into_iter().filter_map(move |version| {
+            Some(VersionSlope {
+                daemon: daemon.to_string(),
+                app: app.to_string(),
+                version: version.name.text(|_start| String::new()),
+                bytes_per_second: version.slope?.bytes_per_second,
+            })
+        })
+    });
+    slopes.collect()
 }

@@ -1,7 +1,7 @@
 //! What the collecting task publishes and every reader sees: one collection with everything that follows from it.
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use hyper::body::Bytes;
 
@@ -17,14 +17,18 @@ pub struct Published {
     /// The verdicts as of it.
     pub verdicts: BTreeMap<ProcessKey, Verdict>,
     /// Slopes by version.
-    pub version_slopes: Vec<VersionSlope>,
+    pub version_slopes: Arc<[VersionSlope]>,
     metrics: Bytes,
     processes: OnceLock<Bytes>,
 }
 
 impl Published {
     /// Writes the metrics of a collection, so that a scrape has nothing left to do.
-    pub fn new(snapshot: Snapshot, verdicts: BTreeMap<ProcessKey, Verdict>, version_slopes: Vec<VersionSlope>) -> Self {
+    pub fn new(
+        snapshot: Snapshot,
+        verdicts: BTreeMap<ProcessKey, Verdict>,
+        version_slopes: Arc<[VersionSlope]>,
+    ) -> Self {
         let collected = Collected { snapshot: &snapshot, verdicts: &verdicts, version_slopes: &version_slopes };
         let metrics = Bytes::from(export::render_collected(&collected));
         Self { snapshot, verdicts, version_slopes, metrics, processes: OnceLock::new() }

@@ -3,8 +3,10 @@
 //! Everything the browser loads is here; nothing comes from elsewhere and [`CONTENT_SECURITY_POLICY`] holds the browser to
 //! that. Pure. This room refuses to open sockets (that is `http`'s) and to know where views get their facts from.
 
+mod compare;
 mod views;
 
+pub use compare::{Choice, UnknownVersion};
 pub use views::{
     ActingView, AppPolicyView, AuditView, BreakerView, CompareView, ComparisonView, EvidenceItemView, EvidenceView,
     FrameView, GateView, RequestView, RestartsView, TargetView, VersionView,

@@ -1,5 +1,6 @@
 //! What each path answers: the table of routes, and handlers that only look at what is published.
 
+mod compare;
 mod page;
 mod past;
 
@@ -24,6 +25,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router<Shared> {
         .route(Route::get("/-/healthy", healthy))
         .route(Route::get("/-/ready", ready))
         .route(Route::get("/api/v1/processes", past::processes))
+        .route(Route::get("/api/v1/compare", compare::versions))
         .route(Route::get("/api/v1/processes/{daemon}/{pm_id}/history", past::history))
         .route(Route::get("/api/v1/processes/{daemon}/{pm_id}/history.csv", past::csv))
 }

@@ -1,0 +1,233 @@
+//! Names and labels of metrics mean the same in the code, the alerts, the dashboards and the documents, both ways: what
+//! is asked for is exported, and what is exported is shown and explained.
+
+#[path = "alerts/queries.rs"]
+mod queries;
+#[path = "alerts/support.rs"]
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use leakslope::export::{Descriptor, Kind, catalogue};
+use leakslope::model::{LeakState, LimitKind, Signal, Status};
+use promql_parser::label::Matcher;
+use promql_parser::parser::{Expr, LabelModifier};
+use promql_parser::util::{ExprVisitor, walk_expr};
+use queries::{Query, interpolate, of_dashboards, of_rules};
+use support::{files, read, rules};
+
+/// Families that alerts and dashboards ask for and that the sidecar does not export yet, with their labels.
+const COMING: &[(&str, &[&str])] = &[
+    ("pm2_process_evidence_timestamp_seconds", &["daemon", "app", "pm_id", "kind"]),
+    ("leakslope_restart_requests_total", &["trigger"]),
+    ("leakslope_restarts_total", &["daemon", "app", "action", "outcome"]),
+    ("leakslope_restart_blocked", &["daemon", "app", "reason"]),
+    ("leakslope_restart_budget_remaining", &["daemon", "app"]),
+    ("leakslope_restart_breaker_open", &["daemon", "app"]),
+    ("leakslope_restart_memory_freed_bytes", &["daemon", "app"]),
+    ("leakslope_restart_next_window_timestamp_seconds", &["daemon", "app"]),
+];
+
+/// What Prometheus itself puts on every series of a target.
+const TARGET: &[&str] = &["instance", "job"];
+
+/// Words that look like a family and are none.
+const NO_FAMILY: &[&str] = &["leakslope_action", "leakslope_gc", "pm2_env", "pm2_id"];
+
+#[derive(Default)]
+struct Asked {
+    /// Family to the labels that its matchers name, with the values they accept.
+    matchers: Vec<(String, Matcher)>,
+    families: BTreeSet<String>,
+    /// Labels of `by`, `on`, `group_left` and the like.
+    labels: BTreeSet<String>,
+}
+
+impl ExprVisitor for Asked {
+    type Error = String;
+
+    fn pre_visit(&mut self, expression: &Expr) -> Result<bool, String> {
+        let mut modifier = |modifier: &Option<LabelModifier>| {
+            self.labels.extend(modifier.iter().flat_map(|labels| labels.labels().labels.clone()));
+        };
+        if let Expr::Aggregate(aggregate) = expression {
+            modifier(&aggregate.modifier);
+        }
+        if let Expr::Binary(binary) = expression
+            && let Some(how) = &binary.modifier
+        {
+            modifier(&how.matching);
+            self.labels.extend(how.card.labels().iter().flat_map(|labels| labels.labels.clone()));
+        }
+        let mut selector = None;
+        if let Expr::VectorSelector(instant) = expression {
+            selector = Some(instant);
+        }
+        if let Expr::MatrixSelector(range) = expression {
+            selector = Some(&range.vs);
+        }
+        if let Some(selector) = selector {
+            let name = selector.name.clone().ok_or("a selector without a name")?;
+            self.matchers.extend(selector.matchers.matchers.iter().map(|matcher| (name.clone(), matcher.clone())));
+            self.families.insert(name);
+        }
+        Ok(true)
+    }
+}
+
+/// What a query asks for; fails where it is no PromQL.
+fn asked(query: &Query) -> Asked {
+    let expression = interpolate(&query.expression, "1m", "1h", 1_700_000_000);
+    let parsed = promql_parser::parser::parse(&expression)
+        .unwrap_or_else(|error| panic!("{}: {error}\n{expression}", query.origin));
+    let mut asked = Asked::default();
+    if let Err(error) = walk_expr(&mut asked, &parsed) {
+        panic!("{}: {error}", query.origin);
+    }
+    asked
+}
+
+fn queries() -> Vec<Query> {
+    of_rules().into_iter().chain(of_dashboards()).collect()
+}
+
+/// Family to labels: what is exported, what is coming, what the rules record, and what Prometheus keeps itself.
+fn known() -> BTreeMap<String, BTreeSet<String>> {
+    let exported = catalogue().iter().map(|family| (family.name, family.labels));
+    let mut known: BTreeMap<String, BTreeSet<String>> = exported
+        .chain(COMING.iter().copied())
+        .map(|(name, labels)| (name.to_owned(), labels.iter().chain(TARGET).map(|&label| label.to_owned()).collect()))
+        .collect();
+    let all: BTreeSet<String> = known.values().flatten().cloned().collect();
+    known.extend(rules().into_iter().filter_map(|rule| rule.record).map(|name| (name, all.clone())));
+    let own = |labels: &[&str]| labels.iter().chain(TARGET).map(|&label| label.to_owned()).collect();
+    known.insert("up".to_owned(), own(&[]));
+    known.insert("ALERTS".to_owned(), own(&["alertname", "alertstate"]));
+    known
+}
+
+#[test]
+fn families_that_are_coming_have_not_come() {
+    for (name, _) in COMING {
+        assert!(!catalogue().iter().any(|family| family.name == *name), "{name} is exported: strike it off COMING");
+    }
+}
+
+#[test]
+fn whatever_is_asked_for_is_exported_with_these_labels() {
+    let known = known();
+    let all: BTreeSet<&String> = known.values().flatten().collect();
+    for query in queries() {
+        let asked = asked(&query);
+        for family in &asked.families {
+            assert!(known.contains_key(family), "{} asks for {family}, which nobody exports", query.origin);
+        }
+        for (family, matcher) in &asked.matchers {
+            let label = &matcher.name;
+            assert!(known[family].contains(label), "{}: {family} has no label {label}", query.origin);
+        }
+        for label in &asked.labels {
+            assert!(all.contains(label), "{}: nothing has a label {label}", query.origin);
+        }
+    }
+}
+
+#[test]
+fn values_of_labels_are_words_that_the_code_uses() {
+    let limits =
+        [LimitKind::MaxMemoryRestart, LimitKind::Cgroup, LimitKind::Heap, LimitKind::Host, LimitKind::Configured];
+    let words: BTreeMap<&str, Vec<&str>> = BTreeMap::from([
+        ("state", LeakState::ALL.map(LeakState::as_str).to_vec()),
+        ("signal", Signal::ALL.map(Signal::as_str).to_vec()),
+        ("status", Status::ALL.map(Status::as_str).to_vec()),
+        ("limit", limits.map(LimitKind::as_str).to_vec()),
+        ("percentile", vec!["50", "95"]),
+        ("alertstate", vec!["firing"]),
+    ]);
+    for query in queries() {
+        for (family, matcher) in asked(&query).matchers {
+            let Some(words) = words.get(matcher.name.as_str()) else { continue };
+            for value in matcher.value.split('|') {
+                assert!(words.contains(&value), "{}: {family}: {} is never {value}", query.origin, matcher.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn counters_are_asked_for_their_growth_and_gauges_are_not() {
+    let kinds: BTreeMap<&str, Kind> = catalogue().iter().map(|family| (family.name, family.kind)).collect();
+    for query in queries() {
+        for function in ["rate(", "increase("] {
+            for (at, _) in query.expression.match_indices(function) {
+                let rest = &query.expression[at + function.len()..];
+                let name: String = rest.chars().take_while(|&one| one.is_ascii_alphanumeric() || one == '_').collect();
+                if let Some(kind) = kinds.get(name.as_str()) {
+                    assert_eq!(*kind, Kind::Counter, "{}: {function}{name})", query.origin);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn texts_of_alerts_name_families_that_exist() {
+    let known = known();
+    for rule in rules() {
+        for text in rule.annotations.values().chain(rule.labels.values()) {
+            for word in words(text) {
+                assert!(known.contains_key(&word), "{:?} names {word}", rule.alert);
+            }
+        }
+    }
+}
+
+#[test]
+fn whatever_is_exported_is_on_a_dashboard() {
+    let shown: BTreeSet<String> = of_dashboards().iter().flat_map(|query| asked(query).families).collect();
+    let names = catalogue().iter().map(|family| family.name).chain(COMING.iter().map(|(name, _)| *name));
+    let missing: Vec<&str> = names.filter(|&name| !shown.contains(name)).collect();
+    assert_eq!(missing, Vec::<&str>::new(), "families that no panel shows");
+}
+
+#[test]
+fn documents_name_no_family_that_does_not_exist() {
+    let known = known();
+    let mut paths = files("docs", ".md");
+    paths.extend(files("docs/runbooks", ".md"));
+    paths.push("README.md".to_owned());
+    for path in paths {
+        for word in words(&read(&path)) {
+            assert!(known.contains_key(&word), "{path} names {word}, which nobody exports");
+        }
+    }
+}
+
+#[test]
+fn the_table_of_metrics_is_the_catalogue() {
+    let written = read("docs/metrics.md");
+    let rows: Vec<&str> = written.lines().filter(|line| line.starts_with("| `")).collect();
+    let expected: Vec<String> = catalogue().iter().map(row).collect();
+    assert_eq!(rows, expected, "docs/metrics.md should read:\n{}\n", expected.join("\n"));
+}
+
+fn row(family: &Descriptor) -> String {
+    let kind = match family.kind {
+        Kind::Gauge => "gauge",
+        Kind::Counter => "counter",
+    };
+    let labels: Vec<String> = family.labels.iter().map(|label| format!("`{label}`")).collect();
+    format!("| `{}` | {kind} | {} | {} |", family.name, labels.join(", "), family.help)
+}
+
+/// Words of a text that look like the name of a family.
+fn words(text: &str) -> BTreeSet<String> {
+    text.split(|one: char| !(one.is_ascii_alphanumeric() || one == '_' || one == ':'))
+        .map(|word| word.trim_matches(':'))
+        .filter(|word| {
+            ["pm2_", "leakslope_"].iter().any(|prefix| word.starts_with(prefix) || word.contains(&format!(":{prefix}")))
+        })
+        .filter(|word| word.len() > 5 && !word.ends_with('_') && !NO_FAMILY.contains(word))
+        .map(str::to_owned)
+        .collect()
+}

@@ -411,30 +411,30 @@ async fn a_daemon_that_is_killed_during_a_roll_stops_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sidecar_that_is_killed_during_a_roll_verifies_and_goes_on_without_a_second_restart() {
     for version in ["pm2-5", "pm2-7"] {
-        let mut stage = Stage::start(version, SERVER, r#""instances":3,"exec_mode":"cluster""#).await;
-        let before = stage.lives().await;
-        stage.ask().await;
+        let mut scene = Stage::start(version, SERVER, r#""instances":3,"exec_mode":"cluster""#).await;
+        let before = scene.lives().await;
+        scene.ask().await;
         for killed_at in 1..=3 {
             wait_until("the next order", LONG, || async {
-                let state = stage.keeper.read().map(|(state, _)| state);
-                if state.is_some_and(|state| state.ledger.len() >= killed_at) { Ok(()) } else { Err("none".to_owned()) }
+                let kept = scene.keeper.read().map(|(kept, _)| kept);
+                if kept.is_some_and(|kept| kept.ledger.len() >= killed_at) { Ok(()) } else { Err("none".to_owned()) }
             })
             .await;
-            stage.kill();
-            stage.begin();
+            scene.kill();
+            scene.begin();
         }
         wait_until("the end of the roll", LONG, || async {
-            let (state, _) = stage.keeper.read().unwrap();
-            if state.requests.is_empty() || state.steps.is_empty() { Ok(()) } else { Err(format!("{state:#?}")) }
+            let (kept, _) = scene.keeper.read().unwrap();
+            if kept.requests.is_empty() || kept.steps.is_empty() { Ok(()) } else { Err(format!("{kept:#?}")) }
         })
         .await;
-        let snapshot = stage.list().await;
+        let snapshot = scene.list().await;
         for process in snapshot.processes() {
             let restarts = process.listed.restarts.unwrap();
             assert!(restarts <= 1, "{version}: {} was restarted {restarts} times", process.key);
             assert!(restarts == 1 || process.life == before[&process.key.pm_id]);
         }
-        let records = stage.restarts(3).await;
+        let records = scene.restarts(3).await;
         let verified = records.iter().filter(|record| record.outcome == Some(Outcome::Verified)).count();
         println!("{version}: killed three times in a roll of three; {verified} replacements verified, none twice");
     }
@@ -447,8 +447,8 @@ async fn somebody_elses_reload_at_the_same_moment_does_no_harm() {
         let load = Load::begin(stage.port);
         stage.ask().await;
         wait_until("the first order", LONG, || async {
-            let state = stage.keeper.read().map(|(state, _)| state);
-            if state.is_some_and(|state| !state.ledger.is_empty()) { Ok(()) } else { Err("none".to_owned()) }
+            let kept = stage.keeper.read().map(|(kept, _)| kept);
+            if kept.is_some_and(|kept| !kept.ledger.is_empty()) { Ok(()) } else { Err("none".to_owned()) }
         })
         .await;
         // Forced, so that it does not wait for our lock.

@@ -1,0 +1,81 @@
+//! Reads a snapshot with leakslope: dominators, retained sizes, distances and the table by class.
+//!
+//! `ours FILE` prints ten rows; `ours FILE --phases` says on standard error what each phase took;
+//! `ours FILE --dump OUT` writes every node as id, shallow size, retained size, distance and class.
+
+use std::error::Error;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::time::Instant;
+
+use leakslope::evidence::snapshot::analysis::{Analysis, analyse};
+use leakslope::evidence::snapshot::distance::{self, distances};
+use leakslope::evidence::snapshot::dominators::dominators;
+use leakslope::evidence::snapshot::references::Names;
+use leakslope::evidence::snapshot::rows::{Members, rows};
+use leakslope::evidence::snapshot::shallow::shallow_sizes;
+use leakslope::evidence::snapshot::tree::Tree;
+use leakslope::evidence::snapshot::{Limits, read};
+use leakslope::model::Bytes;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().collect();
+    let path = arguments.get(1).ok_or("usage: ours FILE [--phases | --dump OUT]")?;
+    let limits = Limits { memory: Bytes(16 << 30), ..Limits::default() };
+    let start = Instant::now();
+    let heap = read(File::open(path)?, path, &limits)?;
+    if arguments.get(2).is_some_and(|argument| argument == "--phases") {
+        let mut last = start;
+        let mut phase = |name: &str| {
+            let now = Instant::now();
+            eprintln!("{name:<12} {:>5} ms", (now - last).as_millis());
+            last = now;
+        };
+        phase("read");
+        let names = Names::of(&heap);
+        phase("names");
+        let sizes = shallow_sizes(&heap, &names);
+        phase("shallow");
+        let walked = distances(&heap, &names);
+        phase("distances");
+        let tree = dominators(&heap, &names, &walked.page);
+        phase("dominators");
+        let retained = tree.retained_sizes(&sizes);
+        phase("retained");
+        drop((sizes, walked, tree, retained, names));
+        let analysis = analyse(heap, &[]);
+        phase("all of it");
+        let tree = Tree::of(&analysis);
+        let members = Members::of(&analysis);
+        let count = rows(&analysis, &tree, &members).len();
+        phase("table");
+        eprintln!("{count} classes");
+        return Ok(());
+    }
+    let analysis = analyse(heap, &[]);
+    let tree = Tree::of(&analysis);
+    let members = Members::of(&analysis);
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    for row in rows(&analysis, &tree, &members).iter().take(10) {
+        writeln!(out, "{}\t{}\t{}\t{}", row.class, row.count, row.shallow_bytes, row.retained_bytes)?;
+    }
+    out.flush()?;
+    if let (Some("--dump"), Some(path)) = (arguments.get(2).map(String::as_str), arguments.get(3)) {
+        dump(&analysis, path)?;
+    }
+    Ok(())
+}
+
+fn dump(analysis: &Analysis, path: &str) -> Result<(), Box<dyn Error>> {
+    let mut out = BufWriter::new(File::create(path)?);
+    for node in 0..analysis.heap.node_count() {
+        let away = analysis.distance[node];
+        // DevTools' own mark for a node that nothing leads to.
+        let away = if away == distance::NONE { -5 } else { i64::from(away) };
+        let class = analysis.classes.list[analysis.classes.of[node] as usize].name.replace(['\t', '\n', '\r'], " ");
+        let (id, size, retained) = (analysis.heap.id(node), analysis.shallow.get(node), analysis.retained[node]);
+        writeln!(out, "{id}\t{size}\t{retained}\t{away}\t{class}")?;
+    }
+    out.flush()?;
+    Ok(())
+}

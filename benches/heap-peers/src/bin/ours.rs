@@ -1,7 +1,9 @@
 //! Reads a snapshot with leakslope: dominators, retained sizes, distances and the table by class.
 //!
 //! `ours FILE` prints ten rows; `ours FILE --phases` says on standard error what each phase took;
-//! `ours FILE --dump OUT` writes every node as id, shallow size, retained size, distance and class.
+//! `ours FILE --dump OUT` writes every node as id, shallow size, retained size, distance and class;
+//! `ours FILE --dump-as PEER OUT` writes id, size and retained size by the simpler rules of `v8-heap-parser` (sizes as V8
+//! reports them) or `memlab` (the same, and what the app owns is not told from what the system holds).
 
 use std::error::Error;
 use std::fs::File;
@@ -9,19 +11,25 @@ use std::io::{BufWriter, Write};
 use std::time::Instant;
 
 use leakslope::evidence::snapshot::analysis::{Analysis, analyse};
+use leakslope::evidence::snapshot::bits::Bits;
 use leakslope::evidence::snapshot::distance::{self, distances};
 use leakslope::evidence::snapshot::dominators::dominators;
 use leakslope::evidence::snapshot::references::Names;
 use leakslope::evidence::snapshot::rows::{Members, rows};
 use leakslope::evidence::snapshot::shallow::shallow_sizes;
 use leakslope::evidence::snapshot::tree::Tree;
-use leakslope::evidence::snapshot::{Limits, read};
+use leakslope::evidence::snapshot::{Heap, Limits, read};
 use leakslope::model::Bytes;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().collect();
     let path = arguments.get(1).ok_or("usage: ours FILE [--phases | --dump OUT]")?;
-    let limits = Limits { memory: Bytes(16 << 30), ..Limits::default() };
+    // Names that might be data are left in: they are compared.
+    let limits = Limits {
+        memory: Bytes(16 << 30),
+        show_strings: argument(&arguments, 2).starts_with("--dump"),
+        ..Limits::default()
+    };
     let start = Instant::now();
     let heap = read(File::open(path)?, path, &limits)?;
     if arguments.get(2).is_some_and(|argument| argument == "--phases") {
@@ -52,6 +60,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         eprintln!("{count} classes");
         return Ok(());
     }
+    if argument(&arguments, 2) == "--dump-as" {
+        return dump_as(&heap, argument(&arguments, 3), argument(&arguments, 4));
+    }
     let analysis = analyse(heap, &[]);
     let tree = Tree::of(&analysis);
     let members = Members::of(&analysis);
@@ -63,6 +74,29 @@ fn main() -> Result<(), Box<dyn Error>> {
     if let (Some("--dump"), Some(path)) = (arguments.get(2).map(String::as_str), arguments.get(3)) {
         dump(&analysis, path)?;
     }
+    Ok(())
+}
+
+fn argument(arguments: &[String], index: usize) -> &str {
+    arguments.get(index).map_or("", String::as_str)
+}
+
+fn dump_as(heap: &Heap, peer: &str, path: &str) -> Result<(), Box<dyn Error>> {
+    let names = Names::of(heap);
+    let page = match peer {
+        "memlab" => Bits::new(heap.node_count()),
+        _ => distances(heap, &names).page,
+    };
+    let tree = dominators(heap, &names, &page);
+    let mut retained = vec![0; heap.node_count()];
+    for (&node, size) in tree.order.iter().zip(tree.retained_sizes(heap.self_sizes())) {
+        retained[node as usize] = size;
+    }
+    let mut out = BufWriter::new(File::create(path)?);
+    for (node, retained) in retained.iter().enumerate() {
+        writeln!(out, "{}\t{}\t{retained}", heap.id(node), heap.self_size(node))?;
+    }
+    out.flush()?;
     Ok(())
 }
 

@@ -76,7 +76,7 @@ pub(super) struct SnapshotOptions {
     /// Places where memory piles up to tell
     #[arg(long, default_value_t = 5)]
     pub findings: usize,
-    /// Quote the names of an object's properties even where it is used as a table: they may be the app's data
+    /// Quote the texts of strings, and names of properties that look like data: a report may hold secrets then
     #[arg(long)]
     pub show_strings: bool,
     /// The most memory to use, in MiB
@@ -251,6 +251,13 @@ fn write_summary(out: &mut impl Write, summary: &Summary) -> anyhow::Result<()> 
     }
     if summary.classes_left_out > 0 {
         writeln!(out, "{:>10}  more classes", summary.classes_left_out)?;
+    }
+    if !summary.strings.is_empty() {
+        writeln!(out, "\nStrings that take most")?;
+    }
+    for string in &summary.strings {
+        let bytes = Bytes(string.bytes).to_string();
+        writeln!(out, "{:>10}  {bytes:>9}  {}", thousands(string.count), printable(&string.text))?;
     }
     write_findings(out, "Where memory piles up", &summary.findings)?;
     write_ways(out, &summary.ways)

@@ -91,5 +91,8 @@ layered! {
     struct App {
         name: Value<String>,
         memory_limit: Value<String>,
+        metrics_url: Value<String>,
+        smallest_growth: Value<String>,
+        smallest_share: Value<f64>,
     }
 }

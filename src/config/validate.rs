@@ -11,7 +11,7 @@ use super::{
     AppSettings, CollectSettings, HistorySettings, LogFormat, LogSettings, Problem, Settings, Surroundings,
     WebSettings, parse_duration, parse_size,
 };
-use crate::collect::{DaemonSpec, Source as ListSource};
+use crate::collect::{DaemonSpec, MetricsUrl, Source as ListSource};
 use crate::model::{Bytes, DaemonName};
 use crate::policy::RestartSettings;
 
@@ -378,11 +378,29 @@ fn apps(tables: &[Spanned<raw::App>], source: &mut Source<'_>) -> Vec<AppSetting
             source.report(at, "app.name", "a table needs a name: a glob over app names, \"*\" for all".to_owned());
             continue;
         };
-        let memory_limit = table
-            .memory_limit
-            .as_ref()
-            .map(|size| source.size("app.memory_limit", size, Bytes(1 << 20), Bytes(1 << 44)));
-        settings.push(AppSettings { name: name.get_ref().clone(), memory_limit });
+        let mut size = |key: &str, value: &Option<Spanned<String>>, least| {
+            value.as_ref().map(|value| source.size(key, value, least, Bytes(1 << 44)))
+        };
+        let memory_limit = size("app.memory_limit", &table.memory_limit, Bytes(1 << 20));
+        let smallest_growth = size("app.smallest_growth", &table.smallest_growth, Bytes(1 << 10));
+        let metrics_url = table.metrics_url.as_ref().and_then(|url| {
+            let read = MetricsUrl::parse(url.get_ref());
+            read.map_err(|message| source.report(url.span().start, "app.metrics_url", message)).ok()
+        });
+        let smallest_share = table.smallest_share.as_ref().map(|share| {
+            if !(0.0..=1.0).contains(share.get_ref()) {
+                let message = format!("{} is out of range: from 0.0 to 1.0", share.get_ref());
+                source.report(share.span().start, "app.smallest_share", message);
+            }
+            *share.get_ref()
+        });
+        settings.push(AppSettings {
+            name: name.get_ref().clone(),
+            memory_limit,
+            metrics_url,
+            smallest_growth,
+            smallest_share,
+        });
     }
     settings
 }

@@ -13,7 +13,7 @@ use super::published::Published;
 use super::restarting::{self, Standing};
 use super::restore;
 use super::shared::Shared;
-use crate::collect::{self, Collector};
+use crate::collect::{self, Collector, ExposedReader};
 use crate::config::Settings;
 use crate::export::VersionSlope;
 use crate::history::{ProcessHistory, Sample};
@@ -43,14 +43,26 @@ pub(super) fn lay_settings_over(snapshot: &mut Snapshot, settings: &Settings) {
     }
 }
 
+/// Reads the metrics that apps expose where the settings say so, and lays them over the collection.
+pub(super) async fn read_exposed(reader: &mut ExposedReader, snapshot: &mut Snapshot, settings: &Settings) {
+    let url_of = |app: &str| settings.app(app).and_then(|app| app.metrics_url.as_ref());
+    reader.read(snapshot, url_of, settings.collect.deadline).await;
+}
+
 /// Collects until told to stop. Returns when `stop` is cancelled.
 pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) -> Result<(), String> {
     let mut narrator = Narrator::default();
+    let mut exposed = ExposedReader::default();
     let mut version_slopes = Arc::default();
     while !stop.is_cancelled() {
         let settings = shared.settings.load_full();
-        let mut task =
-            Collecting { shared: &shared, settings, narrator: &mut narrator, version_slopes: &mut version_slopes };
+        let mut task = Collecting {
+            shared: &shared,
+            settings,
+            narrator: &mut narrator,
+            exposed: &mut exposed,
+            version_slopes: &mut version_slopes,
+        };
         task.run(&stop).await;
     }
     Ok(())
@@ -61,6 +73,7 @@ struct Collecting<'a> {
     shared: &'a Shared,
     settings: Arc<Settings>,
     narrator: &'a mut Narrator,
+    exposed: &'a mut ExposedReader,
     /// Slopes by version as of the last time they were reckoned.
     version_slopes: &'a mut Arc<[VersionSlope]>,
 }
@@ -104,11 +117,12 @@ impl Collecting<'_> {
     async fn collect(&mut self, collector: &mut Collector) {
         let clock = &self.shared.clock;
         let mut snapshot = collector.collect(clock.now(), clock.wall()).await;
+        read_exposed(self.exposed, &mut snapshot, &self.settings).await;
         lay_settings_over(&mut snapshot, &self.settings);
         self.narrator.collection(&snapshot, &self.settings.daemons);
         let (outcome, verdicts) = {
             let mut pipeline = self.shared.pipeline();
-            let outcome = pipeline.take(&snapshot);
+            let outcome = pipeline.take(&snapshot, |app| self.settings.trend_of(app));
             (outcome, pipeline.verdicts())
         };
         self.narrator.verdicts(&outcome.changes);

@@ -27,6 +27,7 @@ pub use published::Published;
 pub use shared::Shared;
 pub use supervisor::{Class, Ended, Supervisor};
 
+use crate::collect::ExposedReader;
 use crate::config::{ConfigError, Settings, WebSettings};
 use crate::export::json::ProcessesView;
 use crate::history::store::{StoreError, StoreWorker};
@@ -95,6 +96,7 @@ pub async fn collect_once(settings: &Settings) -> ProcessesView {
     let clock = Clock::resume(None);
     let mut collector = collecting::collector(settings);
     let mut snapshot = collector.collect(clock.now(), clock.wall()).await;
+    collecting::read_exposed(&mut ExposedReader::default(), &mut snapshot, settings).await;
     collecting::lay_settings_over(&mut snapshot, settings);
     Published::new(Arc::new(snapshot), std::collections::BTreeMap::new(), Arc::default(), None).view()
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use leakslope::collect::{Collector, ExposedReader, MetricsUrl, Settings};
 use leakslope::model::{Bytes, CollectorName, Snapshot};
 use support::fake_daemon::{Behaviour, FakeDaemon, entry};
-use support::sidecar::Sidecar;
+use support::live::Sidecar;
 use support::{steady, wait_for, wall};
 
 /// What a fake app answers.

@@ -100,11 +100,14 @@ impl Collecting<'_> {
                 () = stop.cancelled() => break,
                 () = self.shared.reloaded.notified() => {}
                 _ = collect.tick() => {
-                    self.collect(&mut collector).await;
+                    // A daemon that is slow to answer does not delay the end.
+                    stop.run_until_cancelled(self.collect(&mut collector)).await;
                     // The look that would follow at once adds nothing.
                     between.reset();
                 }
-                _ = between.tick(), if self.settings.collect.heap_interval.is_some() => self.look(&mut collector).await,
+                _ = between.tick(), if self.settings.collect.heap_interval.is_some() => {
+                    stop.run_until_cancelled(self.look(&mut collector)).await;
+                }
                 _ = versions.tick() => *self.version_slopes = version_slopes(self.shared.pipeline().histories()).into(),
                 _ = summaries.tick() => self.save_running().await,
             }

@@ -15,6 +15,7 @@
 pub mod fake_daemon;
 pub mod fake_proc;
 pub mod pm2;
+pub mod live;
 pub mod sidecar;
 
 use std::future::Future;

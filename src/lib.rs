@@ -16,6 +16,7 @@
 //! | `collect`      | what pm2 and the system say now                             | codecs and parsers |
 //! | `history`      | minutes and lives of a process, in memory and on disk       | all but the store |
 //! | `trend`        | the slope and the verdict                                   | yes  |
+//! | `evidence`     | heap snapshots and profiles: which code holds the memory    | reading is |
 //! | `export`       | snapshot and verdicts to Prometheus families                | yes  |
 //! | `http`         | the server and its limits                                   | no   |
 //! | `runtime`      | clocks, tasks, signals: the only room that reads the time   | no   |
@@ -26,6 +27,7 @@
 pub mod cli;
 pub mod collect;
 pub mod config;
+pub mod evidence;
 pub mod export;
 pub mod history;
 pub mod http;

@@ -4,6 +4,7 @@
 
 mod analyze;
 mod arguments;
+mod heap;
 mod output;
 mod run;
 mod status;
@@ -51,6 +52,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Analyze(arguments) => analyze::run(&arguments),
+        Command::Heap(arguments) => heap::run(&arguments),
         Command::Status(status) => status::run(&flags, &status),
     }
 }

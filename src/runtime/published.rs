@@ -24,7 +24,11 @@ pub struct Published {
 
 impl Published {
     /// Writes the metrics of a collection, so that a scrape has nothing left to do.
-    pub fn new(snapshot: Snapshot, verdicts: BTreeMap<ProcessKey, Verdict>, version_slopes: Arc<[VersionSlope]>) -> Self {
+    pub fn new(
+        snapshot: Snapshot,
+        verdicts: BTreeMap<ProcessKey, Verdict>,
+        version_slopes: Arc<[VersionSlope]>,
+    ) -> Self {
         let collected = Collected { snapshot: &snapshot, verdicts: &verdicts, version_slopes: &version_slopes };
         let metrics = Bytes::from(export::render_collected(&collected));
         Self { snapshot, verdicts, version_slopes, metrics, processes: OnceLock::new() }

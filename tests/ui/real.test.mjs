@@ -24,7 +24,8 @@ const visit = async (hash) => {
 const processOf = async (app) => (await sidecar.json("/api/v1/processes")).processes.find((process) => process.app === app);
 const row = (app) => page.locator("tbody tr:not(.group-head)", { has: page.getByText(app, { exact: true }) });
 
-const picture = async (name) => {
+const picture = async (name, height) => {
+  if (height) await page.setViewportSize({ width: 1320, height });
   const folder = process.env.LEAKSLOPE_PICTURES ?? join(sidecar.folder, "pictures");
   mkdirSync(folder, { recursive: true });
   const path = join(folder, `${name}.png`);
@@ -75,7 +76,7 @@ test("the leak is named with its pace and its end; the twin is stable", async ()
   assert.equal(await row("shop-api").locator(".c-verdict").innerText(), "Leaking");
   await until("the twin's verdict", 30, async () => (await row("checkout").locator(".c-verdict").innerText()) === "Stable");
   assert.match(await page.locator(".machine").innerText(), /GiB available[\s\S]*default\s+up, pm2 7\.0\.4/);
-  await picture("overview");
+  await picture("overview", 760);
 });
 
 test("its process shows the line, the limit and the reason of the verdict", async () => {
@@ -93,10 +94,10 @@ test("its process shows the line, the limit and the reason of the verdict", asyn
     return near;
   });
   assert.ok(pixels > 60, `${pixels} pixels of the fitted line`);
-  await picture("process");
+  await picture("process", 1240);
   await page.emulateMedia({ colorScheme: "dark" });
   await page.waitForFunction(() => getComputedStyle(document.body).backgroundColor === "rgb(14, 19, 29)");
-  await picture("process-dark");
+  await picture("process-dark", 1240);
   await page.emulateMedia({ colorScheme: "light" });
   await page.setViewportSize({ width: 390, height: 844 });
   await visit("#/");

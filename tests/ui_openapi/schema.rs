@@ -99,31 +99,8 @@ impl Document {
         }
     }
 
-    fn resolve(&self, pointer: &Value) -> Option<&Value> {
+    pub(crate) fn resolve(&self, pointer: &Value) -> Option<&Value> {
         self.0.pointer(pointer.as_str()?.strip_prefix('#')?)
-    }
-
-    /// Returns every `$ref` of the document that leads nowhere, and every field without a value (a comma in a text that
-    /// should have been quoted).
-    pub(crate) fn broken_parts(&self) -> Vec<String> {
-        let mut broken = Vec::new();
-        let mut open = vec![&self.0];
-        while let Some(value) = open.pop() {
-            match value {
-                Value::Object(fields) => {
-                    if let Some(pointer) = fields.get("$ref")
-                        && self.resolve(pointer).is_none()
-                    {
-                        broken.push(pointer.to_string());
-                    }
-                    broken.extend(fields.iter().filter(|(_, held)| held.is_null()).map(|(field, _)| field.clone()));
-                    open.extend(fields.values());
-                }
-                Value::Array(items) => open.extend(items),
-                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-            }
-        }
-        broken
     }
 }
 

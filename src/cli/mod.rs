@@ -4,11 +4,11 @@
 
 mod analyze;
 mod arguments;
-#[expect(dead_code, reason = "the command is added where the store can be read")]
 mod compare;
-mod heap;
+pub mod heap;
 mod output;
 mod pace;
+mod restarts;
 mod run;
 mod status;
 
@@ -57,6 +57,10 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Analyze(arguments) => analyze::run(&arguments),
+        Command::Compare(arguments) => restarts::compare(&flags, &arguments),
+        Command::Restart(arguments) => restarts::restart(&flags, &arguments),
+        Command::Restarts(arguments) => restarts::restarts(&flags, &arguments),
+        Command::Plan(arguments) => restarts::plan(&flags, &arguments),
         Command::Heap(arguments) => heap::run(&arguments),
         Command::Status(status) => status::run(&flags, &status),
     }

@@ -3,6 +3,7 @@
 use super::catalogue as family;
 use super::families::Families;
 use super::process::{count, truth, whole};
+use crate::model::WallTime;
 use crate::policy::{Plan, State, Trigger};
 
 /// What the restart policy says of itself at a collection.
@@ -36,6 +37,6 @@ pub(super) fn add(families: &mut Families, restarts: Restarts<'_>) {
         #[allow(clippy::cast_precision_loss, reason = "memory stays far below 2^53")]
         let freed = gauges.memory_freed.map(|bytes| bytes as f64);
         families.add_some(&family::RESTART_FREED, &labels, freed);
-        families.add_some(&family::RESTART_WINDOW, &labels, gauges.next_window.map(|at| at.as_seconds()));
+        families.add_some(&family::RESTART_WINDOW, &labels, gauges.next_window.map(WallTime::as_seconds));
     }
 }

@@ -34,6 +34,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router<Shared> {
         .route(Route::post("/api/v1/restarts/withdraw", restarts::withdraw))
         .route(Route::post("/api/v1/restarts/breaker", restarts::reset_breaker))
         .route(Route::post("/api/v1/alerts", restarts::alerts).body_bytes(LARGEST_BODY))
+        .route(Route::get("/api/v1/lives", compare::remembered))
         .route(Route::get("/api/v1/compare", compare::versions))
         .route(Route::get("/api/v1/processes/{daemon}/{pm_id}/history", past::history))
         .route(Route::get("/api/v1/processes/{daemon}/{pm_id}/history.csv", past::csv))

@@ -3,6 +3,7 @@
 //! Pure: a [`crate::history::ProcessHistory`], limits, settings and `now` go in, a [`crate::model::Verdict`] comes out. The design and
 //! its measured figures are in `docs/detection.md`. This room refuses to read a clock, to know of pm2 and to act.
 
+mod compare;
 mod detector;
 mod frame;
 mod limits;
@@ -15,6 +16,7 @@ mod shape;
 mod stats;
 mod trial;
 
+pub use compare::{Comparison, Outcome, compare};
 pub use detector::Detector;
 pub(crate) use detector::slope_of_floors;
 pub use limits::Limits;

@@ -101,8 +101,10 @@ impl Stage {
         stage.deploy(code);
         let ecosystem = stage.folder.path().join("ecosystem.json");
         let script = stage.folder.path().join("app.js");
+        // A busy machine may take longer than pm2's three seconds to bring a good worker up.
+        let patience = if options.contains("listen_timeout") { "" } else { r#","listen_timeout":30000"# };
         let text = format!(
-            r#"{{"apps":[{{"name":"web","script":"{}","env":{{"APP_PORT":"{port}"{}}},{options}}}]}}"#,
+            r#"{{"apps":[{{"name":"web","script":"{}","env":{{"APP_PORT":"{port}"{}}},{options}{patience}}}]}}"#,
             script.display(),
             if options.contains("wait_ready") { r#","SAYS_READY":"1""# } else { "" },
         );
@@ -329,7 +331,12 @@ async fn a_cluster_of_pm2_7_rolls_under_load() {
 
 /// A cluster of two gets code that never comes up: the first worker fails, the second stays as it is.
 async fn bad_code_stops_the_roll(version: &'static str, options: &str, code: &str, detail: &[&str]) {
-    let stage = Stage::start(version, SERVER, &format!(r#""instances":2,"exec_mode":"cluster"{options}"#)).await;
+    let stage = Stage::start(
+        version,
+        SERVER,
+        &format!(r#""instances":2,"exec_mode":"cluster","listen_timeout":3000{options}"#),
+    )
+    .await;
     let before = stage.lives().await;
     stage.deploy(code);
     stage.ask().await;
@@ -464,11 +471,13 @@ async fn somebody_elses_reload_at_the_same_moment_does_no_harm() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reload_lock_that_is_held_holds_and_ours_is_seen_by_pm2() {
-    let stage = Stage::start("pm2-7", SERVER, r#""instances":2,"exec_mode":"cluster""#).await;
+    let mut stage = Stage::start("pm2-7", SERVER, r#""instances":2,"exec_mode":"cluster""#).await;
+    stage.kill();
     let lock = stage.pm2.home().join("reload.lock");
     let begun = Instant::now();
     fs::write(&lock, wall().0.to_string()).unwrap();
-    // Seen by a collection before the request comes.
+    // The driver's first collection, before which no request is taken, sees it.
+    stage.begin();
     wait_until("the lock to be seen", LONG, || async {
         stage.ask().await;
         let (plan, _) = stage.handle().look().await.unwrap();

@@ -16,6 +16,10 @@ use leakslope::policy::{AuditRecord, Decision, FleetLock, Now, PersonCall, Recor
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{self, ServerConfig};
 use tokio_util::sync::CancellationToken;
 
 const LONG: Duration = Duration::from_secs(30);
@@ -430,5 +434,89 @@ async fn restarts_are_announced_to_a_chat_and_to_alertmanager() {
         }
         assert!(tokio::time::Instant::now() < end, "{said:?} {alerts:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Set in the run of this test that trusts the server's certificate.
+const TRUSTING: &str = "LEAKSLOPE_TEST_TRUSTED_FOLDER";
+
+/// Makes a certificate for 127.0.0.1 in a folder.
+fn make_certificate(folder: &std::path::Path) {
+    let file = |name: &str| folder.join(name).display().to_string();
+    let status = std::process::Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
+        .args(["-subj", "/CN=leakslope test", "-addext", "subjectAltName=IP:127.0.0.1"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+        .args(["-keyout", &file("key.pem"), "-out", &file("certificate.pem")])
+        .stderr(std::process::Stdio::null())
+        .status();
+    assert!(status.is_ok_and(|status| status.success()), "openssl is missing: run `apt-get install openssl`");
+}
+
+/// A server that takes one request over TLS and answers 200; returns its port and what it was asked.
+async fn serve_encrypted(folder: &std::path::Path) -> (u16, Arc<Mutex<Vec<String>>>) {
+    let certificate = CertificateDer::from_pem_file(folder.join("certificate.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(folder.join("key.pem")).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+    let seen = Arc::clone(&asked);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(stream).await else {
+                seen.lock().unwrap().push("refused".to_owned());
+                continue;
+            };
+            let mut buffer = vec![0; 65_536];
+            let count = stream.read(&mut buffer).await.unwrap();
+            seen.lock().unwrap().push(String::from_utf8_lossy(&buffer[..count]).into_owned());
+            let _client_may_have_gone = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+        }
+    });
+    (port, asked)
+}
+
+#[tokio::test]
+async fn a_chat_is_told_over_https_only_if_its_certificate_is_trusted() {
+    let trusted = std::env::var_os(TRUSTING).map(std::path::PathBuf::from);
+    let own = tempfile::tempdir().unwrap();
+    let folder = trusted.clone().unwrap_or_else(|| own.path().to_owned());
+    if trusted.is_none() {
+        make_certificate(&folder);
+        // The same test once more, by a process that trusts the certificate from its start.
+        let name = "a_chat_is_told_over_https_only_if_its_certificate_is_trusted";
+        let run = tokio::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name])
+            .env(TRUSTING, &folder)
+            .env("SSL_CERT_FILE", folder.join("certificate.pem"))
+            .output()
+            .await
+            .unwrap();
+        let said = String::from_utf8_lossy(&run.stdout);
+        assert!(run.status.success() && said.contains("1 passed"), "{said}");
+    }
+    let (port, asked) = serve_encrypted(&folder).await;
+    let stage = Stage::start(&format!("[notify]\nurl = 'https://127.0.0.1:{port}/services/secret'"), "").await;
+    stage.ordered().await;
+    let end = tokio::time::Instant::now() + LONG;
+    let heard = loop {
+        let heard = asked.lock().unwrap().first().cloned();
+        if let Some(heard) = heard {
+            break heard;
+        }
+        assert!(tokio::time::Instant::now() < end, "the chat heard nothing");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    if trusted.is_some() {
+        assert!(heard.starts_with("POST /services/secret HTTP/1.1\r\n"), "{heard}");
+    } else {
+        assert_eq!(heard, "refused");
     }
 }

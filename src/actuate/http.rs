@@ -4,6 +4,7 @@
 //! Redirects are not followed: a server that was not named is not asked. Nothing of a reply but its status and its body is
 //! looked at.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -12,8 +13,13 @@ use hyper::client::conn::http1;
 use hyper::{Method, Request, header};
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{self, RootCertStore};
 
 use crate::policy::Endpoint;
 
@@ -45,9 +51,9 @@ pub enum HttpErrorKind {
     /// The address cannot be asked for.
     #[error("the address cannot be asked for")]
     Address,
-    /// Encryption is not built in.
-    #[error("https is not built in")]
-    Encryption,
+    /// The connection could not be encrypted, or the server is not who it should be.
+    #[error("no encrypted connection: {0}")]
+    Encryption(String),
 }
 
 /// What a server answered.
@@ -83,30 +89,14 @@ impl Ask<'_> {
     }
 
     async fn exchange(self) -> Result<Reply, HttpErrorKind> {
-        if self.endpoint.tls {
-            return Err(HttpErrorKind::Encryption);
-        }
         let request = self.request()?;
         let address = (self.endpoint.host.as_str(), self.endpoint.port);
         let stream = TcpStream::connect(address).await.map_err(HttpErrorKind::Connect)?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(HttpErrorKind::Exchange)?;
-        let limit = self.limit;
-        let talk = async move {
-            let reply = sender.send_request(request).await.map_err(HttpErrorKind::Exchange)?;
-            let status = reply.status().as_u16();
-            let body = Limited::new(reply.into_body(), limit).collect().await;
-            let body = body.map_err(|_too_large_or_broken| HttpErrorKind::Reply(limit))?;
-            Ok(Reply { status, body: body.to_bytes().to_vec() })
-        };
-        // The connection makes progress only while it is polled, and is let go together with the talk.
-        tokio::pin!(talk, connection);
-        tokio::select! {
-            biased;
-            reply = &mut talk => reply,
-            ended = &mut connection => match ended {
-                Ok(()) => talk.await,
-                Err(error) => Err(HttpErrorKind::Exchange(error)),
-            },
+        if self.endpoint.tls {
+            let stream = encrypt(stream, &self.endpoint.host).await?;
+            talk(stream, request, self.limit).await
+        } else {
+            talk(stream, request, self.limit).await
         }
     }
 
@@ -131,4 +121,53 @@ impl Ask<'_> {
         };
         request.body(Full::new(body)).map_err(|_not_a_request| HttpErrorKind::Address)
     }
+}
+
+/// Sends a request on a connection and reads the reply.
+async fn talk<S>(stream: S, request: Request<Full<Body>>, limit: usize) -> Result<Reply, HttpErrorKind>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(HttpErrorKind::Exchange)?;
+    let talk = async move {
+        let reply = sender.send_request(request).await.map_err(HttpErrorKind::Exchange)?;
+        let status = reply.status().as_u16();
+        let body = Limited::new(reply.into_body(), limit).collect().await;
+        let body = body.map_err(|_too_large_or_broken| HttpErrorKind::Reply(limit))?;
+        Ok(Reply { status, body: body.to_bytes().to_vec() })
+    };
+    // The connection makes progress only while it is polled, and is let go together with the talk.
+    tokio::pin!(talk, connection);
+    tokio::select! {
+        biased;
+        reply = &mut talk => reply,
+        ended = &mut connection => match ended {
+            Ok(()) => talk.await,
+            Err(error) => Err(HttpErrorKind::Exchange(error)),
+        },
+    }
+}
+
+/// Encrypts a connection; the server must be certified by an authority that this machine trusts.
+async fn encrypt(stream: TcpStream, host: &str) -> Result<TlsStream<TcpStream>, HttpErrorKind> {
+    let failed = |why: &dyn std::fmt::Display| HttpErrorKind::Encryption(why.to_string());
+    let roots = tokio::task::spawn_blocking(trusted_roots).await.map_err(|error| failed(&error))?;
+    if roots.is_empty() {
+        return Err(failed(&"this machine trusts no certificate authority (install ca-certificates)"));
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let settings = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| failed(&error))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from(host.to_owned()).map_err(|error| failed(&error))?;
+    TlsConnector::from(Arc::new(settings)).connect(name, stream).await.map_err(|error| failed(&error))
+}
+
+/// Reads the authorities that this machine trusts, anew each time: they change while the sidecar runs.
+fn trusted_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots
 }

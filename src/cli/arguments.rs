@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::analyze::AnalyzeArguments;
+use super::heap::HeapArgs;
 use crate::config::{LogFormat, Settings, Surroundings};
 
 /// Finds memory leaks in Node.js apps under pm2: is it leaking, how fast, until when, and which code holds the memory.
@@ -51,6 +52,7 @@ pub(super) enum Command {
     /// Show every process: memory, growth and verdict.
     Status(StatusArguments),
     Analyze(AnalyzeArguments),
+    Heap(HeapArgs),
 }
 
 /// `leakslope status`.

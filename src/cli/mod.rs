@@ -4,7 +4,11 @@
 
 mod analyze;
 mod arguments;
+#[expect(dead_code, reason = "the command is added where the store can be read")]
+mod compare;
+mod heap;
 mod output;
+mod pace;
 mod run;
 mod status;
 
@@ -24,6 +28,8 @@ pub mod exit {
     pub const USAGE: u8 = 2;
     /// A leak was found, from commands that answer that question.
     pub const LEAK: u8 = 3;
+    /// Too little has been seen for an answer.
+    pub const TOO_EARLY: u8 = 4;
     /// The configuration is wrong.
     pub const CONFIG: u8 = 64;
 }
@@ -51,6 +57,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Analyze(arguments) => analyze::run(&arguments),
+        Command::Heap(arguments) => heap::run(&arguments),
         Command::Status(status) => status::run(&flags, &status),
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! No clock and no IO: the collecting task calls it and carries away what is to be stored, logged and shown.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::export::VersionSlope;
@@ -77,8 +78,9 @@ impl Pipeline {
         self.settings = settings;
     }
 
-    /// Takes in one collection and judges whoever's turn it is.
-    pub fn take(&mut self, snapshot: &Snapshot) -> Outcome {
+    /// Takes in one collection and judges whoever's turn it is, each app by the settings that `trend_of` gives for its
+    /// name.
+    pub fn take<'a>(&mut self, snapshot: &Snapshot, trend_of: impl Fn(&str) -> Cow<'a, trend::Settings>) -> Outcome {
         let mut outcome = Outcome::default();
         for process in snapshot.processes() {
             self.observe(process, snapshot.at, &mut outcome);
@@ -86,7 +88,7 @@ impl Pipeline {
         self.forget_removed(snapshot, &mut outcome);
         for process in snapshot.processes() {
             let host = Some(snapshot.host.memory_total);
-            self.judge(process, &Limits::of(&process.limits, host), snapshot.at, &mut outcome);
+            self.judge(process, &Limits::of(&process.limits, host), snapshot.at, &trend_of, &mut outcome);
         }
         for watched in self.watched.values_mut() {
             watched.history.settle(snapshot.at);
@@ -165,7 +167,14 @@ impl Pipeline {
         });
     }
 
-    fn judge(&mut self, process: &ProcessSample, limits: &Limits, at: Steady, outcome: &mut Outcome) {
+    fn judge<'a>(
+        &mut self,
+        process: &ProcessSample,
+        limits: &Limits,
+        at: Steady,
+        trend_of: impl Fn(&str) -> Cow<'a, trend::Settings>,
+        outcome: &mut Outcome,
+    ) {
         let every = i64::from(self.settings.evaluate_every.max(1));
         // Processes take turns: those of one minute are judged together, the rest wait for theirs.
         let slot = (self.retention.minute_of(at) + i64::from(process.key.pm_id)).div_euclid(every);
@@ -180,7 +189,8 @@ impl Pipeline {
         let siblings = self.siblings(process);
         let Some(watched) = self.watched.get_mut(&process.key) else { return };
         watched.slot = Some(slot);
-        let verdict = watched.detector.evaluate(&watched.history, &siblings, limits, at, &self.settings);
+        let verdict =
+            watched.detector.evaluate(&watched.history, &siblings, limits, at, &trend_of(process.listed.app.as_str()));
         let before = watched.verdict.as_ref().map(|verdict| verdict.state);
         if before != Some(verdict.state) {
             outcome.changes.push(Change {

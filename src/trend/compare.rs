@@ -96,7 +96,7 @@ fn trend_of(name: VersionName, lives: &[&LifeSummary]) -> VersionTrend {
 }
 
 /// Pools slopes by the precision of each, with the spread between them added to the interval: the random-effects mean
-/// of DerSimonian and Laird, "Meta-analysis in clinical trials", Controlled Clinical Trials 7 (1986).
+/// of `DerSimonian` and Laird, "Meta-analysis in clinical trials", Controlled Clinical Trials 7 (1986).
 pub fn pooled(slopes: &[Slope]) -> Option<Slope> {
     // A flat life without noise still leaves doubt: a hundred bytes an hour.
     let variance = |slope: &Slope| ((slope.high - slope.low) / INTERVAL).powi(2).max((100.0_f64 / 3600.0).powi(2));

@@ -282,7 +282,7 @@ fn look(history: &ProcessHistory, frame: &Frame, limits: &Limits, now: Steady, s
                 points: 7,
                 soon: f64::INFINITY,
                 amplification: heap_growth,
-                weight: 0.2,
+                weight: 0.3,
             },
             Trial { signal: Signal::Native, share, points: 7, soon: f64::INFINITY, amplification: 1.0, weight: 1.0 },
             Trial { signal: Signal::Resident, share: 0.20, points: 10, soon: 180.0, amplification: 1.0, weight: 1.0 },

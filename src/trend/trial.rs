@@ -152,7 +152,9 @@ fn window(
     if s <= 0.0 {
         return Err(DIRECTION);
     }
-    if (s - 1.0) / variance.sqrt() < 2.5 && tau < 0.85 {
+    let may_be_seasonal =
+        trial.signal != Signal::Resident && count * 6 >= MOST * 5 && span >= settings.season_from && tau > 0.25;
+    if (s - 1.0) / variance.sqrt() < 2.5 && tau < 0.85 && !may_be_seasonal {
         return Err(SIGNIFICANCE);
     }
     let slope = theil_sen(at, value);
@@ -162,7 +164,10 @@ fn window(
     let (mad, rho) = residuals(&floors, slope);
     let growth = slope * (at[count - 1] - at[0]);
     let z = (s - 1.0) / (variance * (1.0 + rho) / (1.0 - rho)).sqrt();
-    if z < 2.5 && !(tau >= 0.85 && growth >= 6.0 * mad) {
+    let significant = z >= 2.5 || (tau >= 0.85 && growth >= 6.0 * mad);
+    // A trend that shows only from season to season is exempt from the tests of its shape within them.
+    let seasonal = !significant && may_be_seasonal && rises_every_season(series, from, now);
+    if !significant && !seasonal {
         return Err(SIGNIFICANCE);
     }
     let least = (trial.share * scene.level).max(settings.smallest_growth.as_f64());
@@ -171,13 +176,19 @@ fn window(
     }
     let half = count / 2;
     let later = theil_sen(&at[half..], &value[half..]);
-    if later < 0.4 * slope || (count >= 12 && last_third_pace(at, value) < 0.55 * slope) {
+    let later = if seasonal { slope } else { later };
+    if later < 0.4 * slope || (!seasonal && count >= 12 && last_third_pace(at, value) < 0.55 * slope) {
         return Err(PLATEAU);
     }
     // What a line of this slope would not explain of the largest rise over two buckets.
     let step = (2..count).map(|i| value[i] - value[i - 2] - slope * (at[i] - at[i - 2])).fold(0.0, f64::max);
-    let noise = 2.0 * mad.min(increment_noise(value));
-    if step > settings.suspect.step_share * growth + noise {
+    let noise = 2.0
+        * if frame.basis == crate::model::Basis::MajorGc && trial.signal != Signal::Resident {
+            mad.min(increment_noise(value))
+        } else {
+            mad
+        };
+    if !seasonal && step > settings.suspect.step_share * growth + noise {
         return Err(STEP);
     }
     let spread = spread_share(value, growth);
@@ -187,14 +198,16 @@ fn window(
     let quarter = count / 4;
     let lowest_late = value[count - quarter..].iter().copied().fold(f64::INFINITY, f64::min);
     let highest_early = value[..quarter].iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    if lowest_late <= highest_early {
+    if lowest_late <= highest_early && !seasonal {
         return Err(SEPARATION);
     }
     let left = (scene.headroom / (slope.min(later) * trial.amplification)).max(0.0);
     let earlier = theil_sen(&at[..half], &value[..half]);
     let relative = trial.weight * growth / median_of(value, 0..3).max(settings.smallest_growth.as_f64());
     let straight = spread >= 0.5 && tau >= 0.75 && later >= 0.8 * earlier && later <= 1.8 * earlier;
-    let evidence = if straight { relative } else { 0.0 };
+    let rising = (1..count).filter(|i| value[*i] > value[i - 1]).count();
+    let agreement = as_f64(rising) / as_f64(MOST - 1);
+    let evidence = if straight { relative * agreement } else { 0.0 };
     let risen = rising_for(&floors, as_f64(now));
     if left > trial.soon || !watched(&settings.suspect, span, left, risen, evidence) {
         return Err(WATCHED);
@@ -207,7 +220,7 @@ fn window(
         if (life.first > 0.0 && life.second < 0.65 * life.first) || life.log_fits_better_by < settings.log_ratio {
             return Err(LIFE);
         }
-        if life.rise_pace < settings.suspect.rise_pace {
+        if !seasonal && life.rise_pace < settings.suspect.rise_pace {
             return Err(RISE);
         }
     }
@@ -220,15 +233,15 @@ fn window(
         slope,
         growth,
         left,
-        rising: (1..count).filter(|i| value[*i] > value[i - 1]).count(),
+        rising,
         intervals: count - 1,
         pace: if earlier > 0.0 { later / earlier } else { f64::INFINITY },
     };
-    let strict = if step > settings.leaking.step_share * growth + noise {
+    let strict = if !seasonal && step > settings.leaking.step_share * growth + noise {
         Err(STEP)
     } else if spread < settings.leaking.spread_share {
         Err(SPREAD)
-    } else if life.is_some_and(|life| life.rise_pace < settings.leaking.rise_pace) {
+    } else if !seasonal && life.is_some_and(|life| life.rise_pace < settings.leaking.rise_pace) {
         Err(RISE)
     } else if !watched(&settings.leaking, span, left, risen, evidence) {
         Err(WATCHED)
@@ -236,6 +249,58 @@ fn window(
         Ok(())
     };
     Ok((finding, strict))
+}
+
+/// Whether floors rise from season to season, whatever they do within one: a seasonal Kendall test (Hirsch and Slack
+/// 1984) at any lag of which the window holds two and a half, with each season's rise like the other's. Buckets without
+/// a floor repeat the one before.
+fn rises_every_season(series: &[f32], from: usize, to: usize) -> bool {
+    let mut value = [0.0_f64; MOST];
+    let mut missing = 0_usize;
+    for (bucket, value) in value.iter_mut().enumerate() {
+        let (start, end) = (from + bucket * (to - from) / MOST, from + (bucket + 1) * (to - from) / MOST);
+        *value = series[start..end].iter().copied().fold(f32::INFINITY, f32::min).into();
+        missing += usize::from(value.is_infinite());
+    }
+    if missing > MOST / 6 || value[0].is_infinite() {
+        return false;
+    }
+    for bucket in 1..MOST {
+        if value[bucket].is_infinite() {
+            value[bucket] = value[bucket - 1];
+        }
+    }
+    // A season falls as well as rises, in both halves; a lone ramp or step does not.
+    let growth = value[MOST - 1].max(value[MOST - 2]) - value[0].min(value[1]);
+    let falls = |half: &[f64]| {
+        let (mut peak, mut fall) = (f64::NEG_INFINITY, 0.0_f64);
+        for value in half {
+            peak = peak.max(*value);
+            fall = fall.max(peak - value);
+        }
+        fall >= 0.25 * growth
+    };
+    if !falls(&value[..MOST / 2]) || !falls(&value[MOST / 2..]) {
+        return false;
+    }
+    (5..=MOST * 2 / 5).any(|lag| {
+        let (mut rising, mut pairs, mut variance) = (0.0, 0.0, 0.0);
+        for phase in 0..lag {
+            let season: Floors = value[phase..].iter().step_by(lag).copied().collect();
+            let count = season.len();
+            rising += kendall(season.value());
+            pairs += as_f64(count * (count - 1)) / 2.0;
+            variance += kendall_variance(count);
+        }
+        let rise = |range: std::ops::Range<usize>| {
+            let mut rises = [0.0; MOST];
+            let count = range.len();
+            range.zip(rises.iter_mut()).for_each(|(i, rise)| *rise = value[i] - value[i - lag]);
+            median(&mut rises[..count])
+        };
+        let (first, last) = (rise(lag..MOST - lag), rise(MOST - lag..MOST));
+        rising >= 0.7 * pairs && (rising - 1.0) / variance.sqrt() >= 3.0 && last >= 0.4 * first && first >= 0.3 * last
+    })
 }
 
 /// Whether growth has been watched long enough for its urgency, or for its evidence.

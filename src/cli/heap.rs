@@ -1,0 +1,418 @@
+//! `leakslope heap …`: reads heap snapshots and profiles and prints what they tell, for people or as JSON.
+//!
+//! It opens the files and prints; what it prints is decided in `evidence`.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::evidence::profile::{self, ProfileDiff, ProfileSummary, report::FunctionRow};
+use crate::evidence::snapshot::analysis::{Analysis, analyse};
+use crate::evidence::snapshot::classes::Interface;
+use crate::evidence::snapshot::diff::{Basis, Diff, Growth, compare, digest};
+use crate::evidence::snapshot::paths::Step;
+use crate::evidence::snapshot::patterns::{Finding, thousands};
+use crate::evidence::snapshot::rows::Row;
+use crate::evidence::snapshot::statistics::{Amount, Statistics};
+use crate::evidence::snapshot::summary::{ClassWays, Extent, Summary, summarise};
+use crate::evidence::snapshot::{Limits, read};
+use crate::model::Bytes;
+
+/// Reads heap snapshots and heap profiles.
+#[derive(Debug, Args)]
+pub(super) struct HeapArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: HeapCommand,
+}
+
+/// What can be done with heap files.
+#[derive(Debug, Subcommand)]
+pub(super) enum HeapCommand {
+    /// Tell what one snapshot holds: by constructor, and what keeps it alive
+    Summary {
+        /// A .heapsnapshot file
+        file: PathBuf,
+        /// How to read and print
+        #[command(flatten)]
+        options: SnapshotOptions,
+    },
+    /// Tell what was added between two snapshots; with three, what was added after the first and is still there in the third
+    Diff {
+        /// The .heapsnapshot files, the oldest first
+        #[arg(num_args = 2..=3, required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// How to read and print
+        #[command(flatten)]
+        options: SnapshotOptions,
+    },
+    /// Tell which functions allocated what a sampling profile found alive; with two profiles, what changed
+    ProfileSummary {
+        /// One or two .heapprofile files, the older first
+        #[arg(num_args = 1..=2, required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// How to print
+        #[arg(long, value_enum, default_value_t = ProfileFormat::Text)]
+        format: ProfileFormat,
+        /// Functions to list
+        #[arg(long, default_value_t = 25)]
+        rows: usize,
+    },
+}
+
+/// How snapshots are read and printed.
+#[derive(Debug, Clone, Args)]
+pub(super) struct SnapshotOptions {
+    /// How to print
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// Classes to list
+    #[arg(long, default_value_t = 25)]
+    pub rows: usize,
+    /// Places where memory piles up to tell
+    #[arg(long, default_value_t = 5)]
+    pub findings: usize,
+    /// Quote the texts of strings, and names of properties that look like data: a report may hold secrets then
+    #[arg(long)]
+    pub show_strings: bool,
+    /// The most memory to use, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 2048)]
+    pub max_memory: u64,
+}
+
+/// How to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// Tables for people.
+    Text,
+    /// One JSON document.
+    Json,
+}
+
+/// How to print a profile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ProfileFormat {
+    /// A table for people.
+    Text,
+    /// One JSON document.
+    Json,
+    /// Folded stacks, one a line, for flame graph tools.
+    Folded,
+}
+
+/// Runs a command and prints its result to standard output.
+pub(super) fn run(args: &HeapArgs) -> anyhow::Result<ExitCode> {
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    match execute(args, &mut out).and_then(|()| Ok(out.flush()?)) {
+        // Who reads has seen enough.
+        Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
+        other => other.map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// Runs a command and writes its result to `out`.
+pub(super) fn execute(args: &HeapArgs, out: &mut impl Write) -> anyhow::Result<()> {
+    match &args.command {
+        HeapCommand::Summary { file, options } => {
+            let analysis = load(file, options, &[])?;
+            let summary = summarise(&analysis, &file.display().to_string(), options.extent());
+            match options.format {
+                Format::Text => write_summary(out, &summary),
+                Format::Json => write_json(out, &summary),
+            }
+        }
+        HeapCommand::Diff { files, options } => {
+            let diff = diff(files, options)?;
+            match options.format {
+                Format::Text => write_diff(out, &diff),
+                Format::Json => write_json(out, &diff),
+            }
+        }
+        HeapCommand::ProfileSummary { files, format, rows } => profile_summary(out, files, *format, *rows),
+    }
+}
+
+fn profile_summary(out: &mut impl Write, files: &[PathBuf], format: ProfileFormat, rows: usize) -> anyhow::Result<()> {
+    let mut profiles = Vec::new();
+    for path in files {
+        let name = path.display().to_string();
+        let file = File::open(path).with_context(|| format!("cannot open {name}"))?;
+        profiles.push((profile::read(file, &name)?, name));
+    }
+    match (profiles.as_slice(), format) {
+        ([(one, name)], ProfileFormat::Text) => write_profile(out, &profile::summarise(one, name, rows)),
+        ([(one, name)], ProfileFormat::Json) => write_json(out, &profile::summarise(one, name, rows)),
+        ([(one, _)], ProfileFormat::Folded) => {
+            for (stack, bytes) in profile::folded(one) {
+                writeln!(out, "{} {bytes}", printable(&stack))?;
+            }
+            Ok(())
+        }
+        ([(one, first), (two, second)], ProfileFormat::Text) => {
+            write_profile_diff(out, &profile::diff((one, first), (two, second), rows))
+        }
+        ([(one, first), (two, second)], ProfileFormat::Json) => {
+            write_json(out, &profile::diff((one, first), (two, second), rows))
+        }
+        ([(one, _), (two, _)], ProfileFormat::Folded) => {
+            for (stack, before, after) in profile::folded_diff(one, two) {
+                writeln!(out, "{} {before} {after}", printable(&stack))?;
+            }
+            Ok(())
+        }
+        _ => anyhow::bail!("one or two profiles are needed"),
+    }
+}
+
+fn write_profile(out: &mut impl Write, summary: &ProfileSummary) -> anyhow::Result<()> {
+    let (total, calls) = (Bytes(summary.total_bytes), thousands(summary.calls));
+    writeln!(out, "{}: {total} still alive, allocated from {calls} calls\n", summary.file)?;
+    let mut table = |title: &str, rows: &[FunctionRow]| -> anyhow::Result<()> {
+        writeln!(out, "{title}")?;
+        writeln!(out, "{:>9}  {:>6}  {:>9}  function", "self", "share", "total")?;
+        for row in rows {
+            let (own, all) = (Bytes(row.self_bytes).to_string(), Bytes(row.total_bytes).to_string());
+            let share = format!("{:.1} %", row.self_share * 100.0);
+            writeln!(out, "{own:>9}  {share:>6}  {all:>9}  {}", printable(&row.frame.to_string()))?;
+        }
+        Ok(())
+    };
+    table("Functions that allocated what is still alive", &summary.functions)?;
+    table("\nThe app's own functions, with all they called", &summary.own)
+}
+
+fn write_profile_diff(out: &mut impl Write, diff: &ProfileDiff) -> anyhow::Result<()> {
+    for (file, total) in diff.files.iter().zip(diff.total_bytes) {
+        writeln!(out, "{file}: {} still alive", Bytes(total))?;
+    }
+    writeln!(out, "\nWhat changed, by function")?;
+    writeln!(out, "{:>10}  {:>9}  {:>9}  function", "change", "before", "after")?;
+    for row in &diff.functions {
+        let change = signed(row.self_delta(), |bytes| Bytes(bytes).to_string());
+        let [before, after] = row.self_bytes.map(|bytes| Bytes(bytes).to_string());
+        writeln!(out, "{change:>10}  {before:>9}  {after:>9}  {}", printable(&row.frame.to_string()))?;
+    }
+    Ok(())
+}
+
+impl SnapshotOptions {
+    fn extent(&self) -> Extent {
+        Extent { rows: self.rows, findings: self.findings }
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { memory: Bytes(self.max_memory << 20), show_strings: self.show_strings, ..Limits::default() }
+    }
+}
+
+fn load(path: &Path, options: &SnapshotOptions, known: &[Interface]) -> anyhow::Result<Analysis> {
+    let name = path.display().to_string();
+    let file = File::open(path).with_context(|| format!("cannot open {name}"))?;
+    Ok(analyse(read(file, &name, &options.limits())?, known))
+}
+
+/// Reads the files one after the other: only digests of the earlier ones are kept.
+fn diff(files: &[PathBuf], options: &SnapshotOptions) -> anyhow::Result<Diff> {
+    let (last, earlier) = files.split_last().context("two or three files are needed")?;
+    let mut digests = Vec::new();
+    let mut known: Vec<Interface> = Vec::new();
+    for path in earlier {
+        let taken = digest(&load(path, options, &known)?, &path.display().to_string());
+        known.clone_from(&taken.interfaces);
+        digests.push(taken);
+    }
+    let analysis = load(last, options, &known)?;
+    Ok(compare(&digests, &analysis, &last.display().to_string(), options.extent()))
+}
+
+fn write_json(out: &mut impl Write, value: &impl serde::Serialize) -> anyhow::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, value).map_err(std::io::Error::from)?;
+    writeln!(out)?;
+    Ok(())
+}
+
+fn write_summary(out: &mut impl Write, summary: &Summary) -> anyhow::Result<()> {
+    let total = Bytes(summary.statistics.total.bytes);
+    let (nodes, edges) = (thousands(summary.nodes), thousands(summary.edges));
+    writeln!(out, "{}: {total} in {nodes} nodes and {edges} references\n", summary.file)?;
+    write_statistics(out, &summary.statistics)?;
+    writeln!(out, "\nBy constructor")?;
+    writeln!(out, "{:>10}  {:>9}  {:>9}  {:>8}  {:>6}  class", "count", "shallow", "retained", "distance", "median")?;
+    for row in &summary.classes {
+        write_row(out, row)?;
+    }
+    if summary.classes_left_out > 0 {
+        writeln!(out, "{:>10}  more classes", summary.classes_left_out)?;
+    }
+    if !summary.strings.is_empty() {
+        writeln!(out, "\nStrings that take most")?;
+    }
+    for string in &summary.strings {
+        let bytes = Bytes(string.bytes).to_string();
+        writeln!(out, "{:>10}  {bytes:>9}  {}", thousands(string.count), printable(&string.text))?;
+    }
+    write_findings(out, "Where memory piles up", &summary.findings)?;
+    write_ways(out, &summary.ways)
+}
+
+fn write_statistics(out: &mut impl Write, statistics: &Statistics) -> anyhow::Result<()> {
+    let rows: [(&str, Amount); 13] = [
+        ("code", statistics.code),
+        ("strings", statistics.strings),
+        ("JS arrays", statistics.arrays),
+        ("closures", statistics.closures),
+        ("contexts", statistics.contexts),
+        ("detached contexts", statistics.detached_contexts),
+        ("typed arrays", statistics.typed_arrays),
+        ("native", statistics.native),
+        ("system", statistics.system),
+        ("listeners", statistics.listeners),
+        ("timers", statistics.timers),
+        ("promises", statistics.promises),
+        ("  of them pending", statistics.pending_promises),
+    ];
+    for (name, amount) in rows.into_iter().filter(|(_, amount)| amount.count > 0 || amount.bytes > 0) {
+        writeln!(out, "{:>10}  {:>9}  {name}", thousands(amount.count), Bytes(amount.bytes).to_string())?;
+    }
+    Ok(())
+}
+
+fn write_row(out: &mut impl Write, row: &Row) -> anyhow::Result<()> {
+    let distance = |distance: Option<u32>| distance.map_or_else(|| "-".to_owned(), |distance| distance.to_string());
+    write!(
+        out,
+        "{:>10}  {:>9}  {:>9}  {:>8}  {:>6}  {}",
+        thousands(row.count),
+        Bytes(row.shallow_bytes).to_string(),
+        Bytes(row.retained_bytes).to_string(),
+        distance(row.distance_min),
+        distance(row.distance_median),
+        printable(&row.class),
+    )?;
+    if let Some(place) = &row.written_at {
+        write!(out, "  {}", printable(place))?;
+    }
+    if let Some(outliers) = &row.outliers {
+        let examples: Vec<String> =
+            outliers.examples.iter().map(|&(id, at)| format!("@{id} at {}", distance(at))).collect();
+        write!(out, "  ({} elsewhere than the others: {})", outliers.count, examples.join(", "))?;
+    }
+    writeln!(out)?;
+    Ok(())
+}
+
+fn write_findings(out: &mut impl Write, title: &str, findings: &[Finding]) -> anyhow::Result<()> {
+    writeln!(out, "\n{title}")?;
+    if findings.is_empty() {
+        writeln!(out, "  nowhere that stands out")?;
+    }
+    for (number, finding) in (1..).zip(findings) {
+        writeln!(out, "{number:>3}. {} ({})", printable(&finding.sentence), Bytes(finding.bytes))?;
+        writeln!(out, "     {}", way(&finding.way, &format!("{} × {}", finding.class, thousands(finding.count))))?;
+        let keeps: Vec<String> =
+            finding.keeps.iter().map(|kept| format!("{} {}", Bytes(kept.bytes_per_piece), kept.class)).collect();
+        if !keeps.is_empty() {
+            writeln!(out, "     each keeps {}", printable(&keeps.join(", ")))?;
+        }
+        if !finding.examples.is_empty() {
+            let ids: Vec<String> = finding.examples.iter().map(|id| format!("@{id}")).collect();
+            writeln!(out, "     look at {} in DevTools", ids.join(", "))?;
+        }
+    }
+    Ok(())
+}
+
+fn write_ways(out: &mut impl Write, classes: &[ClassWays]) -> anyhow::Result<()> {
+    if classes.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\nWhy it is alive")?;
+    for class in classes {
+        for counted in &class.ways {
+            let Some((_, steps)) = counted.steps.split_last() else { continue };
+            writeln!(out, "  {}", way(steps, &format!("{} × {}", class.class, thousands(counted.count))))?;
+        }
+    }
+    Ok(())
+}
+
+/// Steps that are printed from the start and the end of a long way.
+const START: usize = 2;
+const END: usize = 6;
+
+fn way(steps: &[Step], end: &str) -> String {
+    let mut shown: Vec<String> = steps.iter().map(ToString::to_string).collect();
+    if shown.len() > START + END + 1 {
+        shown.splice(START..shown.len() - END, ["…".to_owned()]);
+    }
+    shown.push(end.to_owned());
+    printable(&shown.join(" → "))
+}
+
+fn write_diff(out: &mut impl Write, diff: &Diff) -> anyhow::Result<()> {
+    for (file, total) in diff.files.iter().zip(&diff.totals) {
+        writeln!(out, "{file}: {} in {} nodes", Bytes(total.shallow_bytes), thousands(total.count))?;
+    }
+    match diff.basis {
+        Basis::Ids => writeln!(out, "Compared by object id: one session ({}).", diff.because)?,
+        Basis::ClassesAndPaths => {
+            writeln!(out, "Compared by class and retainer path: not of one session ({}).", diff.because)?;
+        }
+    }
+    if let Some(added) = diff.added {
+        let when = if diff.files.len() > 2 { "Added between the first two and alive in the third" } else { "Added" };
+        writeln!(out, "{when}: {} objects, {}.", thousands(added.count), Bytes(added.shallow_bytes))?;
+    }
+    writeln!(out, "\nGrowth by constructor")?;
+    writeln!(
+        out,
+        "{:>10}  {:>10}  {:>10}  {:>10}  {:>10}  class",
+        "count", "shallow", "retained", "added", "added size"
+    )?;
+    for growth in &diff.classes {
+        write_growth(out, growth)?;
+    }
+    if diff.classes_left_out > 0 {
+        writeln!(out, "{:>10}  more classes", diff.classes_left_out)?;
+    }
+    write_findings(out, "Where the growth piles up", &diff.findings)?;
+    write_ways(out, &diff.ways)
+}
+
+fn write_growth(out: &mut impl Write, growth: &Growth) -> anyhow::Result<()> {
+    let (count, bytes) = growth.added.map_or_else(
+        || ("-".to_owned(), "-".to_owned()),
+        |added| (thousands(added.count), Bytes(added.shallow_bytes).to_string()),
+    );
+    writeln!(
+        out,
+        "{:>10}  {:>10}  {:>10}  {count:>10}  {bytes:>10}  {}",
+        signed(growth.count_delta(), thousands),
+        signed(growth.shallow_delta(), |bytes| Bytes(bytes).to_string()),
+        signed(growth.retained_delta(), |bytes| Bytes(bytes).to_string()),
+        printable(&growth.class),
+    )?;
+    Ok(())
+}
+
+fn signed(number: i64, write: impl Fn(u64) -> String) -> String {
+    let sign = match number {
+        0 => "",
+        n if n > 0 => "+",
+        _ => "-",
+    };
+    format!("{sign}{}", write(number.unsigned_abs()))
+}
+
+/// Keeps text from a file from steering the terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
+}

@@ -22,10 +22,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 const NOW: Steady = Steady(1_795_400_000_000);
-const SCALE: TimeScale = TimeScale { minute: Duration::from_secs(60), offset_ms: 250 };
+const SCALE: TimeScale = TimeScale { minute: Duration::from_mins(1), offset_ms: 250 };
 
 fn holds(schema: &str, view: &impl Serialize) {
-    let value = serde_json::to_value(view).unwrap();
+    let value = serde_json::to_value(view).expect("a view becomes JSON");
     let faults = Document::read().faults(schema, &value);
     assert!(faults.is_empty(), "{schema}:\n{}\n{value:#}", faults.join("\n"));
 }
@@ -95,15 +95,15 @@ fn key(pm_id: u32) -> ProcessKey {
 fn verdict() -> Verdict {
     Verdict {
         state: LeakState::Suspect,
-        since: NOW - Duration::from_secs(600),
+        since: NOW - Duration::from_mins(10),
         at: NOW,
         signal: Signal::Footprint,
         basis: Basis::SampledHeap,
         slopes: BTreeMap::from([(Signal::Footprint, slope()), (Signal::Resident, slope())]),
-        window: Duration::from_secs(7_200),
+        window: Duration::from_hours(2),
         floor: Some(Bytes(150 << 20)),
         limit: Some(Limit { kind: LimitKind::MaxMemoryRestart, bytes: Bytes(512 << 20) }),
-        projected_exhaustion: Some(Duration::from_secs(360_000)),
+        projected_exhaustion: Some(Duration::from_hours(100)),
         rejection: Some(Rejection { signal: Signal::Footprint, test: "plateau" }),
         reason: text("footprint grew 3.1 MiB/h"),
     }

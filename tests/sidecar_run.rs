@@ -4,7 +4,8 @@
     clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test may panic, print and measure"
+    clippy::float_cmp,
+    reason = "a test may panic, print and measure, and the figures compared are exact"
 )]
 
 mod support;

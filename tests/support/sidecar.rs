@@ -180,10 +180,12 @@ impl Sidecar {
     pub fn until<T>(&self, what: &str, mut check: impl FnMut(&Metrics) -> Option<T>) -> (Metrics, T) {
         wait_for(what, DEADLINE, || {
             let metrics = self.metrics();
-            match check(&metrics) {
-                Some(found) => Ok((metrics, found)),
-                None => Err(format!("{}\n{}", metrics.body, self.log())),
+            if let Some(found) = check(&metrics) {
+                return Ok((metrics, found));
             }
+            // Scraping without a pause would take the time that the apps need.
+            std::thread::sleep(Duration::from_millis(150));
+            Err(format!("{}\n{}", metrics.body, self.log()))
         })
     }
 

@@ -147,7 +147,11 @@ impl Pipeline {
         let before = life(&watched.history);
         outcome.ended.extend(watched.history.observe(process, at));
         let now = life(&watched.history);
-        outcome.begun |= now.is_some() && now != before;
+        if now != before {
+            // What was said of another life must not stand for this one until its next turn.
+            watched.slot = None;
+            outcome.begun |= now.is_some();
+        }
     }
 
     /// A process that an answering daemon no longer lists is gone; one of a silent daemon is only out of sight.

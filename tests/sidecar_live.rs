@@ -131,7 +131,7 @@ fn a_leak_is_found_outlives_a_restart_and_its_fix_is_proved() {
 
     let early = sidecar.json("/api/v1/compare?app=shop").unwrap();
     assert_eq!(early["comparison"]["outcome"], "too_early", "{early:#}");
-    let proved = wait_for("the proof of the fix", Duration::from_secs(120), || {
+    let proved = wait_for("the proof of the fix", Duration::from_mins(2), || {
         leaky(&sidecar)?;
         let answer = sidecar.json("/api/v1/compare?app=shop")?;
         if answer["comparison"]["outcome"] == "too_early" { Err(answer.to_string()) } else { Ok(answer) }

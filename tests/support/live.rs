@@ -32,6 +32,7 @@ impl Sidecar {
             .env("STATE_DIRECTORY", folder.join("state"))
             .stdin(Stdio::null())
             .stderr(fs::File::create(&log).unwrap())
+            .stdout(Stdio::null())
             .spawn()
             .unwrap();
         let mut sidecar = Self { child, log, address: String::new() };

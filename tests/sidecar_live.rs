@@ -10,8 +10,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::pm2::{Pm2, app};
 use support::live::Sidecar;
+use support::pm2::{Pm2, app};
 use support::wait_for;
 
 /// A minute of the detector takes half a second, and memory is asked for every second.

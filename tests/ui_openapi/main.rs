@@ -215,7 +215,12 @@ fn processes() {
         host: HostSample { memory_total: Bytes(16 << 30), memory_available: Bytes(9 << 30) },
     };
     let verdicts = BTreeMap::from([(key(0), verdict())]);
-    let mut view = ProcessesView::new(&Collected { snapshot: &snapshot, verdicts: &verdicts, version_slopes: &[], restarts: None });
+    let mut view = ProcessesView::new(&Collected {
+        snapshot: &snapshot,
+        verdicts: &verdicts,
+        version_slopes: &[],
+        restarts: None,
+    });
     holds("Processes", &view);
     view.interval_seconds = Some(15.0);
     view.processes[0].sparkline = sparkline(&minutes(), 60, SCALE);

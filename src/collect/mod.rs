@@ -16,6 +16,9 @@
 //! | `command`   | the pm2 command as the fallback                       | no   |
 //! | `discover`  | homes that nobody configured                          | no   |
 //! | `daemon`    | one daemon's collection                               | no   |
+//! | `metrics_url` | where an app exposes metrics                        | yes  |
+//! | `exposition` | the few of those metrics that matter                 | yes  |
+//! | `exposed`   | fetching them, laid over what pm2 told                | no   |
 //!
 //! This room refuses to start a daemon, to change one, to read a clock (`now` is an argument; only durations are measured),
 //! and to pass on anything of an app's environment.
@@ -25,11 +28,17 @@ pub mod banner;
 pub mod command;
 mod daemon;
 mod discover;
+mod exposed;
+pub mod exposition;
 pub mod freshness;
 pub mod identity;
 pub mod list;
+mod metrics_url;
 pub mod socket;
 pub mod system;
+
+pub use self::exposed::ExposedReader;
+pub use self::metrics_url::{MetricsTarget, MetricsUrl};
 
 use std::collections::BTreeSet;
 use std::future::{Future, poll_fn};

@@ -10,15 +10,16 @@ mod search;
 mod text;
 mod validate;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use error::{ConfigError, Problem};
 pub use search::{Found, Surroundings, find, state_directory};
 pub use text::{parse_duration, parse_size};
 
-use crate::collect::DaemonSpec;
+use crate::collect::{DaemonSpec, MetricsUrl};
 use crate::model::Bytes;
+use crate::policy::RestartSettings;
 
 /// The embedded default file.
 pub const DEFAULT: &str = include_str!("default.toml");
@@ -45,6 +46,8 @@ pub struct Settings {
     pub log: LogSettings,
     /// The detector's thresholds and its unit of time.
     pub trend: crate::trend::Settings,
+    /// What may restart a process, and when.
+    pub restart: RestartSettings,
     /// Per-app settings, in the order of the file; the first match counts.
     pub apps: Vec<AppSettings>,
 }
@@ -69,6 +72,8 @@ pub struct WebSettings {
     pub listen_address: String,
     /// Connections at a time.
     pub max_connections: usize,
+    /// The file with the bearer tokens that endpoints that act ask for.
+    pub token_file: Option<PathBuf>,
 }
 
 /// `[history]`.
@@ -107,12 +112,31 @@ pub struct AppSettings {
     pub name: String,
     /// A memory limit that counts beside pm2's and the system's.
     pub memory_limit: Option<Bytes>,
+    /// Where each process exposes the metrics of `prom-client`.
+    pub metrics_url: Option<MetricsUrl>,
+    /// In place of [`crate::trend::Settings::smallest_growth`].
+    pub smallest_growth: Option<Bytes>,
+    /// In place of [`crate::trend::Settings::smallest_share`].
+    pub smallest_share: Option<f64>,
 }
 
 impl Settings {
     /// The settings of the first `[[app]]` table whose glob matches the app's name.
     pub fn app(&self, name: &str) -> Option<&AppSettings> {
         self.apps.iter().find(|app| matches_glob(&app.name, name))
+    }
+
+    /// The detector's settings for an app: those of all, with what its `[[app]]` table sets otherwise.
+    pub fn trend_of(&self, name: &str) -> std::borrow::Cow<'_, crate::trend::Settings> {
+        use std::borrow::Cow;
+        let Some(app) = self.app(name).filter(|app| app.smallest_growth.is_some() || app.smallest_share.is_some())
+        else {
+            return Cow::Borrowed(&self.trend);
+        };
+        let mut trend = self.trend.clone();
+        trend.smallest_growth = app.smallest_growth.unwrap_or(trend.smallest_growth);
+        trend.smallest_share = app.smallest_share.unwrap_or(trend.smallest_share);
+        Cow::Owned(trend)
     }
 }
 
@@ -184,8 +208,6 @@ fn read_bounded(path: &Path) -> std::io::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
 
     fn surroundings() -> Surroundings {
@@ -226,6 +248,29 @@ mod tests {
              [[pm2]]\nhome = \"/x\"\n\n[collect]\nmax_reply = \"many\"\nmax_processes = 0\n\n[web]\n\
              listen_address = \"here\"\n\n[[app]]\nmemory_limit = \"1B\"\n\n[[app]]\nname = \"api\"\nmemory_limit = \"lots\"\n"
         ));
+    }
+
+    #[test]
+    fn wrong_settings_of_apps_are_named_with_file_line_and_key() {
+        insta::assert_snapshot!(problems(
+            "[[app]]\nname = \"a\"\nmetrics_url = \"https://127.0.0.1:9464/metrics\"\n\n\
+             [[app]]\nname = \"b\"\nmetrics_url = \"http://127.0.0.1/metrics\"\n\n\
+             [[app]]\nname = \"c\"\nmetrics_url = \"http://127.0.0.1:9464/{pid}\"\nsmallest_growth = \"0B\"\n\n\
+             [[app]]\nname = \"d\"\nmetrics_url = \"http://user:pass@127.0.0.1:94{pm_id}/\"\nsmallest_share = 1.5\n"
+        ));
+    }
+
+    #[test]
+    fn an_app_sets_its_own_thresholds_and_leaves_the_rest() {
+        let text = "[[app]]\nname = \"api-*\"\nsmallest_growth = \"32MiB\"\nsmallest_share = 0.1\n";
+        let settings = parse("leakslope.toml", text, &surroundings()).expect("the text is right");
+        let of = |app| {
+            let trend = settings.trend_of(app);
+            (trend.smallest_growth, trend.smallest_share, trend.slope_window)
+        };
+        let usual = &settings.trend;
+        assert_eq!(of("api-1"), (Bytes(32 << 20), 0.1, usual.slope_window));
+        assert_eq!(of("web"), (usual.smallest_growth, usual.smallest_share, usual.slope_window));
     }
 
     #[test]

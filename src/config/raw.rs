@@ -28,6 +28,7 @@ layered! {
         history: History,
         log: Log,
         trend: Trend,
+        restart: Option<Spanned<crate::policy::RestartSettings>>,
         app: Vec<Spanned<App>>,
     }
 }
@@ -57,6 +58,7 @@ layered! {
     struct Web {
         listen_address: Value<String>,
         max_connections: Value<i64>,
+        token_file: Value<String>,
     }
 }
 
@@ -89,5 +91,8 @@ layered! {
     struct App {
         name: Value<String>,
         memory_limit: Value<String>,
+        metrics_url: Value<String>,
+        smallest_growth: Value<String>,
+        smallest_share: Value<f64>,
     }
 }

@@ -11,8 +11,9 @@ use super::{
     AppSettings, CollectSettings, HistorySettings, LogFormat, LogSettings, Problem, Settings, Surroundings,
     WebSettings, parse_duration, parse_size,
 };
-use crate::collect::{DaemonSpec, Source as ListSource};
+use crate::collect::{DaemonSpec, MetricsUrl, Source as ListSource};
 use crate::model::{Bytes, DaemonName};
+use crate::policy::RestartSettings;
 
 /// One file's text with its name, and the problems found in it so far.
 pub(super) struct Source<'a> {
@@ -62,6 +63,28 @@ impl<'a> Source<'a> {
             Some(table) => format!("{}.{}", table.trim(), key.trim()),
             None => key.trim().to_owned(),
         }
+    }
+
+    /// Where the text sets a key of `[restart]`, such as `restart.policy[1].leak.for`: the line that does, else the line
+    /// of its table.
+    fn place_of(&self, key: &str) -> Option<usize> {
+        let index = key.split_once("policy[").and_then(|(_, rest)| rest.split_once(']')?.0.parse::<usize>().ok());
+        let last = key.rsplit('.').next()?.split('[').next()?;
+        let start = match index {
+            Some(index) => self.text.match_indices("[[restart.policy]]").nth(index)?.0,
+            None => self.text.find("[restart")?,
+        };
+        let rest = &self.text[start..];
+        let end = rest.get(1..).and_then(|rest| rest.find("[[restart.policy]]")).map_or(rest.len(), |at| at + 1);
+        let mut offset = start;
+        for line in rest[..end].split_inclusive('\n') {
+            let name = line.trim_start().split(['=', ' ', ']']).next().unwrap_or("");
+            if name == last || name.trim_start_matches('[').ends_with(&format!(".{last}")) {
+                return Some(offset);
+            }
+            offset += line.len();
+        }
+        Some(start)
     }
 
     fn duration(&mut self, key: &str, value: &Spanned<String>, least: &str, most: &str) -> Duration {
@@ -136,6 +159,7 @@ pub(super) fn build<'text>(
             minute: layers.duration("trend.minute", |file| file.trend.minute.as_ref(), "100ms", "1h"),
             ..crate::trend::Settings::default()
         },
+        restart: restart(user.restart.as_ref(), layers.user_source),
         apps: apps(&user.app, layers.user_source),
     }
 }
@@ -233,7 +257,9 @@ fn web(layers: &mut Layers<'_, '_>) -> WebSettings {
     if let Err(message) = super::check_listen_address(value.get_ref()) {
         source.report(value.span().start, "web.listen_address", message);
     }
+    let token_file = layers.user.web.token_file.as_ref().map(|path| PathBuf::from(path.get_ref()));
     WebSettings {
+        token_file,
         listen_address: value.get_ref().clone(),
         max_connections: layers.count("web.max_connections", |file| file.web.max_connections.as_ref(), 4, 10_000),
     }
@@ -319,6 +345,15 @@ fn usual_command() -> Vec<String> {
     vec!["pm2".to_owned()]
 }
 
+fn restart(table: Option<&Spanned<RestartSettings>>, source: &mut Source<'_>) -> RestartSettings {
+    let Some(table) = table else { return RestartSettings::default() };
+    for fault in table.get_ref().validate() {
+        let at = source.place_of(&fault.key).unwrap_or(table.span().start);
+        source.report(at, &fault.key, fault.problem);
+    }
+    table.get_ref().clone()
+}
+
 fn check_name(name: &str) -> Result<(), String> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() || name.len() > 64 || !name.chars().all(fits) {
@@ -343,11 +378,29 @@ fn apps(tables: &[Spanned<raw::App>], source: &mut Source<'_>) -> Vec<AppSetting
             source.report(at, "app.name", "a table needs a name: a glob over app names, \"*\" for all".to_owned());
             continue;
         };
-        let memory_limit = table
-            .memory_limit
-            .as_ref()
-            .map(|size| source.size("app.memory_limit", size, Bytes(1 << 20), Bytes(1 << 44)));
-        settings.push(AppSettings { name: name.get_ref().clone(), memory_limit });
+        let mut size = |key: &str, value: &Option<Spanned<String>>, least| {
+            value.as_ref().map(|value| source.size(key, value, least, Bytes(1 << 44)))
+        };
+        let memory_limit = size("app.memory_limit", &table.memory_limit, Bytes(1 << 20));
+        let smallest_growth = size("app.smallest_growth", &table.smallest_growth, Bytes(1 << 10));
+        let metrics_url = table.metrics_url.as_ref().and_then(|url| {
+            let read = MetricsUrl::parse(url.get_ref());
+            read.map_err(|message| source.report(url.span().start, "app.metrics_url", message)).ok()
+        });
+        let smallest_share = table.smallest_share.as_ref().map(|share| {
+            if !(0.0..=1.0).contains(share.get_ref()) {
+                let message = format!("{} is out of range: from 0.0 to 1.0", share.get_ref());
+                source.report(share.span().start, "app.smallest_share", message);
+            }
+            *share.get_ref()
+        });
+        settings.push(AppSettings {
+            name: name.get_ref().clone(),
+            memory_limit,
+            metrics_url,
+            smallest_growth,
+            smallest_share,
+        });
     }
     settings
 }

@@ -14,6 +14,9 @@ pub enum CollectorName {
     Pm2,
     /// The operating system.
     System,
+    /// The metrics that apps expose by HTTP; reports only of daemons with such apps.
+    #[serde(rename = "app_metrics")]
+    Exposed,
 }
 
 impl CollectorName {
@@ -22,6 +25,7 @@ impl CollectorName {
         match self {
             Self::Pm2 => "pm2",
             Self::System => "system",
+            Self::Exposed => "app_metrics",
         }
     }
 }

@@ -74,10 +74,16 @@ impl Narrator {
             (CollectorName::Pm2, Some(reason)) => {
                 tracing::warn!(daemon = name, home, reason, "pm2 does not answer");
             }
-            (CollectorName::System, None) if first => {}
+            (CollectorName::System | CollectorName::Exposed, None) if first => {}
             (CollectorName::System, None) => tracing::info!(daemon = name, "the system can be read again"),
             (CollectorName::System, Some(reason)) => {
                 tracing::warn!(daemon = name, reason, "the system cannot be read");
+            }
+            (CollectorName::Exposed, None) => {
+                tracing::info!(daemon = name, "the metrics that apps expose can be read again");
+            }
+            (CollectorName::Exposed, Some(reason)) => {
+                tracing::warn!(daemon = name, reason, "metrics that apps expose cannot be read");
             }
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! No clock and no IO: the collecting task calls it and carries away what is to be stored, logged and shown.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::export::VersionSlope;
@@ -77,8 +78,9 @@ impl Pipeline {
         self.settings = settings;
     }
 
-    /// Takes in one collection and judges whoever's turn it is.
-    pub fn take(&mut self, snapshot: &Snapshot) -> Outcome {
+    /// Takes in one collection and judges whoever's turn it is, each app by the settings that `trend_of` gives for its
+    /// name.
+    pub fn take<'a>(&mut self, snapshot: &Snapshot, trend_of: impl Fn(&str) -> Cow<'a, trend::Settings>) -> Outcome {
         let mut outcome = Outcome::default();
         for process in snapshot.processes() {
             self.observe(process, snapshot.at, &mut outcome);
@@ -86,7 +88,7 @@ impl Pipeline {
         self.forget_removed(snapshot, &mut outcome);
         for process in snapshot.processes() {
             let host = Some(snapshot.host.memory_total);
-            self.judge(process, &Limits::of(&process.limits, host), snapshot.at, &mut outcome);
+            self.judge(process, &Limits::of(&process.limits, host), snapshot.at, &trend_of, &mut outcome);
         }
         for watched in self.watched.values_mut() {
             watched.history.settle(snapshot.at);
@@ -145,7 +147,11 @@ impl Pipeline {
         let before = life(&watched.history);
         outcome.ended.extend(watched.history.observe(process, at));
         let now = life(&watched.history);
-        outcome.begun |= now.is_some() && now != before;
+        if now != before {
+            // What was said of another life must not stand for this one until its next turn.
+            watched.slot = None;
+            outcome.begun |= now.is_some();
+        }
     }
 
     /// A process that an answering daemon no longer lists is gone; one of a silent daemon is only out of sight.
@@ -165,7 +171,14 @@ impl Pipeline {
         });
     }
 
-    fn judge(&mut self, process: &ProcessSample, limits: &Limits, at: Steady, outcome: &mut Outcome) {
+    fn judge<'a>(
+        &mut self,
+        process: &ProcessSample,
+        limits: &Limits,
+        at: Steady,
+        trend_of: impl Fn(&str) -> Cow<'a, trend::Settings>,
+        outcome: &mut Outcome,
+    ) {
         let every = i64::from(self.settings.evaluate_every.max(1));
         // Processes take turns: those of one minute are judged together, the rest wait for theirs.
         let slot = (self.retention.minute_of(at) + i64::from(process.key.pm_id)).div_euclid(every);
@@ -180,7 +193,8 @@ impl Pipeline {
         let siblings = self.siblings(process);
         let Some(watched) = self.watched.get_mut(&process.key) else { return };
         watched.slot = Some(slot);
-        let verdict = watched.detector.evaluate(&watched.history, &siblings, limits, at, &self.settings);
+        let verdict =
+            watched.detector.evaluate(&watched.history, &siblings, limits, at, &trend_of(process.listed.app.as_str()));
         let before = watched.verdict.as_ref().map(|verdict| verdict.state);
         if before != Some(verdict.state) {
             outcome.changes.push(Change {
@@ -237,4 +251,81 @@ pub(super) fn version_slopes<'a>(histories: impl Iterator<Item = &'a ProcessHist
         })
     });
     slopes.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collect::list::read_list;
+    use crate::model::{Bytes, DaemonSample, HostSample, MemoryLimits, WallTime};
+
+    const MINUTE: i64 = 60_000;
+
+    /// A collection that saw one process of the app "api" hold this much.
+    fn seen(at: i64, pid: u32, resident: Bytes) -> Snapshot {
+        let json = format!(
+            r#"[{{"pm_id":0,"pid":{pid},"name":"api","pm2_env":{{"status":"online","pm_uptime":1795393485552}}}}]"#
+        );
+        let listed = read_list(json.as_bytes(), 1).unwrap().entries.remove(0);
+        let name = DaemonName::from("default");
+        let process = ProcessSample {
+            key: ProcessKey { daemon: name.clone(), pm_id: 0 },
+            life: listed.life(),
+            system: None,
+            resident: Some(resident),
+            resident_source: None,
+            limits: MemoryLimits { configured: Some(Bytes(1 << 30)), ..MemoryLimits::default() },
+            metrics_age_seconds: None,
+            metrics_frozen: false,
+            listed,
+        };
+        let daemon = DaemonSample {
+            name,
+            up: true,
+            version: None,
+            pid: None,
+            resident: None,
+            processes: vec![process],
+            processes_left_out: 0,
+            reports: Vec::new(),
+            last_success: None,
+        };
+        Snapshot { at: Steady(at), wall: WallTime(at), daemons: vec![daemon], host: HostSample::default() }
+    }
+
+    fn state(pipeline: &Pipeline) -> LeakState {
+        pipeline.verdicts().into_values().next().expect("a verdict").state
+    }
+
+    #[test]
+    fn a_new_life_does_not_inherit_the_verdict_of_the_one_before() {
+        let settings = trend::Settings::default();
+        let mut pipeline = Pipeline::new(Retention::default(), settings.clone());
+        for minute in 0..=60 {
+            pipeline.take(&seen(minute * MINUTE, 100, Bytes(80 << 20)), |_app| Cow::Borrowed(&settings));
+        }
+        assert_eq!(state(&pipeline), LeakState::Stable);
+        // Far from its next turn.
+        pipeline.take(&seen(60 * MINUTE + 15_000, 101, Bytes(80 << 20)), |_app| Cow::Borrowed(&settings));
+        assert_eq!(state(&pipeline), LeakState::Learning);
+    }
+
+    #[test]
+    fn an_app_is_judged_by_its_own_thresholds() {
+        let after_growth = |settings: &trend::Settings| {
+            let mut pipeline = Pipeline::new(Retention::default(), trend::Settings::default());
+            for minute in 0..90_i64 {
+                let resident = Bytes((80 << 20) + (10 << 20) * minute.unsigned_abs());
+                pipeline.take(&seen(minute * MINUTE, 100, resident), |app| {
+                    assert_eq!(app, "api");
+                    Cow::Borrowed(settings)
+                });
+            }
+            state(&pipeline)
+        };
+        let usual = trend::Settings::default();
+        assert_eq!(after_growth(&usual), LeakState::Leaking);
+        let tolerant = trend::Settings { smallest_growth: Bytes(2 << 30), ..usual };
+        assert_eq!(after_growth(&tolerant), LeakState::Stable);
+    }
 }

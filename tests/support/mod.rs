@@ -1,4 +1,5 @@
-//! What the tests share: a real pm2 of a pinned version, a fake daemon that misbehaves on demand, and a fake `/proc`.
+//! What the tests share: a real pm2 of a pinned version, a fake daemon that misbehaves on demand, a fake `/proc`, and the
+//! real sidecar.
 //!
 //! Everything that is started here is ended on drop, also when a test panics. A tool that is missing fails the test with
 //! the command that installs it; nothing is skipped.
@@ -13,7 +14,9 @@
 
 pub mod fake_daemon;
 pub mod fake_proc;
+pub mod live;
 pub mod pm2;
+pub mod sidecar;
 
 use std::future::Future;
 use std::time::{Duration, Instant};

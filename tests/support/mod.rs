@@ -14,8 +14,8 @@
 
 pub mod fake_daemon;
 pub mod fake_proc;
-pub mod pm2;
 pub mod live;
+pub mod pm2;
 pub mod sidecar;
 
 use std::future::Future;

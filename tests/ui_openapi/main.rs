@@ -167,7 +167,7 @@ fn every_part_of_the_document_is_whole() {
     assert_eq!(document.0["openapi"], "3.1.0");
     let operations =
         document.0["paths"].as_object().unwrap().values().flat_map(|path| path.as_object().unwrap().keys());
-    assert_eq!(operations.count(), 9);
+    assert_eq!(operations.count(), 10);
 }
 
 #[test]
@@ -215,7 +215,12 @@ fn processes() {
         host: HostSample { memory_total: Bytes(16 << 30), memory_available: Bytes(9 << 30) },
     };
     let verdicts = BTreeMap::from([(key(0), verdict())]);
-    let mut view = ProcessesView::new(&Collected { snapshot: &snapshot, verdicts: &verdicts, version_slopes: &[] });
+    let mut view = ProcessesView::new(&Collected {
+        snapshot: &snapshot,
+        verdicts: &verdicts,
+        version_slopes: &[],
+        restarts: None,
+    });
     holds("Processes", &view);
     view.interval_seconds = Some(15.0);
     view.processes[0].sparkline = sparkline(&minutes(), 60, SCALE);

@@ -11,6 +11,8 @@ let page;
 const VIEWS = ["#/", "#/process/default/0", "#/restarts"];
 
 const visit = async (hash) => {
+  // Another fragment alone would keep the page: what is live then may be the view before.
+  await page.goto("about:blank");
   await page.goto(`${mock.url}/${hash}`);
   await page.locator("#connection[data-state=live]").waitFor();
 };

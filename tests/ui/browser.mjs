@@ -23,3 +23,14 @@ export const open = async (options = {}) => {
   page.on("request", (request) => { if (!/^(http:\/\/127\.0\.0\.1|blob:|data:)/.test(request.url())) complaints.push(`foreign: ${request.url()}`); });
   return { page, context, complaints, close: async () => { await context.close(); rmSync(folder, { recursive: true, force: true }); } };
 };
+
+/** How many pixels of the chart are painted in the colour of a custom property, or nearly so. */
+export const painted = (page, property) => page.locator(".uplot canvas").evaluate((canvas, name) => {
+  const [r, g, b] = getComputedStyle(document.documentElement).getPropertyValue(name).match(/[0-9a-f]{2}/g).map((part) => parseInt(part, 16));
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  let near = 0;
+  for (let at = 0; at < data.length; at += 4) {
+    near += data[at + 3] > 200 && Math.hypot(data[at] - r, data[at + 1] - g, data[at + 2] - b) < 24 ? 1 : 0;
+  }
+  return near;
+}, property);

@@ -10,6 +10,8 @@ let browser;
 let page;
 
 const visit = async () => {
+  // Another fragment alone would keep the page: what is live then may be the view before.
+  await page.goto("about:blank");
   await page.goto(`${mock.url}/#/restarts`);
   await page.locator("#connection[data-state=live]").waitFor();
 };

@@ -95,7 +95,7 @@ struct Pool {
 }
 
 /// The mean of the lives' slopes, each weighted by its precision, with an interval of 95 % that covers both their own
-/// intervals and their disagreement (random effects, DerSimonian and Laird 1986).
+/// intervals and their disagreement (random effects, `DerSimonian` and Laird 1986).
 fn pool(lives: &[LifeSummary]) -> Pool {
     let hours = |life: &LifeSummary| life.last.since(life.first).as_secs_f64() / 3600.0;
     let longest = lives.iter().map(hours).fold(0.0, f64::max);

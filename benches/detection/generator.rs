@@ -121,7 +121,7 @@ struct Plan {
 }
 
 /// Makes the series of a family and a seed. `harder` widens the parameters; `twin` leaves out the leak.
-#[allow(clippy::too_many_lines, reason = "one family after the other")]
+#[allow(clippy::too_many_lines, reason = "one table: what makes each family, in one place")]
 pub fn generate(family: &str, seed: u64, harder: bool, twin: bool) -> Series {
     let random = &mut Random::new(family, seed.wrapping_mul(2).wrapping_add(u64::from(harder)));
     let k = if harder { 1.35 } else { 1.0 };

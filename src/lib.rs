@@ -16,14 +16,20 @@
 //! | `collect`      | what pm2 and the system say now                             | codecs and parsers |
 //! | `history`      | minutes and lives of a process, in memory and on disk       | all but the store |
 //! | `trend`        | the slope and the verdict                                   | yes  |
+//! | `policy`       | when a process is restarted, and why not                    | yes  |
+//! | `actuate`      | carries out what the policy orders                          | no   |
+//! | `alertmanager` | Alertmanager's webhook, alerts and silences                 | yes  |
 //! | `evidence`     | heap snapshots and profiles: which code holds the memory    | reading is |
 //! | `export`       | snapshot and verdicts to Prometheus families                | yes  |
 //! | `http`         | the server and its limits                                   | no   |
+//! | `ui`           | the page's files and the shapes of its views                | yes  |
 //! | `runtime`      | clocks, tasks, signals: the only room that reads the time   | no   |
 //! | `cli`          | commands and what they print                                | no   |
 //!
 //! A pure room takes its input and `now` as arguments and returns values.
 
+pub mod actuate;
+pub mod alertmanager;
 pub mod cli;
 pub mod collect;
 pub mod config;
@@ -32,6 +38,7 @@ pub mod export;
 pub mod history;
 pub mod http;
 pub mod model;
+pub mod policy;
 pub mod runtime;
 pub mod trend;
 pub mod ui;

@@ -1,13 +1,13 @@
 //! The structure of the Grafana dashboards and of the files that provision them: what Grafana would only tell by an
 //! empty panel. Whether queries answer is asked of a real Prometheus elsewhere.
 
-#[path = "alerts/support.rs"]
-mod support;
+#[path = "alerts/rule_files.rs"]
+mod rule_files;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rule_files::{files, read, read_yaml};
 use serde_json::Value;
-use support::{files, read, read_yaml};
 
 /// Units of Grafana that the dashboards use, besides free ones (`suffix: MiB/h`).
 const UNITS: &[&str] = &["none", "short", "bytes", "s", "percentunit", "reqps", "ops", "dateTimeFromNow"];

@@ -1,12 +1,12 @@
 //! The rule files and the Alertmanager example, judged by Prometheus' own tools and by what a person needs of an alert.
 
-#[path = "alerts/support.rs"]
-mod support;
+#[path = "alerts/rule_files.rs"]
+mod rule_files;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rule_files::{alerts, exists, files, read, read_yaml, rules, run_well};
 use serde::Deserialize;
-use support::{alerts, exists, files, read, read_yaml, rules, run_well};
 
 const RUNBOOKS: &str = "https://github.com/leakslope/leakslope/blob/main/docs/runbooks";
 

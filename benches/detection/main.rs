@@ -1,6 +1,8 @@
 //! Measures the detector and what it is compared with, on the same series: `cargo bench --bench detection`.
 //!
-//! `-- --seeds 0..20 --families prototype|other|all --split plain|harder --only NAME --csv FILE --no-baselines`.
+//! Options after `--`: `--seeds 1000..1020`, `--families prototype|other|NAME`, `--split plain|harder`,
+//! `--view collections|sampled|resident|load`, `--csv FILE`, `--no-baselines`, `--no-twins`, `--no-traces`, `--tests` (which
+//! test said no, for each miss and each false alarm), `--tune` (the grid `predict_linear` was tuned over).
 #![allow(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
@@ -11,6 +13,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints its table")]
 #![allow(missing_docs, unreachable_pub, dead_code, reason = "a bench has no readers but its own")]
 
+mod baselines;
 mod generator;
 mod ours;
 mod random;
@@ -34,18 +37,22 @@ struct Arguments {
     traces: bool,
     views: Vec<View>,
     tests: bool,
+    baselines: bool,
+    tune: bool,
     csv: Option<String>,
 }
 
 fn arguments() -> Arguments {
     let mut arguments = Arguments {
-        seeds: 0..20,
+        seeds: 1000..1020,
         families: [&generator::HEALTHY[..], &generator::LEAKING[..]].concat(),
         harder: false,
         twins: true,
         traces: true,
         views: vec![View::Collections, View::Sampled, View::Resident],
         tests: false,
+        baselines: true,
+        tune: false,
         csv: None,
     };
     let mut words = std::env::args().skip(1);
@@ -83,6 +90,8 @@ fn arguments() -> Arguments {
                     _ => View::Collections,
                 }];
             }
+            "--no-baselines" => arguments.baselines = false,
+            "--tune" => arguments.tune = true,
             "--tests" => arguments.tests = true,
             "--csv" => arguments.csv = Some(value()),
             _ => {}
@@ -115,12 +124,26 @@ fn main() {
     }
     print_families(&scores);
     print_summary(&scores);
+    if let Some(path) = &arguments.csv {
+        std::fs::write(path, csv(&scores)).expect("the CSV file can be written");
+    }
 }
 
 fn measure(family: &str, seed: u64, arguments: &Arguments, settings: &Settings) -> Vec<(String, Score)> {
     let series = generator::generate(family, seed, arguments.harder, false);
     let twin = (series.leak && arguments.twins).then(|| generator::generate(family, seed, arguments.harder, true));
     let mut results = Vec::new();
+    if arguments.tune {
+        return baselines::tuning(&series).into_iter().map(|(name, alarms)| (name, score(&series, &alarms))).collect();
+    }
+    if arguments.baselines {
+        let quiet = twin.as_ref().map(baselines::judge);
+        for (place, (name, alarms)) in baselines::judge(&series).into_iter().enumerate() {
+            let mut score = score(&series, &alarms);
+            score.twin_alarmed = quiet.as_ref().is_some_and(|quiet| quiet[place].1.contains(&true));
+            results.push((name.to_owned(), score));
+        }
+    }
     for view in &arguments.views {
         let states = ours::judge(&series, *view, settings);
         let twin_states = twin.as_ref().map(|twin| ours::judge(twin, *view, settings));
@@ -175,6 +198,8 @@ fn print_families(scores: &BTreeMap<String, Vec<Score>>) {
     }
     families.sort_unstable();
     println!("family: healthy = false episodes (series); leaking = found / before exhaustion, median delay in h");
+    let ours = |name: &str| name.ends_with("suspect") || name.ends_with("leaking");
+    let scores: BTreeMap<&String, &Vec<Score>> = scores.iter().filter(|(name, _)| ours(name)).collect();
     println!("{:18} {}", "", scores.keys().map(|name| format!("{name:>20}")).collect::<String>());
     for family in families {
         let mut line = format!("{family:18} ");
@@ -190,6 +215,20 @@ fn print_families(scores: &BTreeMap<String, Vec<Score>>) {
         }
         println!("{line}");
     }
+}
+
+fn csv(scores: &BTreeMap<String, Vec<Score>>) -> String {
+    let mut text = "detector,family,leak,false_episodes,days,delay_hours,before_exhaustion,twin_alarmed\n".to_owned();
+    for (name, scores) in scores {
+        for s in scores {
+            let delay = s.delay.map_or(String::new(), |delay| format!("{delay:.3}"));
+            text += &format!(
+                "\"{name}\",{},{},{},{:.3},{delay},{},{}\n",
+                s.family, s.leak, s.false_episodes, s.days, s.before, s.twin_alarmed
+            );
+        }
+    }
+    text
 }
 
 fn print_summary(scores: &BTreeMap<String, Vec<Score>>) {

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::analyze::AnalyzeArguments;
+use super::compare::CompareArguments;
 use super::heap::HeapArgs;
+use super::restarts::{PlanArguments, RestartArguments, ShowArguments};
 use crate::config::{LogFormat, Settings, Surroundings};
 
 /// Finds memory leaks in Node.js apps under pm2: is it leaking, how fast, until when, and which code holds the memory.
@@ -52,6 +54,10 @@ pub(super) enum Command {
     /// Show every process: memory, growth and verdict.
     Status(StatusArguments),
     Analyze(AnalyzeArguments),
+    Compare(CompareArguments),
+    Restart(RestartArguments),
+    Restarts(ShowArguments),
+    Plan(PlanArguments),
     Heap(HeapArgs),
 }
 

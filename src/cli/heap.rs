@@ -24,7 +24,7 @@ use crate::model::Bytes;
 
 /// Reads heap snapshots and heap profiles.
 #[derive(Debug, Args)]
-pub(super) struct HeapArgs {
+pub struct HeapArgs {
     /// What to do.
     #[command(subcommand)]
     pub command: HeapCommand,
@@ -32,7 +32,7 @@ pub(super) struct HeapArgs {
 
 /// What can be done with heap files.
 #[derive(Debug, Subcommand)]
-pub(super) enum HeapCommand {
+pub enum HeapCommand {
     /// Tell what one snapshot holds: by constructor, and what keeps it alive
     Summary {
         /// A .heapsnapshot file
@@ -66,7 +66,7 @@ pub(super) enum HeapCommand {
 
 /// How snapshots are read and printed.
 #[derive(Debug, Clone, Args)]
-pub(super) struct SnapshotOptions {
+pub struct SnapshotOptions {
     /// How to print
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
@@ -76,7 +76,7 @@ pub(super) struct SnapshotOptions {
     /// Places where memory piles up to tell
     #[arg(long, default_value_t = 5)]
     pub findings: usize,
-    /// Quote the names of an object's properties even where it is used as a table: they may be the app's data
+    /// Quote the texts of strings, and names of properties that look like data: a report may hold secrets then
     #[arg(long)]
     pub show_strings: bool,
     /// The most memory to use, in MiB
@@ -86,7 +86,7 @@ pub(super) struct SnapshotOptions {
 
 /// How to print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Format {
+pub enum Format {
     /// Tables for people.
     Text,
     /// One JSON document.
@@ -95,7 +95,7 @@ pub(super) enum Format {
 
 /// How to print a profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum ProfileFormat {
+pub enum ProfileFormat {
     /// A table for people.
     Text,
     /// One JSON document.
@@ -105,7 +105,7 @@ pub(super) enum ProfileFormat {
 }
 
 /// Runs a command and prints its result to standard output.
-pub(super) fn run(args: &HeapArgs) -> anyhow::Result<ExitCode> {
+pub fn run(args: &HeapArgs) -> anyhow::Result<ExitCode> {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     match execute(args, &mut out).and_then(|()| Ok(out.flush()?)) {
         // Who reads has seen enough.
@@ -119,7 +119,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 /// Runs a command and writes its result to `out`.
-pub(super) fn execute(args: &HeapArgs, out: &mut impl Write) -> anyhow::Result<()> {
+pub fn execute(args: &HeapArgs, out: &mut impl Write) -> anyhow::Result<()> {
     match &args.command {
         HeapCommand::Summary { file, options } => {
             let analysis = load(file, options, &[])?;
@@ -251,6 +251,13 @@ fn write_summary(out: &mut impl Write, summary: &Summary) -> anyhow::Result<()> 
     }
     if summary.classes_left_out > 0 {
         writeln!(out, "{:>10}  more classes", summary.classes_left_out)?;
+    }
+    if !summary.strings.is_empty() {
+        writeln!(out, "\nStrings that take most")?;
+    }
+    for string in &summary.strings {
+        let bytes = Bytes(string.bytes).to_string();
+        writeln!(out, "{:>10}  {bytes:>9}  {}", thousands(string.count), printable(&string.text))?;
     }
     write_findings(out, "Where memory piles up", &summary.findings)?;
     write_ways(out, &summary.ways)

@@ -4,8 +4,11 @@
 
 mod analyze;
 mod arguments;
-mod heap;
+mod compare;
+pub mod heap;
 mod output;
+mod pace;
+mod restarts;
 mod run;
 mod status;
 
@@ -25,6 +28,8 @@ pub mod exit {
     pub const USAGE: u8 = 2;
     /// A leak was found, from commands that answer that question.
     pub const LEAK: u8 = 3;
+    /// Too little has been seen for an answer.
+    pub const TOO_EARLY: u8 = 4;
     /// The configuration is wrong.
     pub const CONFIG: u8 = 64;
 }
@@ -52,6 +57,10 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Analyze(arguments) => analyze::run(&arguments),
+        Command::Compare(arguments) => restarts::compare(&flags, &arguments),
+        Command::Restart(arguments) => restarts::restart(&flags, &arguments),
+        Command::Restarts(arguments) => restarts::restarts(&flags, &arguments),
+        Command::Plan(arguments) => restarts::plan(&flags, &arguments),
         Command::Heap(arguments) => heap::run(&arguments),
         Command::Status(status) => status::run(&flags, &status),
     }

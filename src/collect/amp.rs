@@ -23,6 +23,10 @@ pub enum Request {
     GetMonitorData,
     /// The daemon's version.
     GetVersion,
+    /// Replaces one process: a cluster worker by a new one beside it, anything else by a restart.
+    ReloadProcessId(u32),
+    /// Stops one process and starts it anew.
+    RestartProcessId(u32),
 }
 
 impl Request {
@@ -31,14 +35,30 @@ impl Request {
         match self {
             Self::GetMonitorData => "getMonitorData",
             Self::GetVersion => "getVersion",
+            Self::ReloadProcessId(_) => "reloadProcessId",
+            Self::RestartProcessId(_) => "restartProcessId",
+        }
+    }
+
+    /// Whether the call changes something, so that it must never be sent twice.
+    pub fn acts(self) -> bool {
+        match self {
+            Self::GetMonitorData | Self::GetVersion => false,
+            Self::ReloadProcessId(_) | Self::RestartProcessId(_) => true,
         }
     }
 
     /// Encodes the call as one frame whose last argument is `id`.
     pub fn encode(self, id: RequestId) -> Vec<u8> {
         let message = match self {
-            Self::GetMonitorData => r#"j:{"type":"call","method":"getMonitorData","args":[{}]}"#,
-            Self::GetVersion => r#"j:{"type":"call","method":"getVersion","args":[{}]}"#,
+            Self::GetMonitorData => r#"j:{"type":"call","method":"getMonitorData","args":[{}]}"#.to_owned(),
+            Self::GetVersion => r#"j:{"type":"call","method":"getVersion","args":[{}]}"#.to_owned(),
+            Self::ReloadProcessId(id) => {
+                format!(r#"j:{{"type":"call","method":"reloadProcessId","args":[{{"id":{id}}}]}}"#)
+            }
+            Self::RestartProcessId(id) => {
+                format!(r#"j:{{"type":"call","method":"restartProcessId","args":[{{"id":{id}}}]}}"#)
+            }
         };
         frame(&[message.as_bytes(), id.to_string().as_bytes()])
     }
@@ -251,6 +271,17 @@ mod tests {
             assert_eq!(message["method"], request.method());
             assert_eq!(message["args"], serde_json::json!([{}]), "the daemon dies when the argument is missing");
             assert!(frame.answers(RequestId(1)) && !frame.answers(RequestId(2)));
+        }
+    }
+
+    #[test]
+    fn requests_that_act_name_one_process_by_its_number() {
+        for (request, id) in [(Request::ReloadProcessId(0), 0), (Request::RestartProcessId(u32::MAX), u32::MAX)] {
+            let frame = decode_whole(1000, &request.encode(RequestId(1))).unwrap().unwrap();
+            let message: serde_json::Value = serde_json::from_slice(frame.json(0).unwrap()).unwrap();
+            let expected = serde_json::json!({"type": "call", "method": request.method(), "args": [{"id": id}]});
+            assert_eq!(message, expected);
+            assert!(request.acts());
         }
     }
 

@@ -18,6 +18,8 @@ use tokio::time::timeout;
 use super::amp::{Decoder, Frame, FrameError, Request, RequestId};
 
 const READ_SIZE: usize = 64 * 1024;
+/// The step that fails while the request is not yet written whole, so that the daemon cannot have read it.
+const ROOM_STEP: &str = "room for the request";
 
 /// How long each step of a call may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +40,16 @@ pub struct SocketError {
     pub path: PathBuf,
     /// What went wrong.
     pub kind: SocketErrorKind,
+}
+
+/// Why a request that changes something brought no reply.
+#[derive(Debug, Error)]
+#[error("{error}")]
+pub struct ActError {
+    /// What went wrong.
+    pub error: SocketError,
+    /// Whether the daemon may have read the request and acted on it.
+    pub sent: bool,
 }
 
 /// What went wrong in a call.
@@ -152,6 +164,19 @@ impl Client {
         result.map_err(|kind| SocketError { path: self.path.clone(), kind })
     }
 
+    /// Calls the daemon on a connection of its own, once and never again, for a request that changes something. The error
+    /// tells whether the request may have been read.
+    pub async fn act(&mut self, request: Request) -> Result<Reply, ActError> {
+        let failed = |path: &Path, kind, sent| ActError { error: SocketError { path: path.to_owned(), kind }, sent };
+        let connection = self.connect().await.map_err(|kind| failed(&self.path, kind, false))?;
+        let result = self.exchange(connection, request).await;
+        self.connection = None;
+        result.map_err(|kind| {
+            let unwritten = matches!(kind, SocketErrorKind::Deadline { step: ROOM_STEP, .. });
+            failed(&self.path, kind, !unwritten)
+        })
+    }
+
     async fn call_anew(&mut self, request: Request) -> Result<Reply, SocketErrorKind> {
         let connection = self.connect().await?;
         self.exchange(connection, request).await
@@ -177,7 +202,7 @@ impl Client {
         let limit = self.deadlines.write;
         timeout(limit, connection.stream.write_all(&request.encode(id)))
             .await
-            .map_err(|_elapsed| SocketErrorKind::Deadline { step: "room for the request", limit })?
+            .map_err(|_elapsed| SocketErrorKind::Deadline { step: ROOM_STEP, limit })?
             .map_err(SocketErrorKind::Broken)?;
         let limit = self.deadlines.reply;
         let frame = timeout(limit, read_frame(&mut connection.stream, self.reply_limit))

@@ -10,7 +10,7 @@ mod search;
 mod text;
 mod validate;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use error::{ConfigError, Problem};
@@ -19,6 +19,7 @@ pub use text::{parse_duration, parse_size};
 
 use crate::collect::{DaemonSpec, MetricsUrl};
 use crate::model::Bytes;
+use crate::policy::RestartSettings;
 
 /// The embedded default file.
 pub const DEFAULT: &str = include_str!("default.toml");
@@ -45,6 +46,8 @@ pub struct Settings {
     pub log: LogSettings,
     /// The detector's thresholds and its unit of time.
     pub trend: crate::trend::Settings,
+    /// What may restart a process, and when.
+    pub restart: RestartSettings,
     /// Per-app settings, in the order of the file; the first match counts.
     pub apps: Vec<AppSettings>,
 }
@@ -69,6 +72,8 @@ pub struct WebSettings {
     pub listen_address: String,
     /// Connections at a time.
     pub max_connections: usize,
+    /// The file with the bearer tokens that endpoints that act ask for.
+    pub token_file: Option<PathBuf>,
 }
 
 /// `[history]`.
@@ -203,8 +208,6 @@ fn read_bounded(path: &Path) -> std::io::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
 
     fn surroundings() -> Surroundings {

@@ -28,6 +28,7 @@ layered! {
         history: History,
         log: Log,
         trend: Trend,
+        restart: Option<Spanned<crate::policy::RestartSettings>>,
         app: Vec<Spanned<App>>,
     }
 }
@@ -57,6 +58,7 @@ layered! {
     struct Web {
         listen_address: Value<String>,
         max_connections: Value<i64>,
+        token_file: Value<String>,
     }
 }
 

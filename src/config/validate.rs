@@ -13,6 +13,7 @@ use super::{
 };
 use crate::collect::{DaemonSpec, MetricsUrl, Source as ListSource};
 use crate::model::{Bytes, DaemonName};
+use crate::policy::RestartSettings;
 
 /// One file's text with its name, and the problems found in it so far.
 pub(super) struct Source<'a> {
@@ -62,6 +63,28 @@ impl<'a> Source<'a> {
             Some(table) => format!("{}.{}", table.trim(), key.trim()),
             None => key.trim().to_owned(),
         }
+    }
+
+    /// Where the text sets a key of `[restart]`, such as `restart.policy[1].leak.for`: the line that does, else the line
+    /// of its table.
+    fn place_of(&self, key: &str) -> Option<usize> {
+        let index = key.split_once("policy[").and_then(|(_, rest)| rest.split_once(']')?.0.parse::<usize>().ok());
+        let last = key.rsplit('.').next()?.split('[').next()?;
+        let start = match index {
+            Some(index) => self.text.match_indices("[[restart.policy]]").nth(index)?.0,
+            None => self.text.find("[restart")?,
+        };
+        let rest = &self.text[start..];
+        let end = rest.get(1..).and_then(|rest| rest.find("[[restart.policy]]")).map_or(rest.len(), |at| at + 1);
+        let mut offset = start;
+        for line in rest[..end].split_inclusive('\n') {
+            let name = line.trim_start().split(['=', ' ', ']']).next().unwrap_or("");
+            if name == last || name.trim_start_matches('[').ends_with(&format!(".{last}")) {
+                return Some(offset);
+            }
+            offset += line.len();
+        }
+        Some(start)
     }
 
     fn duration(&mut self, key: &str, value: &Spanned<String>, least: &str, most: &str) -> Duration {
@@ -136,6 +159,7 @@ pub(super) fn build<'text>(
             minute: layers.duration("trend.minute", |file| file.trend.minute.as_ref(), "100ms", "1h"),
             ..crate::trend::Settings::default()
         },
+        restart: restart(user.restart.as_ref(), layers.user_source),
         apps: apps(&user.app, layers.user_source),
     }
 }
@@ -233,7 +257,9 @@ fn web(layers: &mut Layers<'_, '_>) -> WebSettings {
     if let Err(message) = super::check_listen_address(value.get_ref()) {
         source.report(value.span().start, "web.listen_address", message);
     }
+    let token_file = layers.user.web.token_file.as_ref().map(|path| PathBuf::from(path.get_ref()));
     WebSettings {
+        token_file,
         listen_address: value.get_ref().clone(),
         max_connections: layers.count("web.max_connections", |file| file.web.max_connections.as_ref(), 4, 10_000),
     }
@@ -317,6 +343,15 @@ fn daemons(tables: &[Spanned<raw::Pm2>], source: &mut Source<'_>, surroundings: 
 
 fn usual_command() -> Vec<String> {
     vec!["pm2".to_owned()]
+}
+
+fn restart(table: Option<&Spanned<RestartSettings>>, source: &mut Source<'_>) -> RestartSettings {
+    let Some(table) = table else { return RestartSettings::default() };
+    for fault in table.get_ref().validate() {
+        let at = source.place_of(&fault.key).unwrap_or(table.span().start);
+        source.report(at, &fault.key, fault.problem);
+    }
+    table.get_ref().clone()
 }
 
 fn check_name(name: &str) -> Result<(), String> {

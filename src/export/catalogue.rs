@@ -150,6 +150,20 @@ families! {
     HTTP_REQUESTS = Counter "leakslope_http_requests_total" ["code"] "HTTP requests answered, by status code.";
     HTTP_CONNECTIONS = Gauge "leakslope_http_connections" [] "Open HTTP connections.";
 
+    RESTART_REQUESTS = Counter "leakslope_restart_requests_total" ["trigger"] "Requests for a restart, by what asked.";
+    RESTARTS_DONE = Counter "leakslope_restarts_total" ["daemon", "app", "action", "outcome"]
+        "Replacements of processes that ended, by what was done and how it went.";
+    RESTART_BLOCKED = Gauge "leakslope_restart_blocked" ["daemon", "app", "reason"]
+        "Processes whose restart is asked for and held, by reason.";
+    RESTART_BUDGET = Gauge "leakslope_restart_budget_remaining" ["daemon", "app"]
+        "Restarts that the app's and the host's budgets of 24 hours have left.";
+    RESTART_BREAKER = Gauge "leakslope_restart_breaker_open" ["daemon", "app"]
+        "Whether restarts of the app are stopped (1) because they failed or did not help.";
+    RESTART_FREED = Gauge "leakslope_restart_memory_freed_bytes" ["daemon", "app"]
+        "Memory that the latest measured restart freed; negative when more is held than before.";
+    RESTART_WINDOW = Gauge "leakslope_restart_next_window_timestamp_seconds" ["daemon", "app"]
+        "When the next maintenance window opens; absent while one is open or none is set.";
+
     OWN_CPU = Counter "process_cpu_seconds_total" [] "CPU time used by the sidecar.";
     OWN_RESIDENT = Gauge "process_resident_memory_bytes" [] "Resident memory of the sidecar.";
     OWN_VIRTUAL = Gauge "process_virtual_memory_bytes" [] "Virtual memory of the sidecar.";

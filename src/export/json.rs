@@ -1,12 +1,13 @@
 //! The snapshot and its verdicts as the JSON of `/api/v1/processes`: field names with units, absent values as null.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::Collected;
 use super::timeline::SparklineView;
-use crate::model::{Bytes, DaemonSample, ProcessSample, Slope, Steady, Verdict, WallTime};
+use crate::model::{Bytes, DaemonSample, LifeSummary, ProcessSample, Slope, Steady, Verdict, WallTime};
 
 /// The body of `/api/v1/processes`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -152,6 +153,34 @@ pub struct VerdictView {
     pub projected_exhaustion_seconds: Option<f64>,
     /// The test that last spoke against a leak.
     pub rejected_by: Option<String>,
+}
+
+/// The body of `/api/v1/lives`: the lives of one app, for those who compare them on their own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LivesView {
+    /// Now, on the sidecar's steady line, as the lives' own times are.
+    pub now: Steady,
+    /// Length of a minute of the history, in milliseconds.
+    pub minute_ms: u64,
+    /// The lives, without their floors.
+    pub lives: Vec<LifeSummary>,
+}
+
+impl LivesView {
+    /// Builds the view. JSON has no word for "not measured", so such a figure is zero in it.
+    pub fn new(lives: Vec<LifeSummary>, now: Steady, minute: Duration) -> Self {
+        let bare = |life: LifeSummary| LifeSummary {
+            floors: Vec::new(),
+            resident_floors: Vec::new(),
+            resident_max: if life.resident_max.is_nan() { 0.0 } else { life.resident_max },
+            ..life
+        };
+        Self {
+            now,
+            minute_ms: u64::try_from(minute.as_millis()).unwrap_or(60_000),
+            lives: lives.into_iter().map(bare).collect(),
+        }
+    }
 }
 
 impl ProcessesView {

@@ -8,6 +8,7 @@ mod catalogue;
 mod families;
 pub mod json;
 mod process;
+mod restart;
 mod sidecar;
 pub mod timeline;
 mod verdict;
@@ -16,6 +17,7 @@ use std::collections::BTreeMap;
 
 pub use catalogue::{Descriptor, Kind, catalogue};
 use families::Families;
+pub use restart::Restarts;
 pub use sidecar::SidecarState;
 
 use crate::model::{ProcessKey, SelfSample, Snapshot, Verdict};
@@ -32,6 +34,8 @@ pub struct Collected<'a> {
     pub verdicts: &'a BTreeMap<ProcessKey, Verdict>,
     /// Slope by daemon, app and version, in bytes per second.
     pub version_slopes: &'a [VersionSlope],
+    /// How the restart policy stands, where it said so.
+    pub restarts: Option<Restarts<'a>>,
 }
 
 /// The slope of one version of one app, over all its processes and lives.
@@ -52,6 +56,9 @@ pub fn render_collected(collected: &Collected<'_>) -> String {
     let mut families = Families::default();
     process::add(&mut families, collected.snapshot);
     verdict::add(&mut families, collected);
+    if let Some(restarts) = collected.restarts {
+        restart::add(&mut families, restarts);
+    }
     families.into_text()
 }
 

@@ -378,3 +378,146 @@ impl Gathering {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: i64 = 60_000;
+
+    fn history(minutes: usize) -> ProcessHistory {
+        let key = ProcessKey { daemon: "default".into(), pm_id: 0 };
+        ProcessHistory::new(key, "shop".into(), Retention { minutes, ..Retention::default() })
+    }
+
+    fn about() -> About {
+        About { app: "shop".into(), version: Some("1.2.3".into()), revision: Some("0123456789abcdef".into()) }
+    }
+
+    fn sample(pid: u32, held: u64, used: u64) -> Sample {
+        Sample {
+            held: Some(Bytes(held)),
+            heap_used: Some(Bytes(used)),
+            heap_total: Some(Bytes(used + 100)),
+            ..Sample::empty(Life { pid, started: i64::from(pid) })
+        }
+    }
+
+    #[test]
+    fn a_minute_keeps_the_floor_of_memory_and_the_mean_of_the_rest() {
+        let mut history = history(100);
+        for (at, held, used) in
+            [(0, 5_000, 1_000), (15_000, 4_000, 3_000), (45_000, 6_000, 2_000), (MINUTE, 9_000, 9_000)]
+        {
+            history.push(&sample(1, held, used), &about(), Steady(at));
+        }
+        let minute = history.minutes().get(0).expect("finished");
+        assert_eq!((minute.resident, minute.heap_floor, minute.heap_used), (4_000.0, 1_000.0, 2_000.0));
+        assert_eq!(minute.native, (3_900.0 + 900.0 + 3_900.0) / 3.0);
+        assert_eq!(history.minutes().get(1), None, "not over yet");
+        history.settle(Steady(2 * MINUTE));
+        assert!(history.minutes().get(1).is_some());
+        assert_eq!(history.peak(60), Some(9_000.0));
+    }
+
+    #[test]
+    fn exact_collections_give_floors_only_where_they_happen() {
+        let mut history = history(100);
+        let with = |count, after| Sample {
+            major_gcs: Some(count),
+            heap_after_major_gc: Some(Bytes(after)),
+            ..sample(1, 1, 1)
+        };
+        for (minute, count, after) in [(0, 3, 500), (1, 3, 500), (2, 4, 600), (3, 4, 600)] {
+            history.push(&with(count, after), &about(), Steady(minute * MINUTE));
+        }
+        let floors: Vec<f32> = history.minutes().since(0).map(|minute| minute.heap_floor).collect();
+        assert_eq!(floors[0], 500.0);
+        assert!(floors[1].is_nan());
+        assert_eq!(floors[2], 600.0);
+    }
+
+    #[test]
+    fn another_life_ends_the_one_before_and_nothing_is_lost_for_the_store() {
+        let mut history = history(5_000);
+        for minute in 0..100 {
+            assert_eq!(history.push(&sample(1, 1_000, 10), &about(), Steady(minute * MINUTE)), None);
+        }
+        let ended = history.push(&sample(2, 2_000, 10), &about(), Steady(99 * MINUTE + 30_000)).expect("a life ended");
+        assert_eq!((ended.end, ended.life.pid, ended.floors.len()), (LifeEnd::Restarted, 1, PARTS));
+        assert_eq!(ended.version.as_deref(), Some("1.2.3"));
+        history.push(&sample(2, 2_000, 10), &about(), Steady(100 * MINUTE));
+        history.push(&sample(2, 2_000, 10), &about(), Steady(101 * MINUTE));
+        let taken = history.take_finished();
+        assert_eq!(taken.len(), 101);
+        assert_eq!((taken[99].0.pid, taken[100].0.pid, taken[100].1.minute), (1, 2, 100));
+        assert!(history.take_finished().is_empty());
+        assert_eq!(history.earlier().count(), 1);
+        assert!(history.end(LifeEnd::Removed).is_some());
+        assert!(history.end(LifeEnd::Removed).is_none());
+    }
+
+    #[test]
+    fn a_restored_life_goes_on_and_a_foreign_one_closes_it_unseen() {
+        let mut old = history(100);
+        for minute in 0..50 {
+            old.push(&sample(1, 1_000, 10), &about(), Steady(minute * MINUTE));
+        }
+        let restore = |pid: u32| {
+            let mut new = history(100);
+            new.restore(old.current().cloned(), old.minutes().since(0), old.earlier().cloned());
+            let ended = new.push(&sample(pid, 1_000, 10), &about(), Steady(60 * MINUTE));
+            (new, ended)
+        };
+        let (mut same, ended) = restore(1);
+        assert_eq!(ended, None);
+        same.settle(Steady(61 * MINUTE));
+        assert_eq!(same.minutes().len(), 61, "the gap is kept as empty minutes");
+        assert_eq!(same.take_finished().len(), 1, "stored minutes are not handed out again");
+        let (_, ended) = restore(2);
+        assert_eq!(ended.map(|life| life.end), Some(LifeEnd::Unseen));
+    }
+
+    #[test]
+    fn late_samples_lower_floors_and_steps_back_do_no_harm() {
+        let mut history = history(100);
+        history.push(&sample(1, 1_000, 10), &about(), Steady(10 * MINUTE));
+        history.push(&sample(1, 1_000, 10), &about(), Steady(12 * MINUTE));
+        history.push(&sample(1, 400, 10), &about(), Steady(10 * MINUTE + 5));
+        history.push(&sample(1, 1, 1), &about(), Steady(-5 * MINUTE));
+        assert_eq!(history.minutes().get(10).map(|minute| minute.resident), Some(400.0));
+        assert_eq!(history.minutes().oldest(), Some(10));
+    }
+
+    #[test]
+    fn everything_of_a_process_fits_in_64_kibibytes() {
+        let mut history =
+            ProcessHistory::new(ProcessKey { daemon: "default".into(), pm_id: 7 }, "shop".into(), Retention::default());
+        for step in 0..60_000_i64 {
+            let pid = u32::try_from(1 + step / 5_000).expect("small");
+            history.push(&sample(pid, 1_000_000, 10_000), &about(), Steady(step * 15_000));
+            if step % 4_000 == 0 {
+                history.take_finished();
+            }
+        }
+        assert_eq!(history.minutes().len(), 4_320);
+        assert_eq!(history.earlier().count(), EARLIER_LIVES);
+        assert!(history.heap_bytes() <= 64 << 10, "{} bytes", history.heap_bytes());
+    }
+
+    #[test]
+    fn load_is_requests_where_the_app_tells_and_cores_elsewhere() {
+        let mut history = history(100);
+        for minute in 0..4_i64 {
+            let cpu = u64::try_from(minute * 30_000).expect("small");
+            let busy = Sample { cpu_milliseconds: Some(cpu), ..sample(1, 1, 1) };
+            history.push(&busy, &about(), Steady(minute * MINUTE));
+        }
+        assert_eq!(history.minutes().get(2).map(|minute| minute.load), Some(0.5));
+        let asked = Sample { requests_per_second: Some(8.0), cpu_milliseconds: Some(0), ..sample(1, 1, 1) };
+        history.push(&asked, &about(), Steady(4 * MINUTE));
+        history.settle(Steady(5 * MINUTE));
+        assert_eq!(history.minutes().get(4).map(|minute| minute.load), Some(8.0));
+        assert_eq!(history.current().and_then(|life| life.requests_since), Some(4));
+    }
+}

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
-use hyper::header::HOST;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tokio::net::TcpStream;
@@ -63,7 +63,42 @@ pub fn reachable(listen_address: &str) -> String {
 /// # Errors
 /// [`ClientError`], naming the address.
 pub async fn get(address: &str, path: &str, deadline: Duration, limit: usize) -> Result<Bytes, ClientError> {
-    let request = hyper::Request::get(path).header(HOST, address).body(Empty::<Bytes>::new());
+    let request = hyper::Request::get(path).header(HOST, address).body(Full::default());
+    let answer = send(address, request, deadline, limit).await?;
+    if !answer.status().is_success() {
+        let status = answer.status().as_u16();
+        return Err(ClientError::Status { address: address.to_owned(), path: path.to_owned(), status });
+    }
+    Ok(answer.into_body())
+}
+
+/// Sends a JSON body to `path` at `address`, with a bearer token where there is one, and returns the status and the
+/// body of the answer, whatever it is.
+///
+/// # Errors
+/// [`ClientError`], naming the address.
+pub async fn post(
+    address: &str,
+    path: &str,
+    body: Vec<u8>,
+    token: Option<&str>,
+    deadline: Duration,
+    limit: usize,
+) -> Result<(u16, Bytes), ClientError> {
+    let mut request = hyper::Request::post(path).header(HOST, address).header(CONTENT_TYPE, "application/json");
+    if let Some(token) = token {
+        request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+    }
+    let answer = send(address, request.body(Full::from(body)), deadline, limit).await?;
+    Ok((answer.status().as_u16(), answer.into_body()))
+}
+
+async fn send(
+    address: &str,
+    request: hyper::http::Result<hyper::Request<Full<Bytes>>>,
+    deadline: Duration,
+    limit: usize,
+) -> Result<hyper::Response<Bytes>, ClientError> {
     let broken = |reason: String| ClientError::Broken { address: address.to_owned(), reason };
     let request = request.map_err(|error| broken(error.to_string()))?;
     let exchange = async {
@@ -75,12 +110,9 @@ pub async fn get(address: &str, path: &str, deadline: Duration, limit: usize) ->
             .map_err(|error| broken(error.to_string()))?;
         let answer = async {
             let response = sender.send_request(request).await.map_err(|error| broken(error.to_string()))?;
-            if !response.status().is_success() {
-                let status = response.status().as_u16();
-                return Err(ClientError::Status { address: address.to_owned(), path: path.to_owned(), status });
-            }
-            let body = Limited::new(response.into_body(), limit).collect().await;
-            body.map(http_body_util::Collected::to_bytes).map_err(|error| broken(error.to_string()))
+            let (head, body) = response.into_parts();
+            let body = Limited::new(body, limit).collect().await.map_err(|error| broken(error.to_string()))?;
+            Ok(hyper::Response::from_parts(head, body.to_bytes()))
         };
         tokio::pin!(connection, answer);
         // The connection moves the bytes; the answer may be complete before it ends, or only after.

@@ -1,5 +1,6 @@
 //! The task that collects: on its own interval, never piling up, independent of whoever reads.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,13 +10,14 @@ use tokio_util::sync::CancellationToken;
 use super::narrator::Narrator;
 use super::pipeline::{Outcome, version_slopes};
 use super::published::Published;
+use super::restarting::{self, Standing};
 use super::restore;
 use super::shared::Shared;
 use crate::collect::{self, Collector, ExposedReader};
 use crate::config::Settings;
 use crate::export::VersionSlope;
 use crate::history::{ProcessHistory, Sample};
-use crate::model::{LifeEnd, Snapshot};
+use crate::model::{LifeEnd, ProcessKey, Snapshot, Verdict};
 
 /// How often the summaries of running lives are written, so that their beginnings are known after a restart.
 const SUMMARIES_EVERY: Duration = Duration::from_mins(10);
@@ -98,11 +100,14 @@ impl Collecting<'_> {
                 () = stop.cancelled() => break,
                 () = self.shared.reloaded.notified() => {}
                 _ = collect.tick() => {
-                    self.collect(&mut collector).await;
+                    // A daemon that is slow to answer does not delay the end.
+                    stop.run_until_cancelled(self.collect(&mut collector)).await;
                     // The look that would follow at once adds nothing.
                     between.reset();
                 }
-                _ = between.tick(), if self.settings.collect.heap_interval.is_some() => self.look(&mut collector).await,
+                _ = between.tick(), if self.settings.collect.heap_interval.is_some() => {
+                    stop.run_until_cancelled(self.look(&mut collector)).await;
+                }
                 _ = versions.tick() => *self.version_slopes = version_slopes(self.shared.pipeline().histories()).into(),
                 _ = summaries.tick() => self.save_running().await,
             }
@@ -129,7 +134,25 @@ impl Collecting<'_> {
         if begun {
             self.save_running().await;
         }
-        self.shared.published.store(Some(Arc::new(Published::new(snapshot, verdicts, self.version_slopes.clone()))));
+        let snapshot = Arc::new(snapshot);
+        let standing = self.tell_policy(&snapshot, &verdicts).await;
+        let published = Published::new(snapshot, verdicts, self.version_slopes.clone(), standing);
+        self.shared.published.store(Some(Arc::new(published)));
+    }
+
+    /// Tells the restart policy what was seen, and asks how it stands. It has a second; nothing here waits longer for it.
+    async fn tell_policy(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        verdicts: &BTreeMap<ProcessKey, Verdict>,
+    ) -> Option<Standing> {
+        let policy = self.shared.policy.as_ref()?;
+        let lives = snapshot.processes().filter_map(|process| Some((&process.key, process.life?)));
+        let with_lives =
+            lives.filter_map(|(key, life)| Some((key.clone(), (life, verdicts.get(key)?.clone())))).collect();
+        let told = policy.observed(snapshot.clone(), Arc::new(with_lives));
+        tokio::time::timeout(Duration::from_secs(1), told).await.ok()?.ok()?;
+        restarting::standing(policy).await
     }
 
     async fn look(&mut self, collector: &mut Collector) {

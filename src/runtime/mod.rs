@@ -7,6 +7,7 @@ mod logging;
 mod narrator;
 mod pipeline;
 mod published;
+mod restarting;
 mod restore;
 mod shared;
 mod supervisor;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::task::TaskTracker;
 
 pub use clock::Clock;
 pub use pipeline::{Change, Outcome, Pipeline};
@@ -29,7 +31,7 @@ use crate::collect::ExposedReader;
 use crate::config::{ConfigError, Settings, WebSettings};
 use crate::export::json::ProcessesView;
 use crate::history::store::{StoreError, StoreWorker};
-use crate::http::{HttpSettings, Plain, ServeError, ServeErrorKind, Server};
+use crate::http::{ActingPolicy, BearerTokens, HttpSettings, Plain, ServeError, ServeErrorKind, Server};
 use logging::Logging;
 
 /// Reads the configuration again, flags included.
@@ -59,6 +61,14 @@ pub enum RunError {
     /// The state directory belongs to another sidecar.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The file of bearer tokens cannot be used.
+    #[error("web.token_file {}: {reason}", path.display())]
+    Tokens {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A task without which there is no sidecar has ended.
     #[error("{} ended: {}", .0.task, .0.reason)]
     Ended(Ended),
@@ -88,7 +98,7 @@ pub async fn collect_once(settings: &Settings) -> ProcessesView {
     let mut snapshot = collector.collect(clock.now(), clock.wall()).await;
     collecting::read_exposed(&mut ExposedReader::default(), &mut snapshot, settings).await;
     collecting::lay_settings_over(&mut snapshot, settings);
-    Published::new(snapshot, std::collections::BTreeMap::new(), Arc::default()).view()
+    Published::new(Arc::new(snapshot), std::collections::BTreeMap::new(), Arc::default(), None).view()
 }
 
 async fn serve(
@@ -109,9 +119,25 @@ async fn serve(
         Some(worker) => (Some(worker.handle()), Some(worker)),
         None => (None, None),
     };
-    let shared = Arc::new(Shared::new(restored.clock, settings, restored.pipeline, store, state_directory));
+    let acting = acting(&settings.web)?;
+    let (driver, policy) = match restarting::kept(store.as_ref()).await {
+        Ok(kept) => {
+            let (driver, handle) = restarting::driver(&settings, kept, store.clone(), &restored.clock);
+            (Some(driver), Some(handle))
+        }
+        Err(reason) => {
+            tracing::error!(reason, "what was restarted before cannot be known, so nothing is restarted in this run");
+            (None, None)
+        }
+    };
+    let shared =
+        Arc::new(Shared::new(restored.clock, settings, restored.pipeline, store, policy, acting, state_directory));
 
     let mut supervisor = Supervisor::default();
+    if let Some(driver) = driver {
+        let (mut driver, stop) = (Some(driver), supervisor.stop_token());
+        supervisor.start("restarts", Class::Fatal, move || restarting::run(driver.take(), stop.clone()));
+    }
     let (collected, stop) = (shared.clone(), supervisor.stop_token());
     supervisor.start("collect", Class::Restarted, move || collecting::run(collected.clone(), stop.clone()));
     shared.occupancy.set(server.occupancy()).ok();
@@ -130,7 +156,7 @@ async fn serve(
         tokio::select! {
             _ = terminate.recv() => break Ok(()),
             _ = interrupt.recv() => break Ok(()),
-            _ = hang_up.recv() => reconfigure(&shared, &reload, logging),
+            _ = hang_up.recv() => reconfigure(&shared, &reload, logging, &supervisor.tracker()),
             ended = supervisor.ended() => break Err(RunError::Ended(ended)),
         }
     };
@@ -142,6 +168,15 @@ async fn serve(
         close(worker).await;
     }
     result
+}
+
+/// Reads the tokens of those who may act.
+fn acting(web: &WebSettings) -> Result<ActingPolicy, RunError> {
+    let Some(path) = &web.token_file else { return Ok(ActingPolicy::default()) };
+    let wrong = |reason: String| RunError::Tokens { path: path.clone(), reason };
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    let tokens = BearerTokens::parse(&text).map_err(|error| wrong(error.to_string()))?;
+    Ok(ActingPolicy { tokens: Some(tokens) })
 }
 
 /// Listens where the settings say; a name that stands for several addresses is tried in their order.
@@ -171,7 +206,7 @@ async fn close(worker: StoreWorker) {
 }
 
 /// Puts a changed configuration in force as a whole, or keeps the old one as a whole.
-fn reconfigure(shared: &Shared, reload: &Reload, logging: &Logging) {
+fn reconfigure(shared: &Shared, reload: &Reload, logging: &Logging, tracker: &TaskTracker) {
     match reload() {
         Ok(settings) => {
             let before = shared.settings.load();
@@ -183,7 +218,15 @@ fn reconfigure(shared: &Shared, reload: &Reload, logging: &Logging) {
             }
             logging.set_level(settings.log.level);
             drop(before);
+            let restart = settings.restart.clone();
             shared.configured(Some(settings));
+            if let Some(policy) = shared.policy.clone() {
+                tracker.spawn(async move {
+                    if let Err(error) = policy.settings(restart).await {
+                        tracing::warn!(%error, "the new restart settings did not reach the policy");
+                    }
+                });
+            }
             tracing::info!("the configuration was read again");
         }
         Err(error) => {

@@ -7,12 +7,14 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Notify;
 
 use super::clock::Clock;
+use super::endpoints::Rates;
 use super::pipeline::Pipeline;
 use super::published::Published;
+use crate::actuate::Handle;
 use crate::config::Settings;
 use crate::export::SidecarState;
 use crate::history::store::StoreHandle;
-use crate::http::OccupancyHandle;
+use crate::http::{ActingPolicy, OccupancyHandle};
 use crate::model::{Bytes, WallTime};
 
 /// Everything that more than one task looks at.
@@ -26,6 +28,12 @@ pub struct Shared {
     pub published: ArcSwapOption<Published>,
     /// The way to the store; none where there is no state directory.
     pub store: Option<StoreHandle>,
+    /// The way to the restart policy; none where its kept state cannot be read.
+    pub policy: Option<Handle>,
+    /// How many orders are taken.
+    pub rates: Rates,
+    /// What endpoints that act ask for.
+    pub acting: ActingPolicy,
     /// The state directory.
     pub state_directory: Option<PathBuf>,
     /// The server's connections and answers; none before it listens.
@@ -49,14 +57,20 @@ impl Shared {
         settings: Settings,
         pipeline: Pipeline,
         store: Option<StoreHandle>,
+        policy: Option<Handle>,
+        acting: ActingPolicy,
         state_directory: Option<PathBuf>,
     ) -> Self {
         let loaded_at = clock.wall();
+        let rates = Rates::new(clock.now());
         Self {
             clock,
             settings: ArcSwap::from_pointee(settings),
             published: ArcSwapOption::empty(),
             store,
+            policy,
+            rates,
+            acting,
             state_directory,
             occupancy: OnceLock::new(),
             reloaded: Notify::new(),

@@ -11,9 +11,10 @@ use super::frame::{Frame, floors};
 use super::limits::{Limits, time_left};
 use super::pool::{Pooled, pooled};
 use super::reason;
+use super::reference::explained;
 use super::settings::Settings;
 use super::stats::{MOST, as_f64, kendall, kendall_variance, residuals, theil_sen, theil_sen_interval};
-use super::trial::{Finding, Scene, TESTS, Trial, examine};
+use super::trial::{Finding, Outcome, PERSISTENCE, REFERENCE, Scene, TESTS, Trial, examine};
 
 /// What is remembered of a process between evaluations: a few hundred bytes.
 #[derive(Debug, Clone, Default)]
@@ -93,7 +94,6 @@ impl Detector {
         now: Steady,
         settings: &Settings,
     ) -> Verdict {
-        let _ = siblings;
         let life = history.current().map(|current| current.life);
         if life != self.life {
             *self = Self { life, ..Self::default() };
@@ -101,7 +101,7 @@ impl Detector {
         let Some(frame) = Frame::of(history) else {
             return self.learning(now, settings, 0, Basis::ResidentOnly);
         };
-        let sight = look(history, &frame, limits, now, settings);
+        let sight = look(history, siblings, &frame, limits, now, settings);
         self.suspect.update(sight.suspect, now, settings);
         self.leaking.update(sight.leaking, now, settings);
         if let Some(evidence) = sight.leaking.or(sight.suspect) {
@@ -197,11 +197,23 @@ impl Detector {
         let span = settings.span(window);
         let rejection = match (state, sight.furthest) {
             (LeakState::Leaking, _) => None,
+            (LeakState::Stable, _) if sight.suspect.is_some() => {
+                Some(Rejection { signal: default_signal(frame.basis), test: TESTS[PERSISTENCE] })
+            }
             (_, Some((test, signal))) => Some(Rejection { signal, test: TESTS[test] }),
             (_, None) => None,
         };
-        let reason =
-            self.sentence(state, evidence, slope, span, limit.map(|limit| (limit, left)), rejection, floor, now);
+        let reason = self.sentence(
+            state,
+            evidence,
+            signal,
+            slope,
+            span,
+            limit.map(|limit| (limit, left)),
+            rejection,
+            floor,
+            now,
+        );
         Verdict {
             state,
             since: self.since.unwrap_or(now),
@@ -223,6 +235,7 @@ impl Detector {
         &self,
         state: LeakState,
         evidence: Option<Evidence>,
+        signal: Signal,
         slope: Option<Slope>,
         span: std::time::Duration,
         limit: Option<(Limit, Option<std::time::Duration>)>,
@@ -235,7 +248,6 @@ impl Detector {
             Some(Evidence::Growth(finding)) => reason::growing(&finding, slope.unwrap_or(flat), span, limit),
             Some(Evidence::Lives(pooled, _)) => reason::lives(&pooled, slope.unwrap_or(flat), span, limit),
             None => {
-                let signal = rejection.map_or(Signal::Resident, |rejection| rejection.signal);
                 return reason::stable(rejection, slope.map(|slope| (signal, slope, span)), floor);
             }
         };
@@ -252,7 +264,14 @@ fn first_answer(settings: &Settings) -> usize {
 }
 
 /// Puts the signals together.
-fn look(history: &ProcessHistory, frame: &Frame, limits: &Limits, now: Steady, settings: &Settings) -> Sight {
+fn look(
+    history: &ProcessHistory,
+    siblings: &[LifeSummary],
+    frame: &Frame,
+    limits: &Limits,
+    now: Steady,
+    settings: &Settings,
+) -> Sight {
     let mut sight = Sight::default();
     let Some(level) = frame.latest(Signal::Resident) else { return sight };
     let peak = history.peak(60).unwrap_or(level);
@@ -264,36 +283,33 @@ fn look(history: &ProcessHistory, frame: &Frame, limits: &Limits, now: Steady, s
         let evidence = Some(Evidence::Lives(pooled, pool_signal));
         return Sight { suspect: evidence, leaking: evidence, furthest: None };
     }
-    let share = settings.smallest_share;
     let heap_growth = amplification(frame, Signal::Footprint, peak);
+    let base = Trial {
+        signal: Signal::Resident,
+        share: settings.smallest_share,
+        points: 10,
+        soon: f64::INFINITY,
+        amplification: 1.0,
+        weight: 1.0,
+    };
     let trials: &[Trial] = if with_heap {
         &[
-            Trial {
-                signal: Signal::Footprint,
-                share,
-                points: 7,
-                soon: f64::INFINITY,
-                amplification: heap_growth,
-                weight: 1.0,
-            },
-            Trial {
-                signal: Signal::Heap,
-                share,
-                points: 7,
-                soon: f64::INFINITY,
-                amplification: heap_growth,
-                weight: 0.2,
-            },
-            Trial { signal: Signal::Native, share, points: 7, soon: f64::INFINITY, amplification: 1.0, weight: 1.0 },
-            Trial { signal: Signal::Resident, share: 0.20, points: 10, soon: 180.0, amplification: 1.0, weight: 1.0 },
+            Trial { signal: Signal::Footprint, points: 7, amplification: heap_growth, ..base },
+            Trial { signal: Signal::Heap, points: 7, amplification: heap_growth, weight: 0.3, ..base },
+            Trial { signal: Signal::Native, points: 7, ..base },
+            // Fast leaks that outrun the collector.
+            Trial { share: 0.20, soon: 180.0, ..base },
         ]
     } else {
-        &[Trial { signal: Signal::Resident, share, points: 10, soon: f64::INFINITY, amplification: 1.0, weight: 1.0 }]
+        &[base]
     };
     for trial in trials {
         let headroom =
             limits.nearest(peak, frame.latest(Signal::Heap), trial.signal).map_or(f64::INFINITY, |(_, room)| room);
-        let outcome = examine(frame, Scene { level, headroom }, *trial, settings);
+        let mut outcome = examine(frame, Scene { level, headroom }, *trial, settings);
+        if outcome.suspect.is_some() && explained(history, siblings, frame, trial.signal, settings) {
+            outcome = Outcome { suspect: None, leaking: None, furthest: Some(REFERENCE) };
+        }
         sight.suspect = sight.suspect.or(outcome.suspect.map(Evidence::Growth));
         sight.leaking = sight.leaking.or(outcome.leaking.map(Evidence::Growth));
         if let Some(test) = outcome.furthest

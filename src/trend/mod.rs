@@ -9,8 +9,10 @@ mod frame;
 mod limits;
 mod pool;
 mod reason;
+mod reference;
 mod replay;
 mod settings;
+mod shape;
 mod stats;
 mod trial;
 

@@ -3,8 +3,8 @@
 use crate::model::{LifeSummary, Signal, Steady};
 
 use super::settings::Settings;
+use super::shape::halves;
 use super::stats::{Floors, kendall, kendall_variance, theil_sen};
-use super::trial::halves;
 
 /// What the last lives say together.
 #[derive(Debug, Clone, Copy)]

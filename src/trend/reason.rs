@@ -160,6 +160,7 @@ pub(super) fn explain(test: &str) -> &'static str {
         "life" => "growth is slowing down over the whole life",
         "rise" => "the rise has been slowing down since it began",
         "recurrence" => "it has grown like this before and given it back",
+        "reference" => "an earlier life or another worker of the same version levelled off no lower",
         "persistence" => "it has not been seen often enough in a row",
         _ => "a test said no",
     }

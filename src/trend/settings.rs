@@ -48,6 +48,8 @@ pub struct Settings {
     pub slope_window: u32,
     /// A life is slowing down when a logarithm leaves less than this share of what a line leaves unexplained.
     pub log_ratio: f64,
+    /// Windows from this many minutes on may show a season: a trend that only shows from one day or shift to the next.
+    pub season_from: f64,
     /// Growth must be found again and again for this share of its window before a state is entered.
     pub enter_share: f64,
     /// What *suspect* asks for.
@@ -69,20 +71,21 @@ impl Default for Settings {
             leave_after: 60,
             slope_window: 480,
             log_ratio: 0.8,
+            season_from: 960.0,
             enter_share: 0.06,
             suspect: Grade {
-                watch_share: 0.6,
+                watch_share: 0.9,
                 watch_cap: 1440.0,
                 evidence_watch: 240.0,
-                evidence_least: 450.0,
+                evidence_least: 480.0,
                 rise_pace: 0.6,
                 step_share: 0.21,
                 spread_share: 0.25,
             },
             leaking: Grade {
-                watch_share: 1.0,
+                watch_share: 1.5,
                 watch_cap: 2160.0,
-                evidence_watch: 280.0,
+                evidence_watch: 260.0,
                 evidence_least: 510.0,
                 rise_pace: 0.7,
                 step_share: 0.16,

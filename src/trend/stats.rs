@@ -41,6 +41,16 @@ impl Floors {
     }
 }
 
+impl FromIterator<f64> for Floors {
+    fn from_iter<I: IntoIterator<Item = f64>>(values: I) -> Self {
+        let mut floors = Self::new();
+        for (place, value) in (0_u32..).zip(values) {
+            floors.push(f64::from(place), value);
+        }
+        floors
+    }
+}
+
 /// Kendall's S: rising pairs less falling pairs.
 pub(super) fn kendall(value: &[f64]) -> f64 {
     let mut rising = 0_i32;

@@ -7,10 +7,14 @@ use crate::model::Signal;
 
 use super::frame::{Frame, floors};
 use super::settings::{Grade, Settings};
-use super::stats::{Floors, MOST, as_f64, kendall, kendall_variance, median, residuals, theil_sen};
+use super::shape::{
+    Life, all_time_high, increment_noise, last_third_pace, median_of, recurs, rises_every_season, rising_for,
+    spread_share,
+};
+use super::stats::{MOST, as_f64, kendall, kendall_variance, residuals, theil_sen};
 
 /// The tests by name, in the order they are made.
-pub const TESTS: [&str; 14] = [
+pub const TESTS: [&str; 15] = [
     "points",
     "direction",
     "significance",
@@ -24,6 +28,7 @@ pub const TESTS: [&str; 14] = [
     "life",
     "rise",
     "recurrence",
+    "reference",
     "persistence",
 ];
 
@@ -40,6 +45,10 @@ const HIGH: usize = 9;
 const LIFE: usize = 10;
 const RISE: usize = 11;
 const RECURRENCE: usize = 12;
+/// An earlier life or a sibling levelled off higher.
+pub(super) const REFERENCE: usize = 13;
+/// Not seen often enough in a row.
+pub(super) const PERSISTENCE: usize = 14;
 
 /// Figures of the process that a trial needs beside the series.
 #[derive(Debug, Clone, Copy)]
@@ -72,10 +81,6 @@ pub(super) struct Finding {
     pub(super) signal: Signal,
     /// Minutes watched.
     pub(super) span: f64,
-    /// Bytes per minute.
-    pub(super) slope: f64,
-    /// Bytes grown in the window.
-    pub(super) growth: f64,
     /// Neighbouring floors that rise, and how many there are.
     pub(super) rising: usize,
     pub(super) intervals: usize,
@@ -152,7 +157,9 @@ fn window(
     if s <= 0.0 {
         return Err(DIRECTION);
     }
-    if (s - 1.0) / variance.sqrt() < 2.5 && tau < 0.85 {
+    let may_be_seasonal =
+        trial.signal != Signal::Resident && count * 6 >= MOST * 5 && span >= settings.season_from && tau > 0.25;
+    if (s - 1.0) / variance.sqrt() < 2.5 && tau < 0.85 && !may_be_seasonal {
         return Err(SIGNIFICANCE);
     }
     let slope = theil_sen(at, value);
@@ -162,7 +169,10 @@ fn window(
     let (mad, rho) = residuals(&floors, slope);
     let growth = slope * (at[count - 1] - at[0]);
     let z = (s - 1.0) / (variance * (1.0 + rho) / (1.0 - rho)).sqrt();
-    if z < 2.5 && !(tau >= 0.85 && growth >= 6.0 * mad) {
+    let significant = z >= 2.5 || (tau >= 0.85 && growth >= 6.0 * mad);
+    // A trend that shows only from season to season is exempt from the tests of its shape within them.
+    let seasonal = !significant && may_be_seasonal && rises_every_season(series, from, now);
+    if !significant && !seasonal {
         return Err(SIGNIFICANCE);
     }
     let least = (trial.share * scene.level).max(settings.smallest_growth.as_f64());
@@ -171,13 +181,19 @@ fn window(
     }
     let half = count / 2;
     let later = theil_sen(&at[half..], &value[half..]);
-    if later < 0.4 * slope || (count >= 12 && last_third_pace(at, value) < 0.55 * slope) {
+    let later = if seasonal { slope } else { later };
+    if later < 0.4 * slope || (!seasonal && count >= 12 && last_third_pace(at, value) < 0.55 * slope) {
         return Err(PLATEAU);
     }
     // What a line of this slope would not explain of the largest rise over two buckets.
     let step = (2..count).map(|i| value[i] - value[i - 2] - slope * (at[i] - at[i - 2])).fold(0.0, f64::max);
-    let noise = 2.0 * mad.min(increment_noise(value));
-    if step > settings.suspect.step_share * growth + noise {
+    let noise = 2.0
+        * if frame.basis == crate::model::Basis::MajorGc && trial.signal != Signal::Resident {
+            mad.min(increment_noise(value))
+        } else {
+            mad
+        };
+    if !seasonal && step > settings.suspect.step_share * growth + noise {
         return Err(STEP);
     }
     let spread = spread_share(value, growth);
@@ -187,16 +203,20 @@ fn window(
     let quarter = count / 4;
     let lowest_late = value[count - quarter..].iter().copied().fold(f64::INFINITY, f64::min);
     let highest_early = value[..quarter].iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    if lowest_late <= highest_early {
+    if lowest_late <= highest_early && !seasonal {
         return Err(SEPARATION);
     }
     let left = (scene.headroom / (slope.min(later) * trial.amplification)).max(0.0);
     let earlier = theil_sen(&at[..half], &value[..half]);
     let relative = trial.weight * growth / median_of(value, 0..3).max(settings.smallest_growth.as_f64());
     let straight = spread >= 0.5 && tau >= 0.75 && later >= 0.8 * earlier && later <= 1.8 * earlier;
-    let evidence = if straight { relative } else { 0.0 };
+    let rising = (1..count).filter(|i| value[*i] > value[i - 1]).count();
+    let agreement = as_f64(rising) / as_f64(MOST - 1);
+    let evidence = if straight { relative * agreement } else { 0.0 };
     let risen = rising_for(&floors, as_f64(now));
-    if left > trial.soon || !watched(&settings.suspect, span, left, risen, evidence) {
+    let busier = busier(frame, from);
+    let watch = Watch { span: span / busier, left, risen: risen / busier, evidence };
+    if left > trial.soon || !watch.enough(&settings.suspect) {
         return Err(WATCHED);
     }
     if !all_time_high(series, frame, settings, from, median_of(value, count - 3..count), least) {
@@ -207,7 +227,7 @@ fn window(
         if (life.first > 0.0 && life.second < 0.65 * life.first) || life.log_fits_better_by < settings.log_ratio {
             return Err(LIFE);
         }
-        if life.rise_pace < settings.suspect.rise_pace {
+        if !seasonal && life.rise_pace < settings.suspect.rise_pace {
             return Err(RISE);
         }
     }
@@ -217,20 +237,18 @@ fn window(
     let finding = Finding {
         signal: trial.signal,
         span,
-        slope,
-        growth,
         left,
-        rising: (1..count).filter(|i| value[*i] > value[i - 1]).count(),
+        rising,
         intervals: count - 1,
         pace: if earlier > 0.0 { later / earlier } else { f64::INFINITY },
     };
-    let strict = if step > settings.leaking.step_share * growth + noise {
+    let strict = if !seasonal && step > settings.leaking.step_share * growth + noise {
         Err(STEP)
     } else if spread < settings.leaking.spread_share {
         Err(SPREAD)
-    } else if life.is_some_and(|life| life.rise_pace < settings.leaking.rise_pace) {
+    } else if !seasonal && life.is_some_and(|life| life.rise_pace < settings.leaking.rise_pace) {
         Err(RISE)
-    } else if !watched(&settings.leaking, span, left, risen, evidence) {
+    } else if !watch.enough(&settings.leaking) {
         Err(WATCHED)
     } else {
         Ok(())
@@ -238,179 +256,35 @@ fn window(
     Ok((finding, strict))
 }
 
-/// Whether growth has been watched long enough for its urgency, or for its evidence.
-fn watched(grade: &Grade, span: f64, left: f64, risen: f64, evidence: f64) -> bool {
-    span >= (grade.watch_share * left).min(grade.watch_cap)
-        || (risen >= grade.evidence_least && risen * evidence >= grade.evidence_watch)
-}
-
-/// Minutes since floors were last within a tenth of the rise from their lowest level.
-fn rising_for(floors: &Floors, now: f64) -> f64 {
-    let value = floors.value();
-    let lowest = value.iter().copied().fold(f64::INFINITY, f64::min);
-    let near = lowest + 0.1 * (value[value.len() - 1] - lowest).max(0.0);
-    let last_low = value.iter().rposition(|value| *value <= near).unwrap_or(0);
-    now - floors.at()[last_low]
-}
-
-/// Whether the floor now lies above every bucket floor of this life before the window.
-fn all_time_high(series: &[f32], frame: &Frame, settings: &Settings, from: usize, now: f64, least: f64) -> bool {
-    let bucket = ((frame.len() - from) / MOST).max(1);
-    let oldest = (settings.warm_up as usize).saturating_sub(frame.before);
-    let mut end = from;
-    let mut highest = f64::NEG_INFINITY;
-    while end >= oldest + bucket {
-        let lowest = series[end - bucket..end].iter().copied().fold(f32::INFINITY, f32::min);
-        if lowest.is_finite() {
-            highest = highest.max(f64::from(lowest));
-        }
-        end -= bucket;
-    }
-    now >= highest + 0.5 * least
-}
-
-/// The shape of the whole life after warm-up.
+/// How long growth has been watched, against how soon it matters and how plain it is.
 #[derive(Debug, Clone, Copy)]
-struct Life {
-    /// Slope of the first half …
-    first: f64,
-    /// … and of the second.
-    second: f64,
-    /// Pace of the second half of the rise over that of the first, from where it left the lowest level.
-    rise_pace: f64,
-    /// What a logarithm of the age leaves unexplained, as a share of what a line leaves.
-    log_fits_better_by: f64,
+struct Watch {
+    span: f64,
+    left: f64,
+    risen: f64,
+    evidence: f64,
 }
 
-impl Life {
-    fn of(frame: &Frame, series: &[f32], settings: &Settings) -> Self {
-        let whole = floors(series, frame.warm(settings.warm_up).min(frame.len()), frame.len(), MOST);
-        if whole.len() < 8 {
-            return Self { first: 0.0, second: 0.0, rise_pace: 1.0, log_fits_better_by: 1.0 };
-        }
-        let (first, second) = halves(&whole);
-        let before = as_f64(frame.before);
-        let line = unexplained(&whole, |at| at);
-        let log = unexplained(&whole, |at| (at + before + 1.0).ln());
-        Self {
-            first,
-            second,
-            rise_pace: rise_pace(series, &whole, frame.len()),
-            log_fits_better_by: if line > 0.0 { log / line } else { 1.0 },
-        }
+impl Watch {
+    fn enough(&self, grade: &Grade) -> bool {
+        self.span >= (grade.watch_share * self.left).min(grade.watch_cap)
+            || (self.risen >= grade.evidence_least && self.risen * self.evidence >= grade.evidence_watch)
     }
 }
 
-/// Pace of the second half of the rise over the first: the rise begins where the floors were last within a tenth of
-/// their lowest level.
-fn rise_pace(series: &[f32], whole: &Floors, now: usize) -> f64 {
-    let value = whole.value();
-    let lowest = value.iter().copied().fold(f64::INFINITY, f64::min);
-    let near = lowest + 0.1 * (value[value.len() - 1] - lowest).max(0.0);
-    let Some(last_low) = value.iter().rposition(|value| *value <= near) else { return 1.0 };
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "places are indices")]
-    let rise = floors(series, whole.at()[last_low] as usize, now, MOST);
-    if rise.len() < 8 {
-        return 1.0;
+/// How much longer to watch because the process is busier than it was before the window: a floor that rises with load
+/// may be a backlog or a crowd. One, or two where load rose by a quarter or more.
+fn busier(frame: &Frame, from: usize) -> f64 {
+    let mean = |load: &[f32]| {
+        let (sum, count) = load
+            .iter()
+            .filter(|load| !load.is_nan())
+            .fold((0.0, 0_usize), |(sum, count), load| (sum + f64::from(*load), count + 1));
+        (count >= 60).then(|| sum / as_f64(count))
+    };
+    let late = from + (frame.len() - from) / 2;
+    match (mean(&frame.load[..from]), mean(&frame.load[late..])) {
+        (Some(before), Some(now)) if now > 1.25 * before => 2.0,
+        _ => 1.0,
     }
-    let (first, second) = halves(&rise);
-    if first > 0.0 { second / first } else { f64::INFINITY }
-}
-
-/// Whether the process has grown like this before and given it back: a backlog that drained, a day's swing. Then
-/// growth counts only if it is twice as large, or if the troughs between the peaks have risen as well.
-fn recurs(series: &[f32], frame: &Frame, settings: &Settings, from: usize, slope: f64, growth: f64) -> bool {
-    let start = (settings.warm_up as usize).saturating_sub(frame.before);
-    let bucket = ((frame.len() - from) / MOST).max(5);
-    let (mut before, mut peak, mut drop) = ((f64::INFINITY, 0.0), f64::NEG_INFINITY, 0.0);
-    let (mut trough_before, mut trough_after) = ((0.0, 0.0), (0.0, 0.0));
-    let mut lowest_before_peak = (f64::INFINITY, 0.0);
-    let mut at = start;
-    while at + bucket <= frame.len() {
-        let low = series[at..at + bucket].iter().copied().fold(f32::INFINITY, f32::min);
-        if low.is_finite() {
-            let here = (f64::from(low), as_f64(at));
-            if here.0 > peak {
-                peak = here.0;
-                lowest_before_peak = before;
-            }
-            if peak - here.0 > drop && lowest_before_peak.0.is_finite() {
-                drop = peak - here.0;
-                (trough_before, trough_after) = (lowest_before_peak, here);
-            }
-            if here.0 < before.0 {
-                before = here;
-            }
-        }
-        at += bucket;
-    }
-    if drop < 0.5 * growth || growth >= 2.0 * drop {
-        return false;
-    }
-    trough_after.0 - trough_before.0 < 0.4 * slope * (trough_after.1 - trough_before.1)
-}
-
-/// The noise of neighbouring floors, blind to a few steps: the scaled median distance of increments from their median.
-fn increment_noise(value: &[f64]) -> f64 {
-    let mut increments = [0.0; MOST];
-    for (increment, pair) in increments.iter_mut().zip(value.windows(2)) {
-        *increment = pair[1] - pair[0];
-    }
-    let increments = &mut increments[..value.len() - 1];
-    let middle = median(increments);
-    for increment in increments.iter_mut() {
-        *increment = (*increment - middle).abs();
-    }
-    1.4826 * median(increments)
-}
-
-/// The sum of squares that least squares on a transformed time leave.
-fn unexplained(floors: &Floors, transform: impl Fn(f64) -> f64) -> f64 {
-    let n = as_f64(floors.len());
-    let mean_at = floors.at().iter().map(|at| transform(*at)).sum::<f64>() / n;
-    let mean = floors.value().iter().sum::<f64>() / n;
-    let (mut xx, mut xy, mut yy) = (0.0, 0.0, 0.0);
-    for (at, value) in floors.at().iter().zip(floors.value()) {
-        let (x, y) = (transform(*at) - mean_at, value - mean);
-        xx += x * x;
-        xy += x * y;
-        yy += y * y;
-    }
-    if xx > 0.0 { (yy - xy * xy / xx).max(0.0) } else { yy }
-}
-
-/// The growth that is left when the three largest and the three smallest increments are taken away, as a share of the
-/// whole: near one for a line, near zero for a few steps.
-fn spread_share(value: &[f64], growth: f64) -> f64 {
-    let mut increments = [0.0; MOST];
-    let count = value.len() - 1;
-    for (increment, pair) in increments.iter_mut().zip(value.windows(2)) {
-        *increment = pair[1] - pair[0];
-    }
-    let increments = &mut increments[..count];
-    increments.sort_unstable_by(f64::total_cmp);
-    let cut = (count / 7).min(3);
-    let middle = &increments[cut..count - cut];
-    middle.iter().sum::<f64>() / as_f64(middle.len()) * as_f64(count) / growth
-}
-
-/// The slopes of the first and the second half.
-pub(super) fn halves(floors: &Floors) -> (f64, f64) {
-    let half = floors.len() / 2;
-    (theil_sen(&floors.at()[..half], &floors.value()[..half]), theil_sen(&floors.at()[half..], &floors.value()[half..]))
-}
-
-/// The pace of the last third, from medians of three.
-fn last_third_pace(at: &[f64], value: &[f64]) -> f64 {
-    let count = value.len();
-    let middle = count - count / 3;
-    let rise = median_of(value, count - 3..count) - median_of(value, middle - 1..middle + 2);
-    rise / (at[count - 2] - at[middle]).max(1.0)
-}
-
-fn median_of(values: &[f64], range: std::ops::Range<usize>) -> f64 {
-    let mut copy = [0.0; MOST];
-    let part = &values[range.start.min(values.len())..range.end.min(values.len())];
-    copy[..part.len()].copy_from_slice(part);
-    median(&mut copy[..part.len()])
 }

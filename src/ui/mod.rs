@@ -4,12 +4,14 @@
 //! that. Pure. This room refuses to open sockets (that is `http`'s) and to know where views get their facts from.
 
 mod compare;
+mod restarts;
 mod views;
 
 pub use compare::{Choice, UnknownVersion};
+pub use restarts::{Said, plan_of, plan_view};
 pub use views::{
     ActingView, AppPolicyView, AuditView, BreakerView, CompareView, ComparisonView, EvidenceItemView, EvidenceView,
-    FrameView, GateView, RequestView, RestartsView, TargetView, VersionView,
+    FrameView, GateView, RequestView, RestartsView, TakenView, TargetView, VersionView,
 };
 
 /// What a browser may do with the page: run and show what this server sends, talk to this server, nothing else. No
@@ -133,8 +135,12 @@ mod tests {
 
     #[test]
     fn every_module_imports_only_what_is_here_and_writes_no_markup() {
-        for path in PATHS.iter().filter(|path| path.ends_with(".js") && !path.ends_with("uplot.js")) {
-            let text = std::str::from_utf8(asset(path).unwrap().body).unwrap();
+        let own = PATHS
+            .iter()
+            .filter_map(|path| Some((path, asset(path)?)))
+            .filter(|(path, file)| file.content_type == SCRIPT && !path.contains("uplot"));
+        for (path, file) in own {
+            let text = std::str::from_utf8(file.body).unwrap();
             for import in text.lines().filter_map(|line| line.split_once(" from \"./")) {
                 let name = import.1.split('"').next().unwrap();
                 assert!(asset(&format!("/static/{name}")).is_some(), "{path} imports {name}");

@@ -203,6 +203,15 @@ pub struct AuditView {
     pub helped: Option<bool>,
 }
 
+/// The answer to an order that was taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakenView {
+    /// The numbers of the requests that now stand for it.
+    pub requests: Vec<u64>,
+    /// What happens next, as a sentence.
+    pub sentence: String,
+}
+
 /// The body of `/api/v1/evidence`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvidenceView {

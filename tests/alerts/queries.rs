@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::support::{files, read, rules};
+use super::rule_files::{files, read, rules};
 
 /// A query and where it stands.
 #[derive(Debug, Clone)]

@@ -104,9 +104,15 @@ pub fn analysis_of(path: &Path) -> Analysis {
 }
 
 /// Runs one of the fixture apps with the machine's Node; it leaves `OUT-1.heapsnapshot` to `-3`.
+pub fn run_app(app: &str, out: &Path) -> Vec<PathBuf> {
+    run_script(app, out);
+    (1..=3).map(|number| PathBuf::from(format!("{}-{number}.heapsnapshot", out.display()))).collect()
+}
+
+/// Runs a fixture with the machine's Node.
 ///
 /// Fails with the command that installs Node where there is none.
-pub fn run_app(app: &str, out: &Path) -> Vec<PathBuf> {
+pub fn run_script(app: &str, out: &Path) {
     let script = fixtures().join("apps").join(format!("{app}.js"));
     let output = Command::new("node")
         .arg(&script)
@@ -115,5 +121,4 @@ pub fn run_app(app: &str, out: &Path) -> Vec<PathBuf> {
         .output()
         .unwrap_or_else(|error| panic!("cannot start node: {error}; install it: apt-get install -y nodejs"));
     assert!(output.status.success(), "{app} failed: {}", String::from_utf8_lossy(&output.stderr));
-    (1..=3).map(|number| PathBuf::from(format!("{}-{number}.heapsnapshot", out.display()))).collect()
 }

@@ -257,7 +257,7 @@ export const start = async (changes = {}) => {
       request.on("end", () => {
         if (state.token && request.headers.authorization !== `Bearer ${state.token}`) return json({ error: { code: "unauthorised", message: "this token is not known" } }, 401);
         log.orders.push({ path: url.pathname, type: request.headers["content-type"], order: JSON.parse(body) });
-        return json({ id: 42, sentence: "Request 42 was taken; it waits for its window." }, 202);
+        return json({ requests: [42], sentence: "Request 42 was taken; it waits for its window." }, 202);
       });
       return undefined;
     }

@@ -178,7 +178,8 @@ impl<R: BufRead> CsvRows<R> {
         if self.line.starts_with(&[0xff, 0xfe]) || self.line.starts_with(&[0xfe, 0xff]) {
             return Err(Problem::whole(Wrong::Utf16));
         }
-        if self.line.contains(&0) {
+        let control = |byte: &u8| *byte < b' ' && !byte.is_ascii_whitespace();
+        if self.line.iter().any(control) || std::str::from_utf8(&self.line).is_err() {
             return Err(Problem::whole(Wrong::Binary));
         }
         if self.line.starts_with(&[0xef, 0xbb, 0xbf]) {

@@ -228,11 +228,12 @@ impl Judging {
                 self.intake.falls()
             ));
         }
-        if self.has.contains(&Column::Resident)
-            && !self.has.contains(&Column::HeapTotal)
-            && (self.has.contains(&Column::HeapUsed) || self.has.contains(&Column::PostGc))
-        {
-            notes.push("without heap_total_bytes the heap's figures are left aside".to_owned());
+        if self.has.contains(&Column::Resident) && !self.has.contains(&Column::HeapTotal) {
+            if self.has.contains(&Column::HeapUsed) {
+                notes.push("without heap_total_bytes the most of heap_used_bytes so far stands for it".to_owned());
+            } else if self.has.contains(&Column::PostGc) {
+                notes.push("without heap_total_bytes and heap_used_bytes the heap's figures are left aside".to_owned());
+            }
         }
         if self.largest > 0.0 && self.largest < 1e6 {
             notes.push(format!(

@@ -30,6 +30,8 @@ use self::order::{HELD, Reorder, TooLate};
 use self::problem::{Problem, Wrong};
 use self::row::Row;
 use self::text::Look;
+use super::arguments::Format;
+use super::exit;
 use super::output::{complain, print};
 use crate::model::{Bytes, LeakState};
 use crate::trend::Settings;
@@ -40,8 +42,6 @@ const LARGEST_JSON: u64 = 512;
 const MOST_SORTED: usize = 10_000_000;
 /// Bytes read from a file at a time.
 const BUFFER: usize = 1 << 18;
-/// The exit code of a recording that ends leaking.
-const LEAK: u8 = 3;
 
 /// Judge recorded memory, row by row as it would have been judged live.
 ///
@@ -75,15 +75,6 @@ pub(crate) struct AnalyzeArguments {
     /// Take a fall of resident memory by this share between two rows for a restart, where no column tells.
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(10..=99))]
     restart_drop: Option<u8>,
-}
-
-/// How the answer is printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people.
-    Text,
-    /// For programs.
-    Json,
 }
 
 /// When to use colour.
@@ -130,7 +121,8 @@ pub(crate) fn run(arguments: &AnalyzeArguments) -> anyhow::Result<ExitCode> {
     let mut answers = Vec::new();
     let (mut leaking, mut failed) = (false, false);
     for file in &arguments.files {
-        let name = file.display().to_string();
+        let piped = file.as_os_str() == "-";
+        let name = if piped { "standard input".to_owned() } else { file.display().to_string() };
         match analyze(file, &name, arguments.unit.as_f64(), &judgement) {
             Ok(judged) => {
                 for judged in judged {
@@ -156,7 +148,7 @@ pub(crate) fn run(arguments: &AnalyzeArguments) -> anyhow::Result<ExitCode> {
         print(&format!("{json}\n"))?;
     }
     Ok(match (leaking, failed) {
-        (true, _) => ExitCode::from(LEAK),
+        (true, _) => ExitCode::from(exit::LEAK),
         (false, true) => ExitCode::FAILURE,
         (false, false) => ExitCode::SUCCESS,
     })
@@ -186,7 +178,6 @@ fn look(color: Color) -> Look {
 
 fn analyze(file: &Path, name: &str, unit: f64, judgement: &Judgement) -> Result<Vec<Judged>, Problem> {
     if file.as_os_str() == "-" {
-        let name = "standard input";
         return judge_source(std::io::stdin().lock(), name, None, unit, judgement);
     }
     let (source, again) = open(file)?;
@@ -298,4 +289,69 @@ fn judge_sorted(
         notes.push("the last line is cut off and was left out".to_owned());
     }
     Ok(judging.finish(name, None, rows.form(), notes))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn judged(text: &[u8]) -> Result<Vec<Judged>, Problem> {
+        let judgement =
+            Judgement { memory_limit: Some(Bytes::MIB), settings: Settings::default(), restart_drop: Some(0.5) };
+        judge_source(text, "test", None, 1.0, &judgement)
+    }
+
+    fn printed(text: &[u8]) {
+        for judged in judged(text).unwrap_or_default() {
+            let words = text::answer(&judged, Look { width: 80, color: false });
+            assert!(words.contains(judged.report.verdict.as_str()));
+            serde_json::to_string(&judged.report).expect("a report is JSON");
+        }
+    }
+
+    proptest! {
+            #![proptest_config(ProptestConfig::with_cases(64))]
+
+            #[test]
+            fn any_times_and_figures_are_judged_and_printed(
+                rows in prop::collection::vec((
+                    prop_oneof![Just(0_i64), -1000_i64..1000, -900_000_000_000_i64..900_000_000_000],
+                    prop_oneof![Just(0.0), 0.0..1e14, 0.0..1e9],
+                    0_u8..3,
+                    0_u32..5,
+                ), 0..40),
+            ) {
+                let mut text = "time,resident_memory_bytes,heap_used_bytes,post_gc_heap_used_bytes,major_gcs,life\n".to_owned();
+                for (at, figure, life, gcs) in rows {
+    let row = format!("{at},{figure},{},{},{gcs},{life}\n", figure / 2.0, figure / 3.0);
+     text.push_str(&row);
+                }
+                printed(text.as_bytes());
+            }
+
+            #[test]
+            fn any_json_is_judged_or_refused(
+                values in prop::collection::vec((any::<f64>(), "[0-9.eNa+-]{0,6}"), 0..20),
+            ) {
+                let values: Vec<_> = values.into_iter().filter(|(at, _)| at.is_finite()).collect();
+                let series = serde_json::json!([{"metric": {"a": "b"}, "values": values}]);
+                printed(series.to_string().as_bytes());
+            }
+        }
+
+    #[test]
+    fn a_recording_of_one_life_shifted_by_whole_evaluations_gets_the_same_verdict() {
+        let text = |start: i64| -> String {
+            (0..600_i64)
+                .map(|minute| format!("{},{}\n", start + minute * 60, 100_000_000 + minute * 500_000))
+                .collect::<Vec<_>>()
+                .concat()
+        };
+        let report = |start| judged(text(start).as_bytes()).expect("valid").remove(0).report;
+        let (zero, epoch) = (report(0), report(1_767_225_600));
+        assert_eq!((zero.verdict, &zero.reason), (epoch.verdict, &epoch.reason));
+        assert_eq!(zero.episodes.len(), epoch.episodes.len());
+    }
 }

@@ -85,6 +85,7 @@ pub(super) struct Intake {
     counted: u32,
     post_gc: f64,
     resident: f64,
+    most_used: f64,
     down: bool,
     returns: u64,
     falls: u64,
@@ -104,6 +105,7 @@ impl Intake {
             counted: 0,
             post_gc: 0.0,
             resident: f64::NAN,
+            most_used: f64::NAN,
             down: false,
             returns: 0,
             falls: 0,
@@ -118,7 +120,7 @@ impl Intake {
         }
         if self.restarted(row) {
             self.life += 1;
-            (self.gcs, self.counted, self.post_gc) = (None, 0, 0.0);
+            (self.gcs, self.counted, self.post_gc, self.most_used) = (None, 0, 0.0, f64::NAN);
         }
         if row.major_gcs != NO_GCS {
             self.gcs = Some(row.major_gcs);
@@ -135,6 +137,11 @@ impl Intake {
             sample.heap_total = sample.held;
         } else if self.has.contains(&Column::HeapTotal) {
             sample.heap_total = bytes(row.heap_total);
+        } else if self.has.contains(&Column::HeapUsed) {
+            // The committed heap follows the most that was ever used of it. Where it has shrunk since, native memory
+            // is taken for less than it is, which never looks like growth.
+            self.most_used = self.most_used.max(row.heap_used);
+            sample.heap_total = bytes(self.most_used).filter(|_| !row.heap_used.is_nan());
         } else {
             // Nobody can tell the heap from native memory: resident memory has to do.
             return Some(sample);
@@ -247,8 +254,21 @@ mod tests {
         let row = Row { resident: 9.0, heap_used: 4.0, post_gc: 3.0, ..Row::empty(Steady(0)) };
         let heap = Intake::new([Column::HeapUsed].into(), None).sample(&row).expect("running");
         assert_eq!((heap.held, heap.heap_total, heap.heap_used), (Some(Bytes(4)), Some(Bytes(4)), Some(Bytes(4))));
-        let partly = Intake::new([Column::Resident, Column::HeapUsed].into(), None).sample(&row).expect("running");
+        let partly = Intake::new([Column::Resident, Column::PostGc].into(), None).sample(&row).expect("running");
         assert_eq!((partly.held, partly.heap_total, partly.heap_used), (Some(Bytes(9)), None, None));
+    }
+
+    #[test]
+    fn the_most_that_was_used_stands_for_the_heap_s_size() {
+        let mut intake = Intake::new([Column::Resident, Column::HeapUsed].into(), None);
+        let sizes: Vec<_> = [4.0, 6.0, f64::NAN, 5.0]
+            .into_iter()
+            .map(|heap_used| {
+                let row = Row { resident: 9.0, heap_used, ..Row::empty(Steady(0)) };
+                intake.sample(&row).and_then(|sample| sample.heap_total).map(|size| size.0)
+            })
+            .collect();
+        assert_eq!(sizes, [Some(4), Some(6), None, Some(6)]);
     }
 
     #[test]

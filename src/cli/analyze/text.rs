@@ -7,7 +7,8 @@ use std::fmt::Write as _;
 use super::chart::{self, Setting, painted, state_ink};
 use super::judge::{Judged, Report};
 use crate::cli::output::{clean, wrap};
-use crate::model::{Basis, Bytes, LeakState};
+use crate::cli::pace::pace;
+use crate::model::{Basis, LeakState};
 
 /// How the answer looks.
 #[derive(Debug, Clone, Copy)]
@@ -66,14 +67,7 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
     if let (Some(slope), Some(low), Some(high)) = (report.slope_bytes_per_second, report.slope_low, report.slope_high) {
         facts.push((
             "slope",
-            format!(
-                "{} ({} to {}) of {} over {}",
-                pace(slope),
-                pace(low),
-                pace(high),
-                report.signal.as_str(),
-                span(report.window_seconds)
-            ),
+            format!("{} of {} over {}", pace(slope, low, high), report.signal.as_str(), span(report.window_seconds)),
         ));
     }
     if let Some(floor) = report.floor_bytes {
@@ -121,13 +115,6 @@ fn sentence(text: &str) -> String {
     format!("{first}{}.", letters.as_str())
 }
 
-/// A pace in bytes an hour.
-pub(super) fn pace(bytes_per_second: f64) -> String {
-    let hourly = bytes_per_second * 3600.0;
-    let sign = if hourly < -0.5 { "-" } else { "" };
-    format!("{sign}{}/h", Bytes::from_f64(hourly.abs()))
-}
-
 /// A span in one or two units.
 pub(super) fn span(seconds: f64) -> String {
     let sign = if seconds < 0.0 { "-" } else { "" };
@@ -139,10 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paces_have_a_sign_and_sentences_an_end() {
-        assert_eq!(pace(902.0), "3.1 MiB/h");
-        assert_eq!(pace(-902.0), "-3.1 MiB/h");
-        assert_eq!(pace(0.0), "0 B/h");
+    fn sentences_have_an_end_and_spans_a_sign() {
         assert_eq!(sentence("it grew"), "It grew.");
         assert_eq!(span(-90.0), "-1m");
     }

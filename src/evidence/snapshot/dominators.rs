@@ -5,7 +5,7 @@
 //! everything happens in those numbers; arrays that are no longer needed take on a second meaning, said where it happens.
 
 use super::bits::Bits;
-use super::heap::{Heap, Sizes, edge_ordinal, ordinal};
+use super::heap::{Heap, Sizes, ordinal, target_of};
 use super::references::Names;
 
 const NONE: u32 = u32::MAX;
@@ -39,9 +39,11 @@ pub fn dominators(heap: &Heap, names: &Names, page: &Bits) -> Dominators {
     let mut walk = Walk::new(heap);
     walk.from(heap.root, 0, |node, edge| names.is_essential(heap, node, heap.edge(edge), page));
     walk.adopt_orphans(names, page);
+    let walked = walk.order.len();
     walk.adopt_the_rest();
-    let Walk { order, parent, semi, first_crossing, crossings, .. } = walk;
-    Dominators { order, dominator: link(parent, semi, first_crossing, &crossings) }
+    let sources = walk.crossings(walked, |node, edge| names.is_essential(heap, node, heap.edge(edge), page));
+    let Walk { order, parent, semi, crossing_end, .. } = walk;
+    Dominators { order, dominator: link(parent, semi, crossing_end, &sources) }
 }
 
 /// The depth-first walk and what it learns on its way.
@@ -53,10 +55,8 @@ struct Walk<'a> {
     order: Vec<u32>,
     parent: Vec<u32>,
     semi: Vec<u32>,
-    /// By number: the newest of its crossings, `NONE` if there is none.
-    first_crossing: Vec<u32>,
-    /// References from a larger number to a smaller: where from, and the next for the same target.
-    crossings: Vec<(u32, u32)>,
+    /// By number: how many references lead to it from a larger number; later where its list of them ends.
+    crossing_end: Vec<u32>,
     stack: Vec<(u32, u32, u32)>,
 }
 
@@ -69,8 +69,7 @@ impl<'a> Walk<'a> {
             order: Vec::with_capacity(count),
             parent: Vec::with_capacity(count),
             semi: Vec::with_capacity(count),
-            first_crossing: Vec::with_capacity(count),
-            crossings: Vec::with_capacity(heap.edge_count()),
+            crossing_end: Vec::with_capacity(count),
             stack: Vec::new(),
         }
     }
@@ -81,7 +80,7 @@ impl<'a> Walk<'a> {
         self.order.push(node);
         self.parent.push(parent);
         self.semi.push(parent);
-        self.first_crossing.push(NONE);
+        self.crossing_end.push(0);
         number
     }
 
@@ -94,7 +93,7 @@ impl<'a> Walk<'a> {
             while next < end {
                 let edge = next as usize;
                 next += 1;
-                let to = super::heap::target_of(heap.target[edge]);
+                let to = target_of(heap.target[edge]);
                 let known = self.number[to];
                 if known == NONE {
                     if essential(node as usize, edge) {
@@ -111,9 +110,7 @@ impl<'a> Walk<'a> {
                     }
                 } else if known != 0 && essential(node as usize, edge) {
                     // What leads to the root changes nothing.
-                    let first = &mut self.first_crossing[known as usize];
-                    let at = edge_ordinal(self.crossings.len());
-                    self.crossings.push((number, std::mem::replace(first, at)));
+                    self.crossing_end[known as usize] += 1;
                 }
             }
         }
@@ -153,40 +150,59 @@ impl<'a> Walk<'a> {
     }
 }
 
+impl Walk<'_> {
+    /// Lists for each number the larger numbers that lead to it among the first `walked`, one list after the other; leaves in `crossing_end`
+    /// where each ends.
+    fn crossings(&mut self, walked: usize, essential: impl Fn(usize, usize) -> bool) -> Vec<u32> {
+        let mut total = 0;
+        for count in &mut self.crossing_end {
+            // Where the list starts: filling it moves this to its end.
+            total += std::mem::replace(count, total);
+        }
+        let mut list = vec![0; total as usize];
+        for (number, &node) in (0..).zip(&self.order[..walked]) {
+            for edge in self.heap.edge_range(node as usize) {
+                let known = self.number[target_of(self.heap.target[edge])];
+                if known < number && known != 0 && essential(node as usize, edge) {
+                    let place = &mut self.crossing_end[known as usize];
+                    list[*place as usize] = number;
+                    *place += 1;
+                }
+            }
+        }
+        list
+    }
+}
+
 /// The second half of the algorithm; returns the dominators by number.
-fn link(parent: Vec<u32>, mut semi: Vec<u32>, first_crossing: Vec<u32>, crossings: &[(u32, u32)]) -> Vec<u32> {
+fn link(parent: Vec<u32>, mut semi: Vec<u32>, crossing_end: Vec<u32>, crossings: &[u32]) -> Vec<u32> {
     let count = parent.len();
-    let mut forest = Forest {
-        ancestor: parent.clone(),
-        // Until a number is processed, its label is the head of its bucket: the numbers whose semidominator it is.
-        label: vec![NONE; count],
-        path: Vec::new(),
-    };
+    let mut forest = Forest::of(&parent);
     // Once a number has been processed its parent is not needed: what stands there then is its dominator.
     let mut dominator = parent;
     // Once a number has been processed its crossings are used up: what stands there then is the next in its bucket.
-    let mut next = first_crossing;
+    let mut next = crossing_end;
     for number in (1..count).rev() {
         let this = ordinal(number);
-        let mut member = std::mem::replace(&mut forest.label[number], this);
+        let mut member = std::mem::replace(&mut forest.links[number].label, this);
         while member != NONE {
-            let best = forest.evaluate(member, this, &semi);
-            dominator[member as usize] = if semi[best as usize] < this { best } else { this };
+            let (label, best) = forest.evaluate(member, this);
+            dominator[member as usize] = if best < this { label } else { this };
             member = next[member as usize];
         }
         let mut smallest = semi[number];
-        let mut crossing = next[number];
-        while crossing != NONE && smallest != 0 {
-            let (from, following) = crossings[crossing as usize];
-            crossing = following;
-            let best = forest.evaluate(from, this, &semi);
-            smallest = smallest.min(semi[best as usize]);
+        for &from in &crossings[next[number - 1] as usize..next[number] as usize] {
+            smallest = smallest.min(forest.evaluate(from, this).1);
+            if smallest == 0 {
+                break;
+            }
         }
         semi[number] = smallest;
+        forest.links[number].best = smallest;
         if smallest == 0 {
             dominator[number] = 0;
         } else if smallest != dominator[number] {
-            next[number] = std::mem::replace(&mut forest.label[smallest as usize], this);
+            next[number] = std::mem::replace(&mut forest.links[smallest as usize].label, this);
         }
     }
     for number in 1..count {
@@ -200,29 +216,55 @@ fn link(parent: Vec<u32>, mut semi: Vec<u32>, first_crossing: Vec<u32>, crossing
 
 /// The part of the walk's tree that has been processed: the numbers above the one at hand.
 struct Forest {
-    ancestor: Vec<u32>,
-    label: Vec<u32>,
+    links: Vec<Link>,
     path: Vec<u32>,
 }
 
+/// A number's place in the forest, kept together because it is asked for together.
+#[derive(Clone, Copy)]
+struct Link {
+    /// A number further up, at first the parent.
+    ancestor: u32,
+    /// The number with the smallest semidominator on the way from here to below the ancestor. Until this number is
+    /// processed: the head of its bucket, the numbers whose semidominator it is.
+    label: u32,
+    /// That semidominator.
+    best: u32,
+}
+
 impl Forest {
-    /// Returns the number with the smallest semidominator on the way up from `number`, and shortens that way.
+    fn of(parent: &[u32]) -> Self {
+        let links = parent.iter().map(|&ancestor| Link { ancestor, label: NONE, best: NONE }).collect();
+        Self { links, path: Vec::new() }
+    }
+
+    /// Returns the number with the smallest semidominator on the way up from `number`, and that semidominator; shortens
+    /// the way.
     #[inline]
-    fn evaluate(&mut self, number: u32, this: u32, semi: &[u32]) -> u32 {
-        let mut top = number;
-        while self.ancestor[top as usize] > this {
-            self.path.push(top);
-            top = self.ancestor[top as usize];
+    fn evaluate(&mut self, number: u32, this: u32) -> (u32, u32) {
+        let link = self.links[number as usize];
+        if link.ancestor <= this {
+            return (link.label, link.best);
+        }
+        self.climb(number, this)
+    }
+
+    fn climb(&mut self, number: u32, this: u32) -> (u32, u32) {
+        let mut at = number;
+        let mut above = self.links[at as usize];
+        while above.ancestor > this {
+            self.path.push(at);
+            at = above.ancestor;
+            above = self.links[at as usize];
         }
         while let Some(below) = self.path.pop() {
-            let best = self.label[top as usize];
-            let own = &mut self.label[below as usize];
-            if semi[best as usize] < semi[*own as usize] {
-                *own = best;
+            let own = &mut self.links[below as usize];
+            if above.best < own.best {
+                (own.label, own.best) = (above.label, above.best);
             }
-            self.ancestor[below as usize] = self.ancestor[top as usize];
-            top = below;
+            own.ancestor = above.ancestor;
+            above = *own;
         }
-        self.label[number as usize]
+        (above.label, above.best)
     }
 }

@@ -278,6 +278,11 @@ impl Heap {
         self.size.get(node)
     }
 
+    /// Returns the sizes V8 reports, by node.
+    pub fn self_sizes(&self) -> &Sizes {
+        &self.size
+    }
+
     /// Returns the ordinals of a node's edges.
     #[inline]
     pub fn edge_range(&self, node: usize) -> std::ops::Range<usize> {

@@ -1,5 +1,7 @@
 //! One snapshot in a report: what the heap is made of, the table by constructor, and where memory piles up.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::analysis::Analysis;
@@ -43,10 +45,24 @@ pub struct Summary {
     pub classes: Vec<Row>,
     /// How many more classes there are.
     pub classes_left_out: u64,
+    /// The texts that take most, only if they were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub strings: Vec<StringRow>,
     /// Where memory piles up in the app's own objects, the heaviest first.
     pub findings: Vec<Finding>,
     /// The shortest ways from a root to the classes of the table that the app wrote itself.
     pub ways: Vec<ClassWays>,
+}
+
+/// A text and how much the strings that hold it take.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StringRow {
+    /// The beginning of the text.
+    pub text: String,
+    /// How many strings hold the same.
+    pub count: u64,
+    /// What they take together, in bytes.
+    pub bytes: u64,
 }
 
 /// The ways to the objects of a class.
@@ -107,9 +123,28 @@ pub fn summarise(analysis: &Analysis, file: &str, extent: Extent) -> Summary {
         statistics: statistics(analysis),
         classes: table,
         classes_left_out: left_out,
+        strings: if analysis.heap.shows_strings() { strings(analysis, extent.rows) } else { Vec::new() },
         findings,
         ways: told,
     }
+}
+
+/// The most letters of a text that are quoted.
+const QUOTED: usize = 80;
+
+/// Finds the texts that take most.
+fn strings(analysis: &Analysis, rows: usize) -> Vec<StringRow> {
+    let heap = &analysis.heap;
+    let mut texts: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
+    for node in (0..heap.node_count()).filter(|&node| heap.kind(node) == NodeKind::String) {
+        let (count, bytes) = texts.entry(heap.name_index(node)).or_default();
+        *count += 1;
+        *bytes += analysis.shallow.get(node);
+    }
+    let mut texts: Vec<(u32, (u64, u64))> = texts.into_iter().collect();
+    texts.sort_by_key(|&(name, (_, bytes))| (std::cmp::Reverse(bytes), name));
+    let quote = |name| heap.string(name).chars().take(QUOTED).collect();
+    texts.into_iter().take(rows).map(|(name, (count, bytes))| StringRow { text: quote(name), count, bytes }).collect()
 }
 
 /// Writes into the rows where their constructors stand.

@@ -6,7 +6,7 @@ use super::*;
 use crate::model::{AppName, Basis, DaemonName, LeakState, Life, Limit};
 
 const MIB: f32 = 1_048_576.0;
-const SCALE: TimeScale = TimeScale { minute: Duration::from_secs(60), offset_ms: 5_000 };
+const SCALE: TimeScale = TimeScale { minute: Duration::from_mins(1), offset_ms: 5_000 };
 
 fn key() -> ProcessKey {
     ProcessKey { daemon: DaemonName::from("default"), pm_id: 0 }
@@ -60,7 +60,7 @@ fn verdict(at: i64, window: u64) -> Verdict {
         window: Duration::from_secs(window * 60),
         floor: None,
         limit: Some(Limit { kind: LimitKind::MaxMemoryRestart, bytes: Bytes(512 << 20) }),
-        projected_exhaustion: Some(Duration::from_secs(6_000)),
+        projected_exhaustion: Some(Duration::from_mins(100)),
         rejection: None,
         reason: String::new(),
     }
@@ -98,9 +98,11 @@ fn the_step_follows_the_span_and_never_gives_too_many_points() {
     let (key, minutes) = (key(), rising(0..4_320));
     let all = past(&key, &minutes, &[], None);
     assert_eq!(HistoryView::new(&all, everything(None)).time.len(), 480);
-    assert_eq!(HistoryView::new(&all, everything(Some(1))).step_seconds, 180.0);
+    let finest = HistoryView::new(&all, everything(Some(1)));
+    assert_eq!((finest.time.len(), finest.step_seconds), (1_440, 180.0));
     let hour = Range { from: WallTime(60_000 * 4_260), ..everything(None) };
-    assert_eq!(HistoryView::new(&all, hour).step_seconds, 60.0);
+    let hour = HistoryView::new(&all, hour);
+    assert_eq!((hour.time.len(), hour.step_seconds), (61, 60.0));
 }
 
 #[test]
@@ -129,7 +131,7 @@ fn the_line_goes_through_the_floors_of_its_window_only() {
     let verdict = verdict(239, 120);
     let view = HistoryView::new(&past(&key, &minutes, &lives, Some(&verdict)), everything(None));
     let fit = view.fit.unwrap();
-    assert_eq!(fit.from, SCALE.wall_of_row(119));
+    assert_eq!((fit.signal.as_str(), fit.from), ("footprint", SCALE.wall_of_row(119)));
     let pivot_row = (fit.pivot_at - 5.0) / 60.0;
     let footprint = (80.0 + pivot_row) * f64::from(MIB);
     assert!((fit.pivot_bytes - footprint).abs() < f64::from(MIB), "{} {footprint}", fit.pivot_bytes);
@@ -184,8 +186,8 @@ fn the_csv_has_a_row_a_minute_with_its_life() {
 fn a_sparkline_keeps_its_floors() {
     let mut minutes = rising(0..100);
     minutes[37].resident = MIB;
-    for row in 50..60 {
-        minutes[row] = Minute::empty(i64::try_from(row).unwrap());
+    for minute in &mut minutes[50..60] {
+        *minute = Minute::empty(minute.minute);
     }
     let view = sparkline(&minutes, 10, SCALE).unwrap();
     assert_eq!((view.from, view.step_seconds), (5.0, 600.0));

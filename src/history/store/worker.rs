@@ -39,6 +39,7 @@ enum Command {
     PutLives(Vec<LifeSummary>),
     PutAnchor(ClockAnchor),
     PutState(String, Option<Vec<u8>>, Reply<Result<Saved, StoreError>>),
+    Keep(Box<Kept>, Reply<Result<Saved, StoreError>>),
     AppendAudit(Steady, Vec<u8>, Reply<Result<(u64, Saved), StoreError>>),
     Minutes(ProcessKey, Life, i64, Reply<Vec<Minute>>),
     Lives(LifeFilter, Reply<Vec<LifeSummary>>),
@@ -49,6 +50,13 @@ enum Command {
     Prune(Reply<Option<Pruned>>),
     Settings(Box<StoreSettings>),
     Stop(Reply<Saved>),
+}
+
+/// A piece of durable state with the audit entries that speak of it.
+struct Kept {
+    name: String,
+    value: Vec<u8>,
+    audit: Vec<(Steady, Vec<u8>)>,
 }
 
 /// Answers that are owed once what was written is saved.
@@ -161,6 +169,13 @@ impl StoreHandle {
         self.ask(|reply| Command::PutState(name.to_owned(), value, reply)).await?
     }
 
+    /// Sets a piece of durable state and appends to the audit log in one transaction, and waits until both are on disk, or
+    /// tells that they are not.
+    pub async fn keep(&self, name: &str, value: Vec<u8>, audit: Vec<(Steady, Vec<u8>)>) -> Result<Saved, StoreError> {
+        let kept = Box::new(Kept { name: name.to_owned(), value, audit });
+        self.ask(|reply| Command::Keep(kept, reply)).await?
+    }
+
     /// Appends to the audit log and waits until it is on disk, or tells that it is not. Returns the entry's place.
     pub async fn append_audit(&self, at: Steady, body: Vec<u8>) -> Result<(u64, Saved), StoreError> {
         self.ask(|reply| Command::AppendAudit(at, body, reply)).await?
@@ -250,6 +265,16 @@ fn serve(keeper: &mut Keeper, command: Command, now: Steady, owed: &mut Vec<Owed
             Ok(()) => owed.push(Owed::State(reply)),
             Err(error) => drop(reply.send(Err(error))),
         },
+        Command::Keep(kept, reply) => {
+            let Kept { name, value, audit } = *kept;
+            let taken = keeper.put_state(&name, Some(value)).and_then(|()| {
+                audit.into_iter().try_for_each(|(at, body)| keeper.append_audit(at, body).map(|_place| ()))
+            });
+            match taken {
+                Ok(()) => owed.push(Owed::State(reply)),
+                Err(error) => drop(reply.send(Err(error))),
+            }
+        }
         Command::AppendAudit(at, body, reply) => match keeper.append_audit(at, body) {
             Ok(sequence) => owed.push(Owed::Audit(sequence, reply)),
             Err(error) => drop(reply.send(Err(error))),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use hyper::StatusCode;
 
 use super::tagged;
+use crate::export::json::LivesView;
 use crate::history::store::LifeFilter;
 use crate::http::{Content, Request, Response};
 use crate::model::{AppName, DaemonName, LifeEnd, LifeSummary};
@@ -31,6 +32,16 @@ pub(super) async fn versions(shared: Arc<Shared>, request: Request) -> Response 
         },
         Err(error) => Response::error(StatusCode::NOT_FOUND, "unknown_version", &error.to_string()),
     }
+}
+
+/// The lives of an app as `leakslope compare` reads them.
+pub(super) async fn remembered(shared: Arc<Shared>, request: Request) -> Response {
+    let Some(app) = request.query.get("app") else {
+        return Response::error(StatusCode::BAD_REQUEST, "bad_query", "parameter app is missing");
+    };
+    let lives = lives(&shared, request.query.get("daemon").unwrap_or("default"), app).await;
+    let minute = shared.settings.load().trend.minute;
+    Response::json(&LivesView::new(lives, shared.clock.now(), minute))
 }
 
 /// The lives of an app that have ended, from the store (memory where there is none), and those that run, as they stand.

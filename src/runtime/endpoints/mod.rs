@@ -3,6 +3,9 @@
 mod compare;
 mod page;
 mod past;
+mod restarts;
+
+pub(super) use restarts::Rates;
 
 use std::sync::Arc;
 
@@ -10,6 +13,7 @@ use hyper::body::Bytes;
 use hyper::{StatusCode, header};
 
 use super::shared::Shared;
+use crate::alertmanager::LARGEST_BODY;
 use crate::collect::system::own_sample;
 use crate::export;
 use crate::http::{Content, Request, Response, Route, Router};
@@ -25,6 +29,12 @@ pub(super) fn router(shared: Arc<Shared>) -> Router<Shared> {
         .route(Route::get("/-/healthy", healthy))
         .route(Route::get("/-/ready", ready))
         .route(Route::get("/api/v1/processes", past::processes))
+        .route(Route::get("/api/v1/restarts", restarts::list))
+        .route(Route::post("/api/v1/restarts", restarts::ask))
+        .route(Route::post("/api/v1/restarts/withdraw", restarts::withdraw))
+        .route(Route::post("/api/v1/restarts/breaker", restarts::reset_breaker))
+        .route(Route::post("/api/v1/alerts", restarts::alerts).body_bytes(LARGEST_BODY))
+        .route(Route::get("/api/v1/lives", compare::remembered))
         .route(Route::get("/api/v1/compare", compare::versions))
         .route(Route::get("/api/v1/processes/{daemon}/{pm_id}/history", past::history))
         .route(Route::get("/api/v1/processes/{daemon}/{pm_id}/history.csv", past::csv))

@@ -10,6 +10,7 @@ use crate::export::timeline::{self, HistoryView, Past, Range, TimeScale};
 use crate::http::{Content, Request, Response};
 use crate::model::{DaemonName, LifeEnd, LifeSummary, Minute, ProcessKey, Verdict};
 use crate::runtime::{Published, Shared};
+use crate::ui::plan_of;
 
 /// Points of a sparkline.
 const SPARKLINE_POINTS: u16 = 60;
@@ -31,6 +32,8 @@ fn view(shared: &Shared, published: &Published) -> ProcessesView {
     let pipeline = shared.pipeline();
     for process in &mut view.processes {
         let key = ProcessKey { daemon: DaemonName::from(process.daemon.as_str()), pm_id: process.pm_id };
+        let standing = published.restarts.as_ref();
+        process.plan = standing.and_then(|standing| plan_of(&standing.plan, &key.daemon, key.pm_id));
         let Some(history) = pipeline.history(&key) else { continue };
         let Some(newest) = history.minutes().newest() else { continue };
         let window = published.verdicts.get(&key).map_or(0, |verdict| {

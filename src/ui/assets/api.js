@@ -1,5 +1,5 @@
 // Asking the sidecar. One `Source` an address: it asks with the tag of what it has, so that an unchanged answer costs a
-// few bytes and no work, and it never has more than one request under way.
+// few bytes and no work, and what is not there is not asked for again at every turn.
 
 /** An answer that is not the one asked for. */
 export class Refused extends Error {
@@ -22,7 +22,9 @@ const explain = async (response) => {
 };
 
 export class Source {
-  constructor() {
+  /** `patience` is for how many milliseconds an address that leads nowhere is left alone. */
+  constructor(patience = 0) {
+    this.patience = patience;
     this.reset(null);
   }
 
@@ -31,12 +33,14 @@ export class Source {
     this.tag = null;
     this.body = null;
     this.missing = false;
+    this.notBefore = 0;
   }
 
   /** Asks for an address. Returns whether the body is another than before. Throws when there is no answer. */
   async read(address, signal) {
     const other = address !== this.address;
     if (other) this.reset(address);
+    if (performance.now() < this.notBefore) return false;
     const headers = this.tag ? { "If-None-Match": this.tag } : {};
     const deadline = AbortSignal.any([signal, AbortSignal.timeout(DEADLINE_MS)]);
     const response = await fetch(address, { headers, cache: "no-store", signal: deadline });
@@ -48,6 +52,7 @@ export class Source {
       const changed = !this.missing;
       this.reset(address);
       this.missing = true;
+      this.notBefore = performance.now() + this.patience;
       return changed || other;
     }
     if (!response.ok) throw new Refused(response.status, await explain(response));

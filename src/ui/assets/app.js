@@ -11,7 +11,7 @@ import { STATES, stateOf } from "./verdict.js";
 
 const element = (id) => document.getElementById(id);
 const main = element("main");
-const sources = { processes: new Source(), restarts: new Source() };
+const sources = { processes: new Source(), restarts: new Source(60_000) };
 const facts = () => ({ view: sources.processes.body, restarts: sources.restarts.body });
 
 const dialog = orderDialog(facts, () => refresh());

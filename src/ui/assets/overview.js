@@ -102,7 +102,7 @@ const row = () => {
       : "No history yet");
     write(slope, pace(fitted?.bytes_per_second));
     write(slopeInterval, fitted ? interval(fitted) : "");
-    write(left, state === "off" || state === "failed" ? "–" : span(leftOf(process)));
+    write(left, span(leftOf(process)));
     write(limit, now?.limit_bytes ? `${bytes(now.limit_bytes)} · ${limitName(now.limit, true)}` : "");
     write(resident, bytes(process.resident_memory_bytes));
     const share = now?.limit_bytes && process.resident_memory_bytes !== null
@@ -252,6 +252,7 @@ export const overview = (onSearch) => {
       mark(node, "aria-pressed", String(only === state));
       show(node, amount > 0 || only === state || ["leaking", "suspect", "stable"].includes(state));
     }
+    mark(table, "data-plans", view.processes.some((process) => process.plan !== null) ? "some" : null);
     write(shown, chosen.length === view.processes.length ? "" : `${chosen.length} of ${count(view.processes.length, "process", "processes")}`);
     show(table, chosen.length > 0);
     show(nothing, chosen.length === 0 && view.processes.length > 0);

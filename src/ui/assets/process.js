@@ -101,7 +101,7 @@ const evidenceItem = (item) => {
 
 /** Makes the view of a process. `onRestart(process)` is called when a person wants it restarted. */
 export const processView = (onRestart) => {
-  const sources = { history: new Source(), compare: new Source(), evidence: new Source() };
+  const sources = { history: new Source(), compare: new Source(60_000), evidence: new Source(60_000) };
   let process = null;
   let target = null;
   let collectedAt = 0;

@@ -23,8 +23,15 @@ export const stateOf = (process) => {
 /** The slope that the verdict rests on. */
 export const slopeOf = (process) => process.verdict?.slopes[process.verdict.signal] ?? null;
 
-/** Seconds until the limit. */
-export const leftOf = (process) => process.verdict?.projected_exhaustion_seconds ?? null;
+/**
+ * Seconds until the limit. Where nothing speaks of a leak and the slope may as well be zero, there is no telling: the
+ * best estimate alone would put a date on noise.
+ */
+export const leftOf = (process) => {
+  const worrying = ["suspect", "leaking"].includes(stateOf(process));
+  if (!worrying && (slopeOf(process)?.low ?? 0) <= 0) return null;
+  return process.verdict?.projected_exhaustion_seconds ?? null;
+};
 
 /** Orders by urgency: state, then time left, then memory. Bigger is more urgent. */
 export const urgency = (process) => {

@@ -1,15 +1,15 @@
-// How far the smallest sampled heap of a minute lies above the heap that a major collection leaves, by polling interval,
-// and what a poll costs. Runs real apps under a pm2 of its own and prints tables in Markdown:
+// How far the smallest sampled heap of a minute lies above the heap that a major collection leaves, by polling interval.
+// Runs real apps under a pm2 of its own and prints a table in Markdown:
 //
-//   npm ci --prefix tests/pm2 && node benches/heap_polling/measure.cjs [MINUTES]
+//   npm ci --prefix tests/pm2 && node benches/heap_polling/floors.cjs [MINUTES]
 //
 // pm2's list is read every second; longer intervals are the same series thinned out, from every phase.
 'use strict';
 const fs = require('fs');
-const os = require('os');
 const path = require('path');
+const { call, folder, measure, pause } = require('./pm2.cjs');
 
-const minutes = Number(process.argv[2] || 12);
+const minutes = Number(process.argv[2] || 10);
 const INTERVALS = [1, 2, 5, 15];
 const APPS = [
   { name: 'fast', about: '20 MiB kept, 8 MiB/s turned over', KEPT_KIB: 20480, TURNOVER_KIB: 8192, LEAKED_KIB: 0 },
@@ -18,53 +18,24 @@ const APPS = [
   { name: 'leaking', about: '20 MiB kept, 1 MiB/s turned over, 1.2 MiB/min lost', KEPT_KIB: 20480, TURNOVER_KIB: 1024, LEAKED_KIB: 20 },
 ];
 
-// A socket's path is short by nature, so is the folder's name.
-const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'poll-'));
-process.env.PM2_HOME = path.join(folder, '.pm2');
-process.env.PM2_DISCRETE_MODE = 'true';
-const pm2 = require(path.join(__dirname, '../../tests/pm2/node_modules/pm2-7'));
-const call = (name, ...given) =>
-  new Promise((resolve, reject) => pm2[name](...given, (error, value) => (error ? reject(error) : resolve(value))));
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const sorted = (values) => [...values].sort((left, right) => left - right);
-const quantile = (values, share) => (values.length ? sorted(values)[Math.min(values.length - 1, Math.floor(share * values.length))] : NaN);
+const quantile = (values, share) => (values.length ? sorted(values)[Math.floor(share * (values.length - 1))] : NaN);
 const mib = (bytes) => (bytes / 1048576).toFixed(1);
 const log = (name) => path.join(folder, `${name}.gc`);
-
-/** CPU time of a process in milliseconds. */
-function cpu(pid) {
-  const stat = fs.readFileSync(`/proc/${pid}/stat`, 'latin1');
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  return (Number(fields[11]) + Number(fields[12])) * 10;
-}
 
 function readLog(name) {
   if (!fs.existsSync(log(name))) return [];
   return fs.readFileSync(log(name), 'utf8').trim().split('\n').map((line) => line.split(' ').map(Number));
 }
 
-/** What polls of the list cost the daemon and whoever asks, in milliseconds of CPU for each. */
-async function cost(polls) {
-  const daemon = Number(fs.readFileSync(path.join(process.env.PM2_HOME, 'pm2.pid'), 'utf8'));
-  const idleFrom = [cpu(daemon), Date.now()];
-  await pause(10_000);
-  const idle = (cpu(daemon) - idleFrom[0]) / (Date.now() - idleFrom[1]);
-  const [before, own, begun] = [cpu(daemon), process.cpuUsage(), Date.now()];
-  let processes = 0;
-  for (let count = 0; count < polls; count++) processes = (await call('list')).length;
-  const spent = process.cpuUsage(own);
-  return {
-    processes,
-    daemon: (cpu(daemon) - before - idle * (Date.now() - begun)) / polls,
-    asker: (spent.user + spent.system) / 1000 / polls,
-    wall: (Date.now() - begun) / polls,
-  };
-}
-
-/** For each minute and phase: the smallest sample above the smallest heap that a major collection left in that minute. */
-function excesses(samples, majors, interval) {
+/**
+ * For each minute and phase: the smallest sample above the smallest heap that a major collection left in that minute. The
+ * time in which the app fills up, in seconds, is left out.
+ */
+function excesses(samples, majors, interval, filling) {
   const found = [];
-  const [first, last] = [Math.ceil(samples[0][0] / 60) + 1, Math.floor(samples[samples.length - 1][0] / 60)];
+  const first = Math.ceil((samples[0][0] + filling) / 60);
+  const last = Math.floor(samples[samples.length - 1][0] / 60);
   for (let minute = first; minute < last; minute++) {
     const within = ([at]) => Math.floor(at / 60) === minute;
     const floors = majors.filter(within).map(([, used]) => used);
@@ -80,8 +51,7 @@ function excesses(samples, majors, interval) {
   return found;
 }
 
-async function main() {
-  await call('connect');
+async function run() {
   const started = APPS.map(({ name, KEPT_KIB, TURNOVER_KIB, LEAKED_KIB }) =>
     call('start', { name, script: path.join(__dirname, 'app.cjs'), env: { KEPT_KIB, TURNOVER_KIB, LEAKED_KIB, GC_LOG: log(name) } }));
   await Promise.all(started);
@@ -96,10 +66,10 @@ async function main() {
   }
   console.log('| app | majors a minute | polled every | p10 | median | p90 | largest | median in minutes without a major |');
   console.log('| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |');
-  for (const { name, about } of APPS) {
+  for (const { name, about, KEPT_KIB, TURNOVER_KIB } of APPS) {
     const majors = readLog(name);
     for (const interval of INTERVALS) {
-      const found = excesses(samples.get(name), majors, interval);
+      const found = excesses(samples.get(name), majors, interval, 30 + KEPT_KIB / TURNOVER_KIB);
       const [collected, idle] = [true, false].map((kind) => found.filter((one) => one.collected === kind).map(({ excess }) => excess));
       const rest = idle.length ? mib(quantile(idle, 0.5)) : '–';
       const figures = [0.1, 0.5, 0.9, 1].map((share) => (collected.length ? mib(quantile(collected, share)) : '–'));
@@ -110,20 +80,7 @@ async function main() {
   console.log('\nAll in MiB above the floor.\n');
   const told = samples.get('fast').map(([, used]) => used);
   const changed = told.filter((used, index) => index > 0 && used !== told[index - 1]).length;
-  console.log(`The figure pm2 shows had changed at ${((100 * changed) / (told.length - 1)).toFixed(0)} % of polls a second apart.\n`);
-  console.log('| processes | CPU of the daemon a poll | CPU of a Node.js asker a poll | time a poll |');
-  console.log('| ---: | ---: | ---: | ---: |');
-  const show = ({ processes, daemon, asker, wall }) =>
-    console.log(`| ${processes} | ${daemon.toFixed(2)} ms | ${asker.toFixed(2)} ms | ${wall.toFixed(2)} ms |`);
-  show(await cost(500));
-  await call('start', { name: 'idle', script: path.join(__dirname, '../../tests/pm2/apps/server.js'), instances: 12, exec_mode: 'cluster', env: { PORT: '0' } });
-  await pause(5000);
-  show(await cost(500));
+  console.log(`The figure pm2 shows had changed at ${((100 * changed) / (told.length - 1)).toFixed(0)} % of polls a second apart.`);
 }
 
-main()
-  .catch((error) => {
-    console.error(error);
-    process.exitCode = 1;
-  })
-  .finally(() => pm2.killDaemon(() => fs.rm(folder, { recursive: true, force: true }, () => process.exit())));
+measure(run);

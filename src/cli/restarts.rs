@@ -1,0 +1,190 @@
+//! Questions and orders to the running sidecar: restarts, their plan, and versions compared.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use serde::de::DeserializeOwned;
+
+use super::arguments::{Flags, Format};
+use super::compare::{CompareArguments, print_comparison};
+use super::output::{clean, print, wrap};
+use crate::export::json::LivesView;
+use crate::http::client;
+use crate::model::{AppName, DaemonName, WallTime};
+use crate::policy::PersonCall;
+use crate::ui::{RestartsView, TakenView};
+
+/// Time the running sidecar has to answer, and the most it may say.
+const DEADLINE: Duration = Duration::from_secs(15);
+const LONGEST_ANSWER: usize = 64 << 20;
+/// The width that text keeps to.
+const COLUMNS: usize = 80;
+
+/// Ask for a restart of an app: a rolling reload of cluster workers, a restart of anything else.
+///
+/// The order goes through every gate of the policy; `leakslope plan` tells what holds it. An app that no policy names is
+/// never restarted: for it the order is a rehearsal.
+#[derive(Debug, Args)]
+pub(super) struct RestartArguments {
+    /// The app, as pm2 names it.
+    #[arg(value_name = "APP")]
+    app: String,
+    /// The daemon, where several have the app.
+    #[arg(long, value_name = "NAME")]
+    daemon: Option<String>,
+    /// Only this process.
+    #[arg(long, value_name = "NUMBER")]
+    pm_id: Option<u32>,
+    /// All processes, not only those that leak.
+    #[arg(long)]
+    all: bool,
+    /// Do not wait for a window or for the minimum uptime.
+    #[arg(long)]
+    now: bool,
+    /// Restart where a reload would do.
+    #[arg(long)]
+    hard: bool,
+    /// Why, for the record.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    why: String,
+    /// A file whose first line is a bearer token, where the sidecar asks for one.
+    #[arg(long, value_name = "FILE", env = "LEAKSLOPE_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+}
+
+/// Show what was asked, held and done, and why.
+#[derive(Debug, Args)]
+pub(super) struct ShowArguments {
+    /// Sentences for people or JSON for programs.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+/// Show what would be restarted now and at the next window, and what holds it.
+#[derive(Debug, Args)]
+pub(super) struct PlanArguments {
+    /// Sentences for people or JSON for programs.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+pub(super) fn restart(flags: &Flags, arguments: &RestartArguments) -> anyhow::Result<ExitCode> {
+    let token = match &arguments.token_file {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+            let line = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
+            Some(line.with_context(|| format!("{}: holds no token", path.display()))?.to_owned())
+        }
+        None => None,
+    };
+    let call = PersonCall {
+        daemon: arguments.daemon.as_deref().map(DaemonName::from),
+        app: AppName::from(arguments.app.as_str()),
+        pm_id: arguments.pm_id,
+        all: arguments.all,
+        now: arguments.now,
+        hard: arguments.hard,
+        who: std::env::var("USER").unwrap_or_else(|_unset| "a person".to_owned()),
+        why: arguments.why.clone(),
+    };
+    let address = address(flags)?;
+    let body = serde_json::to_vec(&call)?;
+    let runtime = runtime()?;
+    let sent = client::post(&address, "/api/v1/restarts", body, token.as_deref(), DEADLINE, LONGEST_ANSWER);
+    let (status, answer) = runtime.block_on(sent).with_context(|| no_sidecar(&address))?;
+    if !(200..300).contains(&status) {
+        let told: serde_json::Value = serde_json::from_slice(&answer).unwrap_or_default();
+        let message = told["error"]["message"].as_str().unwrap_or("no reason was given");
+        bail!("not taken: {} (status {status})", clean(message));
+    }
+    let taken: TakenView = serde_json::from_slice(&answer).with_context(|| format!("the answer of {address}"))?;
+    print(&format!("{}\n", wrap(&taken.sentence, COLUMNS, 0)))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn restarts(flags: &Flags, arguments: &ShowArguments) -> anyhow::Result<ExitCode> {
+    let view: RestartsView = ask(flags, "/api/v1/restarts")?;
+    match arguments.format {
+        Format::Json => print(&format!("{}\n", serde_json::to_string_pretty(&view)?))?,
+        Format::Text => print(&history(&view))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn plan(flags: &Flags, arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
+    let view: RestartsView = ask(flags, "/api/v1/restarts")?;
+    match arguments.format {
+        Format::Json => print(&format!("{}\n", serde_json::to_string_pretty(&view.requests)?))?,
+        Format::Text => print(&intentions(&view))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn compare(flags: &Flags, arguments: &CompareArguments) -> anyhow::Result<ExitCode> {
+    let app: String = arguments.app.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let view: LivesView = ask(flags, &format!("/api/v1/lives?app={app}"))?;
+    print_comparison(arguments, &view.lives, view.now, Duration::from_millis(view.minute_ms))
+}
+
+fn history(view: &RestartsView) -> String {
+    if view.audit.is_empty() {
+        return format!("Nothing was asked or done yet (mode {}).\n", view.mode);
+    }
+    let mut text = String::new();
+    for record in &view.audit {
+        #[allow(clippy::cast_possible_truncation, reason = "seconds of the calendar fit")]
+        let at = WallTime((record.at * 1000.0) as i64).to_rfc3339();
+        let freed = match (record.memory_before_bytes, record.memory_after_bytes) {
+            (Some(before), Some(after)) => {
+                format!(" ({} before, {} after)", crate::model::Bytes(before), crate::model::Bytes(after))
+            }
+            _ => String::new(),
+        };
+        writeln!(text, "{}", wrap(&format!("{at} {}{freed}", record.sentence), COLUMNS, 0)).ok();
+    }
+    text
+}
+
+fn intentions(view: &RestartsView) -> String {
+    let mut text = format!("Mode {}.\n", view.mode);
+    if view.requests.is_empty() {
+        text.push_str("Nothing asks for a restart.\n");
+    }
+    for request in &view.requests {
+        writeln!(text, "\n{}", wrap(&format!("Request {}: {}", request.id, request.reason), COLUMNS, 0)).ok();
+        for target in &request.targets {
+            let sentence = target.plan.as_ref().map_or(target.state.as_str(), |plan| plan.sentence.as_str());
+            let line = format!("{}/{} of {}: {sentence}", request.daemon, target.pm_id, request.app);
+            writeln!(text, "{}", wrap(&line, COLUMNS, 2)).ok();
+        }
+    }
+    for app in view.apps.iter().filter(|app| app.breaker.open) {
+        let cause = app.breaker.cause.as_deref().unwrap_or("for a reason that is not known");
+        writeln!(text, "\n{}", wrap(&format!("Breaker of {} is open: {cause}", app.app), COLUMNS, 0)).ok();
+    }
+    text
+}
+
+fn ask<T: DeserializeOwned>(flags: &Flags, path: &str) -> anyhow::Result<T> {
+    let address = address(flags)?;
+    let answer = runtime()?
+        .block_on(client::get(&address, path, DEADLINE, LONGEST_ANSWER))
+        .with_context(|| no_sidecar(&address))?;
+    serde_json::from_slice(&answer).with_context(|| format!("the answer of {address}"))
+}
+
+fn address(flags: &Flags) -> anyhow::Result<String> {
+    Ok(client::reachable(&super::settings(flags)?.web.listen_address))
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
+fn no_sidecar(address: &str) -> String {
+    format!("this needs the running sidecar, which is looked for at {address}")
+}

@@ -1,0 +1,211 @@
+//! How restarts stand, and the orders that ask for one. Whatever acts goes through the guard first.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hyper::{StatusCode, header};
+use serde::Deserialize;
+
+use super::{not_yet, tagged};
+use crate::actuate::{Closed, Handle};
+use crate::alertmanager::{WebhookError, parse_webhook};
+use crate::http::{Content, Identity, RateLimit, Reach, Request, Response, guard_acting};
+use crate::model::{AppName, DaemonName};
+use crate::policy::{PersonCall, Refusal};
+use crate::runtime::{Shared, restarting};
+use crate::ui::{ActingView, RestartsView, Said, TakenView};
+
+/// Orders of people at once, and the time after which one more is taken.
+const ORDERS: (u32, Duration) = (20, Duration::from_secs(3));
+/// Webhook bodies at once, and the time after which one more is taken.
+const WEBHOOKS: (u32, Duration) = (120, Duration::from_millis(250));
+
+/// The buckets of orders and webhooks.
+#[derive(Debug)]
+pub struct Rates {
+    orders: Mutex<RateLimit>,
+    webhooks: Mutex<RateLimit>,
+}
+
+impl Rates {
+    /// Full buckets.
+    pub fn new(now: crate::model::Steady) -> Self {
+        let limit = |(most, refill)| Mutex::new(RateLimit::new(most, refill, now));
+        Self { orders: limit(ORDERS), webhooks: limit(WEBHOOKS) }
+    }
+}
+
+pub(super) async fn list(shared: Arc<Shared>, request: Request) -> Response {
+    let published = shared.published.load_full();
+    let Some(published) = published else { return not_yet() };
+    let Some(standing) = &published.restarts else { return unavailable() };
+    let audit = restarting::audit(&shared).await;
+    let settings = shared.settings.load();
+    let offset_ms = shared.clock.wall().0.saturating_sub(shared.clock.now().0);
+    let said =
+        Said { settings: &settings.restart, plan: &standing.plan, state: &standing.state, audit: &audit, offset_ms };
+    let view = RestartsView::new(&said, acting(&shared, &request));
+    match serde_json::to_vec(&view) {
+        Ok(body) => tagged(&request, Content::Json, body),
+        Err(_unwritable) => Response::json(&view),
+    }
+}
+
+/// Whether an order from there would be taken.
+fn acting(shared: &Shared, request: &Request) -> ActingView {
+    let authentication = match (&shared.acting.tokens, &request.identity) {
+        (_, Identity::User(_)) => "basic",
+        (Some(_), Identity::Anonymous) => "bearer",
+        (None, Identity::Anonymous) => "none",
+    };
+    let open = authentication != "none" || request.reach != Reach::Network;
+    let sentence = match (authentication, open) {
+        ("bearer", _) => "orders need a bearer token",
+        ("basic", _) => "orders are taken from a user whose password was checked",
+        (_, true) => "orders are taken from this machine",
+        _ => "orders over the network need authentication, and none is set up",
+    };
+    ActingView { allowed: open, authentication: authentication.to_owned(), sentence: sentence.to_owned() }
+}
+
+pub(super) async fn ask(shared: Arc<Shared>, request: Request) -> Response {
+    let policy = match admitted(&shared, &request) {
+        Ok(policy) => policy,
+        Err(refusal) => return *refusal,
+    };
+    let call: PersonCall = match read(&request) {
+        Ok(call) => call,
+        Err(refusal) => return *refusal,
+    };
+    match policy.ask(call).await {
+        Ok(Ok(requests)) => {
+            let numbers: Vec<String> = requests.iter().map(ToString::to_string).collect();
+            let sentence = format!(
+                "taken down as request {}; it goes through every gate, and GET /api/v1/restarts tells how it stands",
+                numbers.join(", ")
+            );
+            Response::json_with(StatusCode::ACCEPTED, &TakenView { requests, sentence })
+        }
+        Ok(Err(refusal)) => refused(&refusal),
+        Err(Closed) => unavailable(),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Withdrawal {
+    request: u64,
+    #[serde(default)]
+    who: String,
+}
+
+pub(super) async fn withdraw(shared: Arc<Shared>, request: Request) -> Response {
+    let policy = match admitted(&shared, &request) {
+        Ok(policy) => policy,
+        Err(refusal) => return *refusal,
+    };
+    let order: Withdrawal = match read(&request) {
+        Ok(order) => order,
+        Err(refusal) => return *refusal,
+    };
+    match policy.withdraw(order.request, order.who).await {
+        Ok(Ok(())) => {
+            let sentence = format!("request {} is taken back", order.request);
+            Response::json(&TakenView { requests: vec![order.request], sentence })
+        }
+        Ok(Err(refusal)) => refused(&refusal),
+        Err(Closed) => unavailable(),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Reset {
+    #[serde(default)]
+    daemon: Option<DaemonName>,
+    app: AppName,
+    #[serde(default)]
+    who: String,
+}
+
+pub(super) async fn reset_breaker(shared: Arc<Shared>, request: Request) -> Response {
+    let policy = match admitted(&shared, &request) {
+        Ok(policy) => policy,
+        Err(refusal) => return *refusal,
+    };
+    let order: Reset = match read(&request) {
+        Ok(order) => order,
+        Err(refusal) => return *refusal,
+    };
+    let sentence = format!("the breaker of {} is closed", order.app);
+    match policy.reset_breaker(order.daemon, order.app, order.who).await {
+        Ok(Ok(())) => Response::json(&TakenView { requests: Vec::new(), sentence }),
+        Ok(Err(refusal)) => refused(&refusal),
+        Err(Closed) => unavailable(),
+    }
+}
+
+/// Alertmanager's webhook. An answer of the 2xx family means that every call is written down.
+pub(super) async fn alerts(shared: Arc<Shared>, request: Request) -> Response {
+    if let Err(refusal) = guard_acting(&request, &shared.acting) {
+        return refusal.response();
+    }
+    if let Err(wait) = admit(&shared.rates.webhooks, &shared) {
+        return too_many(wait);
+    }
+    let Some(policy) = &shared.policy else { return unavailable() };
+    let webhook = match parse_webhook(&request.body) {
+        Ok(webhook) => webhook,
+        Err(error) => {
+            let status = match error {
+                WebhookError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+                WebhookError::Malformed(_) | WebhookError::Version(_) => StatusCode::BAD_REQUEST,
+            };
+            return Response::error(status, "bad_webhook", &error.to_string());
+        }
+    };
+    let (taken, truncated) = (webhook.calls.len(), webhook.truncated);
+    let ignored: std::collections::BTreeMap<&str, usize> =
+        webhook.ignored.iter().map(|(reason, count)| (reason.as_str(), *count)).collect();
+    match policy.alerts(webhook.calls).await {
+        Ok(()) => Response::json(&serde_json::json!({
+            "taken": taken,
+            "ignored": ignored,
+            "truncated": truncated,
+        })),
+        Err(Closed) => unavailable(),
+    }
+}
+
+/// Lets an order through the guard and the rate limit.
+fn admitted<'a>(shared: &'a Shared, request: &Request) -> Result<&'a Handle, Box<Response>> {
+    guard_acting(request, &shared.acting).map_err(|refusal| Box::new(refusal.response()))?;
+    admit(&shared.rates.orders, shared).map_err(|wait| Box::new(too_many(wait)))?;
+    shared.policy.as_ref().ok_or_else(|| Box::new(unavailable()))
+}
+
+fn admit(limit: &Mutex<RateLimit>, shared: &Shared) -> Result<(), Duration> {
+    limit.lock().unwrap_or_else(PoisonError::into_inner).admit(shared.clock.now())
+}
+
+fn read<'a, T: Deserialize<'a>>(request: &'a Request) -> Result<T, Box<Response>> {
+    serde_json::from_slice(&request.body).map_err(|error| {
+        let message = format!("the body is no such order: line {} column {}", error.line(), error.column());
+        Box::new(Response::error(StatusCode::BAD_REQUEST, "bad_order", &message))
+    })
+}
+
+fn refused(refusal: &Refusal) -> Response {
+    Response::error(StatusCode::CONFLICT, "refused", &refusal.to_string())
+}
+
+fn unavailable() -> Response {
+    let message = "the restart policy does not answer, or its state cannot be kept; nothing is restarted";
+    Response::error(StatusCode::SERVICE_UNAVAILABLE, "restarts_unavailable", message)
+}
+
+fn too_many(wait: Duration) -> Response {
+    let seconds = wait.as_secs().max(1).to_string();
+    Response::error(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", "too many orders; try again later")
+        .with(header::RETRY_AFTER, &seconds)
+}

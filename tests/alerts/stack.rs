@@ -1,0 +1,175 @@
+//! A real sidecar, a real Prometheus and a real Alertmanager, each on a port of its own, and somebody who hears what
+//! Alertmanager has to say. Everything is ended on drop.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::support::wait_for;
+
+const START: Duration = Duration::from_secs(30);
+
+/// A program that runs until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _gone = self.0.kill();
+        let _waited = self.0.wait();
+    }
+}
+
+fn start(command: &mut Command, log: &Path, install: &str) -> Running {
+    let file = File::create(log).unwrap();
+    let child = command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file).spawn();
+    Running(child.unwrap_or_else(|error| panic!("{command:?} does not start ({error}): {install}")))
+}
+
+/// An address on which nobody listens at the moment.
+pub(crate) fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// Starts the sidecar and returns it with its address.
+pub(crate) fn sidecar(folder: &Path, configuration: &str) -> (Running, SocketAddr) {
+    let config = folder.join("leakslope.toml");
+    fs::write(&config, configuration).unwrap();
+    let state = folder.join("state");
+    fs::create_dir(&state).unwrap();
+    let log = folder.join("leakslope.log");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_leakslope"));
+    command.arg("--config").arg(&config).env("STATE_DIRECTORY", &state);
+    let running = start(&mut command, &log, "cargo build");
+    let address = wait_for("the sidecar's address", START, || {
+        let said = fs::read_to_string(&log).unwrap();
+        let rest = said.split("http://").nth(1).ok_or_else(|| said.clone())?;
+        rest.split('/').next().and_then(|address| address.parse().ok()).ok_or_else(|| said.clone())
+    });
+    (running, address)
+}
+
+/// Starts Prometheus on rule files and targets of `configuration`, and waits until it is ready.
+pub(crate) fn prometheus(folder: &Path, configuration: &str) -> (Running, SocketAddr) {
+    let (config, address) = (folder.join("prometheus.yml"), free_address());
+    fs::write(&config, configuration).unwrap();
+    let mut command = Command::new("prometheus");
+    command.arg(format!("--config.file={}", config.display()));
+    command.arg(format!("--storage.tsdb.path={}", folder.join("tsdb").display()));
+    command.arg(format!("--web.listen-address={address}"));
+    let running = start(&mut command, &folder.join("prometheus.log"), "apt-get install prometheus");
+    wait_for("Prometheus", START, || get(address, "/-/ready").map(drop));
+    (running, address)
+}
+
+/// Starts Alertmanager and waits until it is ready.
+pub(crate) fn alertmanager(folder: &Path, configuration: &str) -> (Running, SocketAddr) {
+    let (config, address) = (folder.join("alertmanager.yml"), free_address());
+    fs::write(&config, configuration).unwrap();
+    let mut command = Command::new("prometheus-alertmanager");
+    command.arg(format!("--config.file={}", config.display()));
+    command.arg(format!("--storage.path={}", folder.join("alertmanager").display()));
+    command.arg(format!("--web.listen-address={address}")).arg("--cluster.listen-address=");
+    let running = start(&mut command, &folder.join("alertmanager.log"), "apt-get install prometheus-alertmanager");
+    wait_for("Alertmanager", START, || get(address, "/-/ready").map(drop));
+    (running, address)
+}
+
+/// Asks for a path and returns the body of a good answer, else what was wrong.
+pub(crate) fn get(address: SocketAddr, path: &str) -> Result<String, String> {
+    let ask = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        // By HTTP/1.0 the answer comes in one piece and ends with the connection.
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let answer = ask().map_err(|error| format!("{address}{path}: {error}"))?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| format!("no answer: {answer:?}"))?;
+    if head.split(' ').nth(1) == Some("200") { Ok(body.to_owned()) } else { Err(answer) }
+}
+
+/// Asks Prometheus' API and returns its `data`; an error is an error of the query.
+pub(crate) fn api(address: SocketAddr, path: &str, parameters: &[(&str, &str)]) -> Result<Value, String> {
+    let query: Vec<String> =
+        parameters.iter().map(|(name, value)| format!("{name}={}", percent_encoded(value))).collect();
+    let body = get(address, &format!("/api/v1/{path}?{}", query.join("&")))?;
+    let answer: Value = serde_json::from_str(&body).map_err(|error| format!("{error}: {body}"))?;
+    if answer["status"] == "success" { Ok(answer["data"].clone()) } else { Err(body) }
+}
+
+fn percent_encoded(text: &str) -> String {
+    text.bytes()
+        .map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
+}
+
+/// One request that Alertmanager made.
+#[derive(Debug, Clone)]
+pub(crate) struct Notification {
+    pub(crate) path: String,
+    pub(crate) authorization: Option<String>,
+    pub(crate) body: Value,
+}
+
+/// Somebody who answers every webhook and remembers it.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) address: SocketAddr,
+    heard: Arc<Mutex<Vec<Notification>>>,
+}
+
+impl Listener {
+    pub(crate) fn start() -> Self {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let memory = Arc::clone(&heard);
+        // Ends with the test's process.
+        std::thread::spawn(move || {
+            for stream in socket.incoming().flatten() {
+                if let Ok(notification) = answer(stream) {
+                    memory.lock().unwrap_or_else(PoisonError::into_inner).push(notification);
+                }
+            }
+        });
+        Self { address, heard }
+    }
+
+    /// Everything heard so far.
+    pub(crate) fn heard(&self) -> Vec<Notification> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn answer(stream: TcpStream) -> std::io::Result<Notification> {
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let mut reader = BufReader::new(stream);
+    let (mut length, mut authorization, mut path) = (0, None, None);
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let line = line.trim_end();
+        if line.is_empty() {
+            break;
+        }
+        match line.split_once(": ") {
+            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => length = value.parse().unwrap_or(0),
+            Some((name, value)) if name.eq_ignore_ascii_case("authorization") => authorization = Some(value.to_owned()),
+            Some(_) => {}
+            None => path = line.split(' ').nth(1).map(str::to_owned),
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
+    reader.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")?;
+    Ok(Notification { path: path.unwrap_or_default(), authorization, body: serde_json::from_slice(&body)? })
+}

@@ -1,0 +1,147 @@
+// The page of the sidecar itself, beside a real pm2 with a leaking app, its healthy twin and apps with hostile names: what
+// a person would read there. With LEAKSLOPE_PICTURES set to a folder, its pictures are put there.
+
+import assert from "node:assert/strict";
+import { mkdirSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { open } from "./browser.mjs";
+import { POLICY } from "./mock.mjs";
+import { start, until } from "./sidecar.mjs";
+
+const HOSTILE = ["<script>document.title='owned'</script>", "\u202egnp.eliforp\u202c \u05e9\u05dc\u05d5\u05dd", "a".repeat(200), "\u{1f4a7} drip"];
+// The sidecar bounds a name to this many characters.
+const SHOWN = HOSTILE.map((name) => name.slice(0, 128));
+
+let sidecar;
+let browser;
+let page;
+
+const visit = async (hash) => {
+  await page.goto(`${sidecar.url}/${hash}`);
+  await page.locator("#connection[data-state=live]").waitFor();
+};
+const processOf = async (app) => (await sidecar.json("/api/v1/processes")).processes.find((process) => process.app === app);
+const row = (app) => page.locator("tbody tr:not(.group-head)", { has: page.getByText(app, { exact: true }) });
+
+const picture = async (name, height) => {
+  if (height) await page.setViewportSize({ width: 1320, height });
+  const folder = process.env.LEAKSLOPE_PICTURES ?? join(sidecar.folder, "pictures");
+  mkdirSync(folder, { recursive: true });
+  const path = join(folder, `${name}.png`);
+  await page.screenshot({ path });
+  assert.ok(statSync(path).size > 20_000, `${path} is empty`);
+};
+
+before(async () => {
+  sidecar = await start([
+    { name: "shop-api", keep: 2000, max_memory_restart: "300M" },
+    { name: "checkout" },
+    ...HOSTILE.map((name) => ({ name, args: "quiet" })),
+  ]);
+  browser = await open({ viewport: { width: 1320, height: 900 } });
+  page = browser.page;
+});
+after(async () => {
+  await browser?.close();
+  await sidecar?.close();
+});
+
+test("the page comes with its policy, quickly, small and whole", async () => {
+  const answer = await fetch(`${sidecar.url}/`);
+  assert.equal(answer.headers.get("content-security-policy"), POLICY);
+  assert.equal(answer.headers.get("x-content-type-options"), "nosniff");
+  const again = await fetch(`${sidecar.url}/`, { headers: { "If-None-Match": answer.headers.get("etag") } });
+  assert.equal(again.status, 304);
+  await visit("#/");
+  const loads = await page.evaluate(() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
+    .map(({ name, requestStart, responseEnd, encodedBodySize }) => ({ name, time: responseEnd - requestStart, size: encodedBodySize })));
+  assert.ok(loads.length > 12, String(loads.length));
+  assert.ok(loads.reduce((sum, load) => sum + load.size, 0) < 200_000);
+  const slowest = Math.max(...loads.filter((load) => load.name.includes("/static/")).map((load) => load.time));
+  assert.ok(slowest < 1000, `${slowest} ms`);
+});
+
+test("while it learns it says so, for every app by its name", async () => {
+  await visit("#/");
+  assert.deepEqual(new Set(await page.locator(".process-link").evaluateAll((links) => links.map((link) => link.textContent))), new Set(["shop-api", "checkout", ...SHOWN]));
+  assert.equal(await page.locator("main img, main script").count(), 0);
+  assert.match(await page.title(), /leakslope$/);
+});
+
+test("the leak is named with its pace and its end; the twin is stable", async () => {
+  await visit("#/");
+  await page.waitForFunction(() => document.querySelector(".headline")?.dataset.state === "leaking", null, { timeout: 240_000 });
+  assert.match(await page.getByRole("heading", { level: 1 }).innerText(), /^shop-api leaks [\d.]+ MiB\/h and meets pm2’s limit of 300 MiB in [\d.]+ (s|min)( \d+ s)?\.$/);
+  assert.equal(await row("shop-api").locator(".c-verdict").innerText(), "Leaking");
+  await until("the twin's verdict", 30, async () => (await row("checkout").locator(".c-verdict").innerText()) === "Stable");
+  assert.match(await page.locator(".machine").innerText(), /GiB available[\s\S]*default\s+up, pm2 7\.0\.4/);
+  await picture("overview", 760);
+});
+
+test("its process shows the line, the limit and the reason of the verdict", async () => {
+  const { pm_id: pmId, verdict } = await processOf("shop-api");
+  assert.equal(verdict.state, "leaking");
+  await visit(`#/process/default/${pmId}`);
+  await page.locator(".uplot").waitFor();
+  assert.equal(await page.locator(".verdict-card .badge").innerText(), "Leaking");
+  assert.match(await page.locator(".verdict-card .reason").innerText(), /^[A-Z].*MiB\/h.*\.$/);
+  const pixels = await page.locator(".uplot canvas").evaluate((canvas) => {
+    const [r, g, b] = getComputedStyle(document.documentElement).getPropertyValue("--chart-trend").match(/[0-9a-f]{2}/g).map((part) => parseInt(part, 16));
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    let near = 0;
+    for (let at = 0; at < data.length; at += 4) near += data[at + 3] > 200 && Math.hypot(data[at] - r, data[at + 1] - g, data[at + 2] - b) < 24 ? 1 : 0;
+    return near;
+  });
+  assert.ok(pixels > 60, `${pixels} pixels of the fitted line`);
+  await picture("process", 1240);
+  await page.emulateMedia({ colorScheme: "dark" });
+  await page.waitForFunction(() => getComputedStyle(document.body).backgroundColor === "rgb(14, 19, 29)");
+  await picture("process-dark", 1240);
+  await page.emulateMedia({ colorScheme: "light" });
+  await page.setViewportSize({ width: 390, height: 844 });
+  await visit("#/");
+  await picture("phone");
+  await page.setViewportSize({ width: 1320, height: 900 });
+});
+
+test("the CSV holds a row for each minute that was measured", async () => {
+  const { pm_id: pmId } = await processOf("shop-api");
+  const text = await (await fetch(`${sidecar.url}/api/v1/processes/default/${pmId}/history.csv?from=0`)).text();
+  const [head, ...rows] = text.trim().split("\n");
+  assert.equal(head, "time,resident_memory_bytes,heap_used_bytes,heap_total_bytes,post_gc_heap_used_bytes,major_gcs,life");
+  assert.ok(rows.length > 20, String(rows.length));
+  const last = rows.at(-1).split(",").map(Number);
+  assert.ok(last[1] > 80 * 1048576 && last[2] < last[1], rows.at(-1));
+});
+
+test("a restart is marked in the chart and begins a new life", async () => {
+  const { pm_id: pmId } = await processOf("shop-api");
+  await visit(`#/process/default/${pmId}`);
+  const lives = page.getByRole("table", { name: "Lives of this process" }).locator("tbody tr");
+  const before = await lives.count();
+  await sidecar.command("restart", "shop-api");
+  await until("the new life", 30, async () => (await lives.count()) === before + 1);
+  assert.match((await lives.first().innerText()).replace(/\s+/g, " "), /running/);
+  assert.match((await lives.nth(1).innerText()).replace(/\s+/g, " "), /restarted/);
+  assert.match(await page.locator(".chart-frame").getAttribute("aria-label"), /; restart at /);
+});
+
+test("hostile names do no harm on their own pages", async () => {
+  for (const app of SHOWN) {
+    const { pm_id: pmId } = await processOf(app);
+    await visit(`#/process/default/${pmId}`);
+    await page.waitForFunction((name) => document.querySelector("#process-title bdi").textContent === name, app);
+  }
+  assert.match(await page.title(), /leakslope$/);
+  assert.deepEqual(browser.complaints, []);
+});
+
+test("when pm2 goes the page says so, and it says when pm2 is back", async () => {
+  await visit("#/");
+  await sidecar.command("kill");
+  await page.waitForFunction(() => document.querySelector(".daemons li")?.dataset.state === "down", null, { timeout: 30_000 });
+  assert.match(await page.getByRole("heading", { level: 1 }).innerText(), /^pm2 does not answer: .+\.$/);
+  await sidecar.command("start", join(sidecar.folder, "ecosystem.json"));
+  await page.waitForFunction(() => document.querySelector(".daemons li")?.dataset.state === "up", null, { timeout: 30_000 });
+});

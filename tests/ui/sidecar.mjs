@@ -1,0 +1,86 @@
+// The sidecar itself beside a real pm2 with real apps, in a folder of its own, with time compressed: a minute of its
+// history passes in a second. Everything that is started here is ended by `close`.
+
+import { execFile, spawn } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+
+const ROOT = fileURLToPath(new URL("../../", import.meta.url));
+const PM2 = `${ROOT}tests/pm2/node_modules/pm2-7/bin/pm2`;
+const BINARY = process.env.LEAKSLOPE ?? `${ROOT}target/debug/leakslope`;
+const SCRIPT = fileURLToPath(new URL("apps/shop.cjs", import.meta.url));
+
+/** Asks until there is an answer that is not null; fails with `what` after the deadline. */
+export const until = async (what, seconds, ask) => {
+  const end = Date.now() + seconds * 1000;
+  for (;;) {
+    const answer = await ask().catch(() => null);
+    if (answer !== null && answer !== undefined && answer !== false) return answer;
+    if (Date.now() > end) throw new Error(`waited ${seconds} s for ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+};
+
+/** Every process that was started with a pm2 home: the daemon, its apps and theirs. */
+const processesOf = (home) => readdirSync("/proc").filter((entry) => /^\d+$/.test(entry)).filter((pid) => {
+  try {
+    return readFileSync(`/proc/${pid}/environ`, "latin1").split("\0").includes(`PM2_HOME=${home}`);
+  } catch {
+    return false;
+  }
+}).map(Number);
+
+/** Starts pm2 with `apps` (`{ name, keep, … }` and whatever else pm2 takes) and the sidecar beside it. */
+export const start = async (apps, configuration = "") => {
+  if (!existsSync(PM2)) throw new Error(`${PM2} is missing: npm ci --prefix tests/pm2`);
+  if (!existsSync(BINARY)) throw new Error(`${BINARY} is missing: cargo build`);
+  // A socket's path is short by nature, so is the folder's name.
+  const folder = mkdtempSync("/tmp/lsu-");
+  const home = join(folder, "pm2");
+  const env = { ...process.env, PM2_HOME: home, PM2_DISCRETE_MODE: "true", HOME: folder, STATE_DIRECTORY: join(folder, "state") };
+  mkdirSync(join(folder, "state"));
+  const command = (...args) => promisify(execFile)(process.execPath, [PM2, ...args], { env, cwd: folder, timeout: 60_000 });
+  let sidecar = null;
+  const close = async () => {
+    sidecar?.kill("SIGKILL");
+    // The daemon revives what is killed before it, so again until nobody is left.
+    await until("pm2's end", 20, async () => {
+      const left = processesOf(home);
+      for (const pid of left) try { process.kill(pid, "SIGKILL"); } catch { /* It has ended by itself. */ }
+      return left.length === 0;
+    });
+    rmSync(folder, { recursive: true, force: true });
+  };
+  try {
+    const ecosystem = apps.map(({ keep = 0, ...app }) => ({
+      script: SCRIPT, cwd: fileURLToPath(new URL("apps/", import.meta.url)), env: { KEEP: String(keep) }, max_memory_restart: "512M", ...app,
+    }));
+    writeFileSync(join(folder, "ecosystem.json"), JSON.stringify({ apps: ecosystem }));
+    await command("start", "ecosystem.json");
+    writeFileSync(join(folder, "leakslope.toml"), `interval = "1s"
+[[pm2]]
+name = "default"
+home = ${JSON.stringify(home)}
+[collect]
+heap_interval = "250ms"
+[web]
+listen_address = "127.0.0.1:0"
+[trend]
+minute = "1s"
+${configuration}`);
+    let log = "";
+    sidecar = spawn(BINARY, ["run", "--config", join(folder, "leakslope.toml")], { env, stdio: ["ignore", "pipe", "pipe"] });
+    for (const stream of [sidecar.stdout, sidecar.stderr]) stream.on("data", (chunk) => { log += chunk; });
+    const url = await until("the sidecar's address", 20, async () => {
+      if (sidecar.exitCode !== null) throw new Error(log);
+      return /http:\/\/127\.0\.0\.1:\d+/.exec(log)?.[0];
+    }).catch((error) => { throw new Error(`${error.message}\n${log}`); });
+    const json = async (path) => (await fetch(url + path)).json();
+    return { url, json, command, close, log: () => log, folder };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+};

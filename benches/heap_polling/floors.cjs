@@ -38,14 +38,12 @@ function excesses(samples, majors, interval, filling) {
   const last = Math.floor(samples[samples.length - 1][0] / 60);
   for (let minute = first; minute < last; minute++) {
     const within = ([at]) => Math.floor(at / 60) === minute;
-    const floors = majors.filter(within).map(([, used]) => used);
-    // A minute without a collection has no floor of its own: the latest one goes on.
-    const latest = majors.filter(([at]) => at < minute * 60).map(([, used]) => used).pop();
-    const floor = floors.length ? Math.min(...floors) : latest;
-    if (floor === undefined) continue;
+    const floor = Math.min(...majors.filter(within).map(([, used]) => used));
+    // A minute without a collection has no floor.
+    if (!Number.isFinite(floor)) continue;
     for (let phase = 0; phase < interval; phase++) {
       const seen = samples.filter(([at]) => within([at]) && Math.floor(at) % interval === phase).map(([, used]) => used);
-      if (seen.length) found.push({ excess: Math.min(...seen) - floor, collected: floors.length > 0 });
+      if (seen.length) found.push(Math.min(...seen) - floor);
     }
   }
   return found;
@@ -64,17 +62,15 @@ async function run() {
     }
     await pause(1000 - (Date.now() % 1000));
   }
-  console.log('| app | majors a minute | polled every | p10 | median | p90 | largest | median in minutes without a major |');
-  console.log('| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |');
+  console.log('| app | majors a minute | polled every | p10 | median | p90 | largest |');
+  console.log('| --- | ---: | ---: | ---: | ---: | ---: | ---: |');
   for (const { name, about, KEPT_KIB, TURNOVER_KIB } of APPS) {
     const majors = readLog(name);
     for (const interval of INTERVALS) {
       const found = excesses(samples.get(name), majors, interval, 30 + KEPT_KIB / TURNOVER_KIB);
-      const [collected, idle] = [true, false].map((kind) => found.filter((one) => one.collected === kind).map(({ excess }) => excess));
-      const rest = idle.length ? mib(quantile(idle, 0.5)) : '–';
-      const figures = [0.1, 0.5, 0.9, 1].map((share) => (collected.length ? mib(quantile(collected, share)) : '–'));
+      const figures = [0.1, 0.5, 0.9, 1].map((share) => mib(quantile(found, share)));
       const pace = (majors.length / minutes).toFixed(1);
-      console.log(`| ${name}: ${about} | ${pace} | ${interval} s | ${figures.join(' | ')} | ${rest} |`);
+      console.log(`| ${name}: ${about} | ${pace} | ${interval} s | ${figures.join(' | ')} |`);
     }
   }
   console.log('\nAll in MiB above the floor.\n');

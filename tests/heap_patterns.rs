@@ -12,7 +12,7 @@ use leakslope::evidence::snapshot::patterns::Pattern;
 use leakslope::evidence::snapshot::summary::{Extent, summarise};
 
 /// App, pattern, what the sentence must name.
-const LEAKS: [(&str, Pattern, &[&str]); 11] = [
+const LEAKS: [(&str, Pattern, &[&str]); 13] = [
     (
         "leak-listener",
         Pattern::Listener,
@@ -28,6 +28,8 @@ const LEAKS: [(&str, Pattern, &[&str]); 11] = [
     ("leak-list", Pattern::List, &["`before`", "latest (Event)", "Event × 300"]),
     ("leak-table", Pattern::Table, &["remembered", "Result × 300"]),
     ("leak-two-holders", Pattern::Array, &["`recent`", "also held by byNumber (Map)", "Order × 300"]),
+    ("leak-handler", Pattern::Map, &["`answers`", "leak-handler.js", "Answer × 300"]),
+    ("leak-signal", Pattern::Listener, &["300 more listeners", "(EventTarget)", "leak-signal.js:16:"]),
 ];
 
 const HEALTHY: [&str; 7] = [

@@ -87,9 +87,10 @@ async fn the_captured_lists_lead_to_these_metrics(#[case] version: u32) {
     let now = started + 50_000;
     let snapshot = collector.collect(Steady(now), WallTime(now)).await;
     let mut pipeline = Pipeline::new(Retention::default(), trend::Settings::default());
-    pipeline.take(&snapshot);
+    pipeline.take(&snapshot, |_app| std::borrow::Cow::Owned(trend::Settings::default()));
     let verdicts = pipeline.verdicts();
-    let body = render_collected(&Collected { snapshot: &snapshot, verdicts: &verdicts, version_slopes: &[] });
+    let body =
+        render_collected(&Collected { snapshot: &snapshot, verdicts: &verdicts, version_slopes: &[], restarts: None });
     assert_promtool_is_content(&body);
     let metrics = Metrics::parse(&body);
     let told: BTreeSet<&str> =

@@ -6,109 +6,84 @@
 mod schema;
 mod support;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
 use std::time::Duration;
 
 use schema::Document;
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::pm2::{Pm2, app};
+use support::sidecar::{Place, Sidecar};
 use support::wait_for;
 
-/// The sidecar on a port of its own; ended on drop.
-struct Sidecar {
-    child: Child,
-    address: String,
-    _folder: tempfile::TempDir,
+const COMPRESSED: &str = "interval = \"1s\"\n[trend]\nminute = \"1s\"\n";
+
+/// One answer.
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
 }
 
-impl Sidecar {
-    fn beside(pm2: &Pm2) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("leakslope.toml");
-        let home = pm2.home().display().to_string();
-        let text = format!(
-            "interval = \"1s\"\n[[pm2]]\nname = \"default\"\nhome = {home:?}\n[web]\nlisten_address = \"127.0.0.1:0\"\n\
-             [trend]\nminute = \"1s\"\n"
-        );
-        std::fs::write(&file, text).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_leakslope"))
-            .args(["run", "--config"])
-            .arg(&file)
-            .env("STATE_DIRECTORY", folder.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let log = BufReader::new(child.stderr.take().unwrap());
-        let (tell, told) = mpsc::channel();
-        std::thread::spawn(move || {
-            for line in log.lines().map_while(Result::ok) {
-                if let Some((_, rest)) = line.split_once("http://") {
-                    tell.send(rest.split('/').next().unwrap_or_default().to_owned()).ok();
-                }
-            }
-        });
-        let address = told.recv_timeout(Duration::from_secs(20)).expect("the sidecar tells its address");
-        Self { child, address, _folder: folder }
+impl Answer {
+    fn json(&self) -> Value {
+        assert!(self.head.contains("content-type: application/json"), "{}", self.head);
+        serde_json::from_str(&self.body).unwrap()
     }
 
-    /// Asks for a path; returns the status, the head and the body.
-    fn get(&self, path: &str, headers: &str) -> (u16, String, String) {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{headers}\r\n", self.address).unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), head.to_ascii_lowercase(), body.to_owned())
-    }
-
-    fn json(&self, path: &str) -> Value {
-        let (status, head, body) = self.get(path, "");
-        assert_eq!(status, 200, "{path}: {body}");
-        assert!(head.contains("content-type: application/json"), "{path}: {head}");
-        serde_json::from_str(&body).unwrap()
-    }
-
-    fn holds(&self, schema: &str, path: &str) -> Value {
-        let value = self.json(path);
-        let faults = Document::read().faults(schema, &value);
-        assert!(faults.is_empty(), "{path} is no {schema}:\n{}\n{value:#}", faults.join("\n"));
-        value
+    fn tag(&self) -> &str {
+        self.head.lines().find_map(|line| line.strip_prefix("etag: ")).expect("the answer has a tag")
     }
 }
 
-impl Drop for Sidecar {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
+/// Sends one request with these headers, each with its line end.
+fn exchange(sidecar: &Sidecar, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+    let mut stream = TcpStream::connect(sidecar.address()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let (host, length) = (sidecar.address(), body.len());
+    let head = format!("host: {host}\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}");
+    write!(stream, "{method} {path} HTTP/1.1\r\n{head}\r\n{body}").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
+}
+
+/// Asserts that a value is what the schema says.
+fn holds(schema: &str, value: &Value) {
+    let faults = Document::read().faults(schema, value);
+    assert!(faults.is_empty(), "this is no {schema}:\n{}\n{value:#}", faults.join("\n"));
+}
+
+fn read(sidecar: &Sidecar, schema: &str, path: &str) -> Value {
+    let value = sidecar.json(path);
+    holds(schema, &value);
+    value
 }
 
 #[test]
-fn every_answer_is_what_the_document_says() {
+fn what_is_read_is_what_the_document_says() {
     let pm2 = Pm2::start("pm2-7");
     pm2.run(&["start", &app("server.js"), "--name", "shop & <b>", "--max-memory-restart", "200M"]);
     pm2.run(&["start", &app("eater.js"), "--name", "stopped"]);
     pm2.run(&["stop", "stopped"]);
-    let sidecar = Sidecar::beside(&pm2);
-    let judged = |view: &Value| view["processes"][0]["verdict"]["slopes"].as_object().is_some_and(|it| !it.is_empty());
+    let place = Place::new(&pm2.home(), COMPRESSED);
+    let sidecar = place.start();
     wait_for("a verdict with its slopes", Duration::from_mins(2), || {
-        let (status, _, body) = sidecar.get("/api/v1/processes", "");
-        let view: Value = serde_json::from_str(&body).map_err(|error| error.to_string())?;
-        if status == 200 && judged(&view) { Ok(()) } else { Err(body) }
+        let view = sidecar.json("/api/v1/processes");
+        let slopes = view["processes"][0]["verdict"]["slopes"].as_object();
+        if slopes.is_some_and(|slopes| !slopes.is_empty()) { Ok(()) } else { Err(format!("{view:#}")) }
     });
 
-    let view = sidecar.holds("Processes", "/api/v1/processes");
+    let view = read(&sidecar, "Processes", "/api/v1/processes");
+    assert_eq!(view["interval_seconds"], 1.0);
     assert!(view["processes"][0]["sparkline"]["resident_min_bytes"].as_array().is_some_and(|points| points.len() > 5));
     for query in ["", "?from=0", "?span=20", "?span=60&step=5"] {
-        let view = sidecar.holds("History", &format!("/api/v1/processes/default/0/history{query}"));
+        let view = read(&sidecar, "History", &format!("/api/v1/processes/default/0/history{query}"));
         assert!(view["time"].as_array().is_some_and(|time| time.len() > 3), "{query}: {view:#}");
     }
-    let compared = sidecar.holds("Compare", "/api/v1/compare?daemon=default&app=shop+%26+%3Cb%3E");
+    let compared = read(&sidecar, "Compare", "/api/v1/compare?daemon=default&app=shop+%26+%3Cb%3E");
     assert_eq!(compared["versions"].as_array().map(Vec::len), Some(1), "{compared:#}");
     for (path, status) in [
         ("/api/v1/processes/default/0/history?from=yesterday", 400),
@@ -118,24 +93,66 @@ fn every_answer_is_what_the_document_says() {
         ("/api/v1/compare?daemon=default", 400),
         ("/api/v1/none", 404),
     ] {
-        let (answered, _, body) = sidecar.get(path, "");
-        assert_eq!(answered, status, "{path}: {body}");
-        let value: Value = serde_json::from_str(&body).unwrap();
-        assert_eq!(Document::read().faults("Error", &value), Vec::<String>::new(), "{path}: {body}");
+        let answer = exchange(&sidecar, "GET", path, "", "");
+        assert_eq!(answer.status, status, "{path}: {}", answer.body);
+        holds("Error", &answer.json());
     }
+}
+
+#[test]
+fn orders_and_their_answers_are_what_the_document_says() {
+    let pm2 = Pm2::start("pm2-7");
+    pm2.run(&["start", &app("server.js"), "--name", "shop"]);
+    let place = Place::new(&pm2.home(), COMPRESSED);
+    let sidecar = place.start();
+    let own = format!("origin: http://{}\r\n", sidecar.address());
+    let json = "content-type: application/json\r\n";
+    let send = |path: &str, headers: &str, body: &Value| exchange(&sidecar, "POST", path, headers, &body.to_string());
+
+    let order = json!({ "daemon": "default", "app": "shop", "pm_id": 0, "now": true, "all": false, "who": "the page", "why": "a trial" });
+    holds("RestartOrder", &order);
+    let answer = send("/api/v1/restarts", &format!("{own}{json}"), &order);
+    assert_eq!(answer.status, 202, "{}", answer.body);
+    holds("Taken", &answer.json());
+    let view = wait_for("the request in the audit", Duration::from_secs(20), || {
+        let view = read(&sidecar, "Restarts", "/api/v1/restarts");
+        if view["audit"].as_array().is_some_and(|audit| !audit.is_empty()) { Ok(view) } else { Err(view.to_string()) }
+    });
+    assert_eq!((&view["mode"], &view["acting"]["allowed"]), (&json!("dry-run"), &json!(true)));
+    assert_eq!(view["apps"][0]["opted_in"], false);
+
+    for (path, headers, body, status) in [
+        ("/api/v1/restarts", own.clone(), order.clone(), 415),
+        ("/api/v1/restarts", format!("origin: http://evil.example\r\n{json}"), order.clone(), 403),
+        ("/api/v1/restarts", format!("{own}{json}"), json!({ "application": "shop" }), 400),
+        ("/api/v1/restarts", format!("{own}{json}"), json!({ "app": "nobody" }), 409),
+        ("/api/v1/restarts/withdraw", format!("{own}{json}"), json!({ "request": 99 }), 409),
+        ("/api/v1/restarts/breaker", format!("{own}{json}"), json!({ "app": "shop" }), 409),
+        ("/api/v1/alerts", format!("{own}{json}"), json!({ "version": "3", "alerts": [] }), 400),
+    ] {
+        let answer = send(path, &headers, &body);
+        assert_eq!(answer.status, status, "{path} {body}: {}", answer.body);
+        holds("Error", &answer.json());
+    }
+    let webhook = json!({ "version": "4", "alerts": [{ "status": "firing", "labels": { "alertname": "other" } }] });
+    holds("Webhook", &webhook);
+    let answer = send("/api/v1/alerts", &format!("{own}{json}"), &webhook);
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    holds("WebhookTaken", &answer.json());
 }
 
 #[test]
 fn an_answer_that_has_not_changed_is_not_sent_twice() {
     let pm2 = Pm2::start("pm2-7");
-    let sidecar = Sidecar::beside(&pm2);
-    let tag_of = |head: &str| head.lines().find_map(|line| line.strip_prefix("etag: ")).map(str::to_owned);
-    for path in ["/", "/static/app.js"] {
-        let (status, head, body) = sidecar.get(path, "");
-        assert_eq!((status, body.is_empty()), (200, false), "{path}");
-        assert!(head.contains("content-security-policy: default-src 'none'"), "{path}: {head}");
-        let tag = tag_of(&head).unwrap();
-        let (status, _, body) = sidecar.get(path, &format!("If-None-Match: {tag}\r\n"));
-        assert_eq!((status, body.as_str()), (304, ""), "{path}");
+    // An hour between two collections: nothing changes meanwhile.
+    let place = Place::new(&pm2.home(), "interval = \"1h\"\n");
+    let sidecar = place.start();
+    for path in ["/", "/static/app.js", "/api/v1/processes"] {
+        let first = exchange(&sidecar, "GET", path, "", "");
+        assert_eq!((first.status, first.body.is_empty()), (200, false), "{path}");
+        let page = !path.starts_with("/api/");
+        assert_eq!(first.head.contains("script-src 'self'; style-src 'self'"), page, "{path}: {}", first.head);
+        let again = exchange(&sidecar, "GET", path, &format!("if-none-match: {}\r\n", first.tag()), "");
+        assert_eq!((again.status, again.body.as_str()), (304, ""), "{path}");
     }
 }

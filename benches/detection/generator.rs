@@ -121,6 +121,7 @@ struct Plan {
 }
 
 /// Makes the series of a family and a seed. `harder` widens the parameters; `twin` leaves out the leak.
+#[allow(clippy::too_many_lines, reason = "one family after the other")]
 pub fn generate(family: &str, seed: u64, harder: bool, twin: bool) -> Series {
     let random = &mut Random::new(family, seed.wrapping_mul(2).wrapping_add(u64::from(harder)));
     let k = if harder { 1.35 } else { 1.0 };
@@ -170,7 +171,9 @@ pub fn generate(family: &str, seed: u64, harder: bool, twin: bool) -> Series {
         "sawtooth" | "leak_sawtooth" => gc_hours = random.log_uniform(0.5, 4.0),
         "idle_slow_gc" | "small_idle" => {
             gc_hours = random.log_uniform(4.0, 30.0);
-            load.iter_mut().for_each(|load| *load *= 0.3);
+            for load in &mut load {
+                *load *= 0.3;
+            }
         }
         "steady" => gc_hours = random.log_uniform(0.05, 0.25),
         "warmup" => {
@@ -372,7 +375,7 @@ pub fn generate(family: &str, seed: u64, harder: bool, twin: bool) -> Series {
         limit: if leaks { limit } else { f64::INFINITY },
     };
     let mut series = run(plan, random);
-    series.family = family.to_owned();
+    family.clone_into(&mut series.family);
     series.leak = leaks;
     series.onset = onset;
     let highest = series.resident.iter().copied().fold(0.0, f64::max);

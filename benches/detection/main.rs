@@ -21,6 +21,7 @@ mod score;
 mod traces;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -29,6 +30,7 @@ use leakslope::trend::Settings;
 use ours::View;
 use score::{Score, score, summarize};
 
+#[allow(clippy::struct_excessive_bools, reason = "one for each switch of the command line")]
 struct Arguments {
     seeds: std::ops::Range<u64>,
     families: Vec<&'static str>,
@@ -153,7 +155,9 @@ fn measure(family: &str, seed: u64, arguments: &Arguments, settings: &Settings) 
             score.twin_alarmed = twin_states.as_ref().is_some_and(|states| on(states).contains(&true));
             if arguments.tests && ((score.leak && !score.before) || (!score.leak && score.false_episodes > 0)) {
                 let mut tests: BTreeMap<&str, usize> = BTreeMap::new();
-                states.iter().for_each(|(_, test)| *tests.entry(test).or_default() += 1);
+                for (_, test) in &states {
+                    *tests.entry(test).or_default() += 1;
+                }
                 let first = states.iter().position(|(state, _)| *state >= least).map(|at| at as f64 / 12.0);
                 eprintln!(
                     "{view:?} {word} {family} {seed}: delay {:?} exhausted {:?} first {first:?} {tests:?}",
@@ -200,7 +204,7 @@ fn print_families(scores: &BTreeMap<String, Vec<Score>>) {
     println!("family: healthy = false episodes (series); leaking = found / before exhaustion, median delay in h");
     let ours = |name: &str| name.ends_with("suspect") || name.ends_with("leaking");
     let scores: BTreeMap<&String, &Vec<Score>> = scores.iter().filter(|(name, _)| ours(name)).collect();
-    println!("{:18} {}", "", scores.keys().map(|name| format!("{name:>20}")).collect::<String>());
+    println!("{:18} {}", "", scores.keys().map(|name| format!("{name:>20}")).collect::<Vec<_>>().concat());
     for family in families {
         let mut line = format!("{family:18} ");
         for scores in scores.values() {
@@ -211,7 +215,7 @@ fn print_families(scores: &BTreeMap<String, Vec<Score>>) {
             } else {
                 format!("{} ({})", mine.iter().map(|score| score.false_episodes).sum::<usize>(), summary.false_series)
             };
-            line += &format!("{text:>20}");
+            write!(line, "{text:>20}").ok();
         }
         println!("{line}");
     }
@@ -222,10 +226,12 @@ fn csv(scores: &BTreeMap<String, Vec<Score>>) -> String {
     for (name, scores) in scores {
         for s in scores {
             let delay = s.delay.map_or(String::new(), |delay| format!("{delay:.3}"));
-            text += &format!(
-                "\"{name}\",{},{},{},{:.3},{delay},{},{}\n",
+            writeln!(
+                text,
+                "\"{name}\",{},{},{},{:.3},{delay},{},{}",
                 s.family, s.leak, s.false_episodes, s.days, s.before, s.twin_alarmed
-            );
+            )
+            .ok();
         }
     }
     text

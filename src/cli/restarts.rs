@@ -101,8 +101,8 @@ pub(super) fn restart(flags: &Flags, arguments: &RestartArguments) -> anyhow::Re
         let message = told["error"]["message"].as_str().unwrap_or("no reason was given");
         bail!("not taken: {} (status {status})", clean(message));
     }
-    let taken: TakenView = serde_json::from_slice(&answer).with_context(|| format!("the answer of {address}"))?;
-    print(&format!("{}\n", wrap(&taken.sentence, COLUMNS, 0)))?;
+    let view: TakenView = serde_json::from_slice(&answer).with_context(|| format!("the answer of {address}"))?;
+    print(&format!("{}\n", wrap(&view.sentence, COLUMNS, 0)))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -125,7 +125,10 @@ pub(super) fn plan(flags: &Flags, arguments: &PlanArguments) -> anyhow::Result<E
 }
 
 pub(super) fn compare(flags: &Flags, arguments: &CompareArguments) -> anyhow::Result<ExitCode> {
-    let app: String = arguments.app.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let app = arguments.app.bytes().fold(String::new(), |mut text, byte| {
+        write!(text, "%{byte:02X}").ok();
+        text
+    });
     let view: LivesView = ask(flags, &format!("/api/v1/lives?app={app}"))?;
     print_comparison(arguments, &view.lives, view.now, Duration::from_millis(view.minute_ms))
 }

@@ -241,21 +241,20 @@ impl Policy {
     pub(super) fn ask_for_what_leaks(&mut self, now: Now) {
         let mut wanted: BTreeMap<(Trigger, DaemonName, AppName), Lives> = BTreeMap::new();
         let mut over: BTreeSet<(Trigger, DaemonName, u32)> = BTreeSet::new();
-        for (daemon, app) in self.world.apps() {
-            let (policy, mode, _) = self.context().policy(&daemon, &app);
-            if mode == Mode::Off || self.world.fresh(&daemon, now.steady).is_none() {
+        for (daemon, seen) in &self.world.daemons {
+            if self.world.fresh(daemon, now.steady).is_none() {
                 continue;
             }
-            for process in self.world.processes_of(&daemon, &app) {
-                let Some(life) = process.life.filter(|_| process.status == Status::Online) else { continue };
-                let attempted = self.attempted(process, life, now);
-                for (trigger, wish) in [
+            for process in seen.processes.values().filter(|process| process.status == Status::Online) {
+                let (policy, mode, _) = self.context().policy(daemon, &process.app);
+                let Some(life) = process.life.filter(|_| mode != Mode::Off) else { continue };
+                for (trigger, asks) in [
                     (Trigger::Leak, leak_asks(policy, process, now.steady)),
                     (Trigger::Memory, self.memory_asks(policy, process, now.steady)),
                 ] {
-                    match wish {
-                        Asks::Yes(reason) if !attempted => {
-                            let name = (trigger, daemon.clone(), app.clone());
+                    match asks {
+                        Asks::Yes(reason) if !self.attempted(process, life, now) => {
+                            let name = (trigger, daemon.clone(), process.app.clone());
                             wanted.entry(name).or_default().insert(process.key.pm_id, (life, reason));
                         }
                         Asks::No => {

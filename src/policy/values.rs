@@ -219,31 +219,30 @@ impl Pattern {
 
     /// Whether the whole of `name` matches; takes time in proportion to the product of both lengths at worst.
     pub fn matches(&self, name: &str) -> bool {
-        let pattern: Vec<char> = self.0.chars().collect();
-        let name: Vec<char> = name.chars().collect();
-        let (mut p, mut n) = (0, 0);
-        let mut star: Option<(usize, usize)> = None;
-        while n < name.len() {
-            match pattern.get(p) {
-                Some('*') => {
-                    star = Some((p, n));
-                    p += 1;
+        let (mut pattern, mut name) = (self.0.as_str(), name);
+        // Where to go on when a run after a star turns out too short: behind the star, one character further.
+        let mut retry: Option<(&str, &str)> = None;
+        loop {
+            let (wanted, found) = (pattern.chars().next(), name.chars().next());
+            match (wanted, found) {
+                (None, None) => return true,
+                (Some('*'), _) => {
+                    pattern = &pattern[1..];
+                    retry = Some((pattern, name));
                 }
-                Some(wanted) if *wanted == '?' || *wanted == name[n] => {
-                    p += 1;
-                    n += 1;
+                (Some(wanted), Some(found)) if wanted == '?' || wanted == found => {
+                    pattern = &pattern[wanted.len_utf8()..];
+                    name = &name[found.len_utf8()..];
                 }
-                _ => match star {
-                    Some((at, from)) => {
-                        p = at + 1;
-                        n = from + 1;
-                        star = Some((at, from + 1));
-                    }
-                    None => return false,
-                },
+                _ => {
+                    let Some((after_star, from)) = retry else { return false };
+                    let Some(skipped) = from.chars().next() else { return false };
+                    pattern = after_star;
+                    name = &from[skipped.len_utf8()..];
+                    retry = Some((pattern, name));
+                }
             }
         }
-        pattern[p..].iter().all(|rest| *rest == '*')
     }
 }
 

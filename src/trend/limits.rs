@@ -82,8 +82,8 @@ mod tests {
 
     #[test]
     fn time_left_is_room_over_pace() {
-        assert_eq!(time_left(600.0, 10.0, 2.0, 60.0), Some(Duration::from_secs(1800)));
-        assert_eq!(time_left(600.0, 10.0, 0.5, 60.0), Some(Duration::from_secs(3600)));
+        assert_eq!(time_left(600.0, 10.0, 2.0, 60.0), Some(Duration::from_mins(30)));
+        assert_eq!(time_left(600.0, 10.0, 0.5, 60.0), Some(Duration::from_hours(1)));
         assert_eq!(time_left(600.0, 0.0, 1.0, 60.0), None);
         assert_eq!(time_left(f64::INFINITY, 1.0, 1.0, 60.0), None);
         assert_eq!(time_left(1e30, 1.0, 1.0, 60.0), None);

@@ -61,7 +61,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            minute: Duration::from_secs(60),
+            minute: Duration::from_mins(1),
             evaluate_every: 5,
             ladder: vec![15, 30, 60, 120, 240, 480, 960, 1440, 2880, 4320],
             warm_up: 15,

@@ -86,7 +86,7 @@ pub(super) fn theil_sen_interval(at: &[f64], value: &[f64], inflation: f64) -> (
     slopes.sort_unstable_by(f64::total_cmp);
     let spread = 1.96 * (kendall_variance(value.len()) * inflation).sqrt();
     let low = ((as_f64(count) - spread) / 2.0).max(0.0);
-    let high = ((as_f64(count) + spread) / 2.0).min(as_f64(count - 1));
+    let high = f64::midpoint(as_f64(count), spread).min(as_f64(count - 1));
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the indices")]
     let (low, high) = (low as usize, high as usize);
     let middle =

@@ -132,6 +132,7 @@ pub(super) fn examine(frame: &Frame, scene: Scene, trial: Trial, settings: &Sett
 }
 
 /// Tries one window: the finding for *suspect*, with the strict tests' answer, or the test that said no.
+#[allow(clippy::too_many_lines, reason = "the tests of one window, one after the other as in the documentation")]
 fn window(
     frame: &Frame,
     scene: Scene,

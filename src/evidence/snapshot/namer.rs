@@ -180,17 +180,23 @@ impl<'a> Namer<'a> {
         (pattern, class, code)
     }
 
-    /// Returns the event whose listeners a holder has: Node keeps them in `_events`, by name.
+    /// Returns the event whose listeners a holder has, empty if there is no telling which: an `EventEmitter` keeps them
+    /// in `_events` by name, an `EventTarget` in a Map under a symbol.
     fn event(&self, holder: usize) -> Option<String> {
         let heap = &self.analysis.heap;
         let mut at = holder;
         let mut name = None;
-        for _ in 0..6 {
+        for _ in 0..5 {
+            // Beyond a function or a scope it is somebody else's listener.
+            if heap.kind(at) == NodeKind::Closure || self.teller.what(at) == CONTEXT {
+                return None;
+            }
             let (from, edge) = self.teller.back(at)?;
             if !edge.kind.is_indexed() {
-                let text = heap.string(edge.name);
-                if text == "_events" || text == "<symbol kEvents>" {
-                    return Some(name.unwrap_or_else(|| "several events".to_owned()));
+                match heap.string(edge.name).as_ref() {
+                    "_events" => return Some(name.unwrap_or_default()),
+                    "<symbol kEvents>" => return Some(String::new()),
+                    _ => {}
                 }
             }
             if name.is_none() {
@@ -375,9 +381,8 @@ impl<'a> Namer<'a> {
         match pattern {
             Pattern::Listener => {
                 let emitter = Self::emitter(seen.way);
-                format!(
-                    "{number}{more} listeners for '{what}' on {emitter}: one is added again and again{at}, none removed"
-                )
+                let event = if what.is_empty() { String::new() } else { format!(" for '{what}'") };
+                format!("{number}{more} listeners{event} on {emitter}: one is added again and again{at}, none removed")
             }
             Pattern::Timer => format!("{number}{more} {what} that nobody cleared, set with the callback{at}"),
             Pattern::Promise => {

@@ -265,9 +265,10 @@ impl<'a> Teller<'a> {
         match edge.kind {
             EdgeKind::Context => Some(heap.string(edge.name).into_owned()),
             EdgeKind::Property => {
-                let table = heap.kind(from) == NodeKind::Object
-                    && heap.edges(from).filter(|edge| edge.kind == EdgeKind::Property).nth(TABLE).is_some()
-                    && !self.what(from).starts_with("global");
+                // Only plain objects serve as tables.
+                let plain = heap.kind(from) == NodeKind::Object && heap.name_bytes(from) == b"Object";
+                let table =
+                    plain && heap.edges(from).filter(|edge| edge.kind == EdgeKind::Property).nth(TABLE).is_some();
                 Some(if table && !heap.shows_strings() {
                     WITHHELD.to_owned()
                 } else {

@@ -24,7 +24,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// Two gibibytes: enough for a snapshot of about 1.2 GB.
+    /// Two gibibytes: enough for a snapshot of about 1 GB.
     fn default() -> Self {
         Self { memory: Bytes(2 << 30), string_bytes: 4096, show_strings: false }
     }
@@ -33,7 +33,7 @@ impl Default for Limits {
 /// The most bytes the objects of a heap may take together: sums and shares of it cannot overflow.
 const MAX_BYTES: u64 = 1 << 53;
 /// Memory the whole analysis takes for a node, in bytes (measured, rounded up; see `docs/evidence.md`).
-const BYTES_PER_NODE: u64 = 72;
+const BYTES_PER_NODE: u64 = 100;
 /// Memory the whole analysis takes for an edge, in bytes.
 const BYTES_PER_EDGE: u64 = 13;
 

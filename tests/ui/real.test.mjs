@@ -1,8 +1,8 @@
 // The page of the sidecar itself, beside a real pm2 with a leaking app, its healthy twin and apps with hostile names: what
-// a person would read there. With LEAKSLOPE_PICTURES set to a folder, its pictures are put there.
+// a person would read there.
 
 import assert from "node:assert/strict";
-import { mkdirSync, statSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { open } from "./browser.mjs";
@@ -24,15 +24,6 @@ const visit = async (hash) => {
 const processOf = async (app) => (await sidecar.json("/api/v1/processes")).processes.find((process) => process.app === app);
 const row = (app) => page.locator("tbody tr:not(.group-head)", { has: page.getByText(app, { exact: true }) });
 
-const picture = async (name, height) => {
-  if (height) await page.setViewportSize({ width: 1320, height });
-  const folder = process.env.LEAKSLOPE_PICTURES ?? join(sidecar.folder, "pictures");
-  mkdirSync(folder, { recursive: true });
-  const path = join(folder, `${name}.png`);
-  await page.screenshot({ path });
-  assert.ok(statSync(path).size > 20_000, `${path} is empty`);
-};
-
 before(async () => {
   sidecar = await start([
     { name: "shop-api", keep: 2000, max_memory_restart: "300M" },
@@ -47,7 +38,7 @@ after(async () => {
   await sidecar?.close();
 });
 
-test("the page comes with its policy, quickly, small and whole", async () => {
+test("the page comes with its policy, quickly, small and whole", async (context) => {
   const answer = await fetch(`${sidecar.url}/`);
   assert.equal(answer.headers.get("content-security-policy"), POLICY);
   assert.equal(answer.headers.get("x-content-type-options"), "nosniff");
@@ -55,11 +46,18 @@ test("the page comes with its policy, quickly, small and whole", async () => {
   assert.equal(again.status, 304);
   await visit("#/");
   const loads = await page.evaluate(() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
-    .map(({ name, requestStart, responseEnd, encodedBodySize }) => ({ name, time: responseEnd - requestStart, size: encodedBodySize })));
+    .map(({ name, encodedBodySize }) => ({ name: name.split("#")[0], size: encodedBodySize })));
   assert.ok(loads.length > 12, String(loads.length));
   assert.ok(loads.reduce((sum, load) => sum + load.size, 0) < 200_000);
-  const slowest = Math.max(...loads.filter((load) => load.name.includes("/static/")).map((load) => load.time));
-  assert.ok(slowest < 1000, `${slowest} ms`);
+  // The best of five: the machine has other things to do. One after the other is more than a browser waits for.
+  const rounds = [];
+  for (let round = 0; round < 5; round += 1) {
+    const began = performance.now();
+    for (const { name } of loads) await (await fetch(name)).arrayBuffer();
+    rounds.push(performance.now() - began);
+  }
+  context.diagnostic(`everything a first visit loads takes the server ${Math.min(...rounds).toFixed(1)} ms`);
+  assert.ok(Math.min(...rounds) < 100, `${rounds} ms`);
 });
 
 test("while it learns it says so, for every app by its name", async () => {
@@ -72,11 +70,10 @@ test("while it learns it says so, for every app by its name", async () => {
 test("the leak is named with its pace and its end; the twin is stable", async () => {
   await visit("#/");
   await page.waitForFunction(() => document.querySelector(".headline")?.dataset.state === "leaking", null, { timeout: 240_000 });
-  assert.match(await page.getByRole("heading", { level: 1 }).innerText(), /^shop-api leaks [\d.]+ MiB\/h and meets pm2’s limit of 300 MiB in [\d.]+ (s|min)( \d+ s)?\.$/);
+  assert.match(await page.getByRole("heading", { level: 1 }).innerText(), /^shop-api leaks [\d.]+ MiB\/min and meets pm2’s limit of 300 MiB in [\d.]+ (s|min)( \d+ s)?\.$/);
   assert.equal(await row("shop-api").locator(".c-verdict").innerText(), "Leaking");
   await until("the twin's verdict", 30, async () => (await row("checkout").locator(".c-verdict").innerText()) === "Stable");
   assert.match(await page.locator(".machine").innerText(), /GiB available[\s\S]*default\s+up, pm2 7\.0\.4/);
-  await picture("overview", 760);
 });
 
 test("its process shows the line, the limit and the reason of the verdict", async () => {
@@ -94,15 +91,6 @@ test("its process shows the line, the limit and the reason of the verdict", asyn
     return near;
   });
   assert.ok(pixels > 60, `${pixels} pixels of the fitted line`);
-  await picture("process", 1240);
-  await page.emulateMedia({ colorScheme: "dark" });
-  await page.waitForFunction(() => getComputedStyle(document.body).backgroundColor === "rgb(14, 19, 29)");
-  await picture("process-dark", 1240);
-  await page.emulateMedia({ colorScheme: "light" });
-  await page.setViewportSize({ width: 390, height: 844 });
-  await visit("#/");
-  await picture("phone");
-  await page.setViewportSize({ width: 1320, height: 900 });
 });
 
 test("the CSV holds a row for each minute that was measured", async () => {
@@ -113,6 +101,11 @@ test("the CSV holds a row for each minute that was measured", async () => {
   assert.ok(rows.length > 20, String(rows.length));
   const last = rows.at(-1).split(",").map(Number);
   assert.ok(last[1] > 80 * 1048576 && last[2] < last[1], rows.at(-1));
+  const file = join(sidecar.folder, "shop.csv");
+  writeFileSync(file, text);
+  const { code, stdout } = await sidecar.run("analyze", "--format", "json", file);
+  assert.equal(code, 0, stdout);
+  assert.equal(JSON.parse(stdout).samples, rows.length);
 });
 
 test("a restart that is asked for in a dry run restarts nothing and is on record", async () => {
@@ -131,7 +124,6 @@ test("a restart that is asked for in a dry run restarts nothing and is on record
   const done = page.getByRole("table", { name: "What was done" });
   await until("the record", 30, async () => /checkout[\s\S]*by person/.test(await done.innerText()));
   assert.match(await page.getByRole("table", { name: "Where each app stands" }).innerText(), /checkout\s+dry-run, not opted in/);
-  await picture("restarts", 1000);
   assert.equal((await processOf("checkout")).pid, before.pid);
 });
 

@@ -2,7 +2,7 @@
 // history passes in a second. Everything that is started here is ended by `close`.
 
 import { execFile, spawn } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
@@ -32,7 +32,10 @@ const processesOf = (home) => readdirSync("/proc").filter((entry) => /^\d+$/.tes
   }
 }).map(Number);
 
-/** Starts pm2 with `apps` (`{ name, keep, … }` and whatever else pm2 takes) and the sidecar beside it. */
+/**
+ * Starts pm2 with `apps` (`{ name, keep, until, version, … }` and whatever else pm2 takes) and the sidecar beside it. An app
+ * keeps `keep` KiB a second, for as many seconds as `until` says.
+ */
 export const start = async (apps, configuration = "") => {
   if (!existsSync(PM2)) throw new Error(`${PM2} is missing: npm ci --prefix tests/pm2`);
   if (!existsSync(BINARY)) throw new Error(`${BINARY} is missing: cargo build`);
@@ -54,9 +57,14 @@ export const start = async (apps, configuration = "") => {
     rmSync(folder, { recursive: true, force: true });
   };
   try {
-    const ecosystem = apps.map(({ keep = 0, ...app }) => ({
-      script: SCRIPT, cwd: fileURLToPath(new URL("apps/", import.meta.url)), env: { KEEP: String(keep) }, max_memory_restart: "512M", ...app,
-    }));
+    const ecosystem = apps.map(({ keep = 0, until: end = 1e9, version = "1.0.0", ...app }, index) => {
+      // pm2 takes the version from the package.json beside the script.
+      const place = join(folder, `app-${index}`);
+      mkdirSync(place);
+      writeFileSync(join(place, "package.json"), JSON.stringify({ name: "shop", version }));
+      copyFileSync(SCRIPT, join(place, "shop.cjs"));
+      return { script: join(place, "shop.cjs"), cwd: place, env: { KEEP: String(keep), UNTIL: String(end) }, max_memory_restart: "512M", ...app };
+    });
     writeFileSync(join(folder, "ecosystem.json"), JSON.stringify({ apps: ecosystem }));
     await command("start", "ecosystem.json");
     writeFileSync(join(folder, "leakslope.toml"), `interval = "1s"
@@ -78,7 +86,11 @@ ${configuration}`);
       return /http:\/\/127\.0\.0\.1:\d+/.exec(log)?.[0];
     }).catch((error) => { throw new Error(`${error.message}\n${log}`); });
     const json = async (path) => (await fetch(url + path)).json();
-    return { url, json, command, close, log: () => log, folder };
+    /** Runs one of the binary's other commands; the exit code and what it printed. */
+    const run = (...args) => new Promise((resolve) => {
+      execFile(BINARY, args, { env, cwd: folder, timeout: 60_000 }, (error, stdout) => resolve({ code: error?.code ?? 0, stdout }));
+    });
+    return { url, json, command, run, close, log: () => log, folder };
   } catch (error) {
     await close();
     throw error;

@@ -38,6 +38,12 @@ export const pace = (bytesPerSecond, digits = three) => {
   return value > 0 && text !== "0" ? `+${text}` : text.replace("-", "−");
 };
 
+/** A slope in a sentence: `3.1 MiB/h`, by the minute where an hour would say nothing any more. */
+export const rate = (bytesPerSecond) => {
+  const fast = bytesPerSecond * MEBIBYTES_PER_HOUR >= 1000;
+  return `${pace(fast ? bytesPerSecond / 60 : bytesPerSecond).replace("+", "")} MiB/${fast ? "min" : "h"}`;
+};
+
 /** The interval of a slope, to two digits: `+2.8 to +3.4`. */
 export const interval = (slope) => (slope ? `${pace(slope.low, two)} to ${pace(slope.high, two)}` : NONE);
 

@@ -79,7 +79,7 @@ const appRow = (onOrder) => () => {
     mark(ask, "aria-label", `Restart ${plain(policy.app)} …`);
     mark(reset, "aria-label", `Close the breaker of ${plain(policy.app)} …`);
     write(mode, policy.opted_in ? words(policy.mode) : `${words(policy.mode)}, not opted in`);
-    write(nextWindow, policy.next_window_at ? `opens ${moment(policy.next_window_at)}` : "open now");
+    write(nextWindow, policy.next_window_at ? `opens ${moment(policy.next_window_at)}` : "open");
     write(budget, `${policy.budget_left} left, host ${policy.host_budget_left}`);
     const { open, cause, closes_at: closes } = policy.breaker;
     write(breaker, open ? `Open: ${sentence(cause ?? "no cause given")}${closes ? ` Closes ${moment(closes)}.` : ""}` : "closed");

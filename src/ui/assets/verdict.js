@@ -1,7 +1,7 @@
 // What a verdict means on the page: its word, its shape, how urgent it is, and the sentence that sums everything up.
 
 import { h, name, shape, write, mark } from "./dom.js";
-import { bytes, count, pace, span } from "./format.js";
+import { bytes, count, rate, span } from "./format.js";
 
 /** The states in the order a person cares about them: the word, and how urgent. */
 export const STATES = {
@@ -76,7 +76,7 @@ const growth = (process) => {
   const slope = slopeOf(process);
   const left = leftOf(process);
   const verdict = process.verdict;
-  const parts = slope ? [` ${pace(slope.bytes_per_second)} MiB/h`.replace("+", "")] : [];
+  const parts = slope ? [` ${rate(slope.bytes_per_second)}`] : [];
   if (left !== null && verdict.limit_bytes !== null) {
     parts.push(` and meets ${limitName(verdict.limit)} of ${bytes(verdict.limit_bytes)} in `, h("strong", { text: span(left) }));
   }

@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 
 use leakslope::collect::{Collector, ExposedReader, MetricsUrl, Settings};
 use leakslope::model::{Bytes, CollectorName, Snapshot};
+use rustix::process::Signal;
 use support::fake_daemon::{Behaviour, FakeDaemon, entry};
-use support::live::Sidecar;
+use support::sidecar::{Place, Sidecar};
 use support::{steady, wait_for, wall};
 
 /// What a fake app answers.
@@ -205,43 +206,44 @@ async fn one_url_is_not_read_for_two_processes() {
     assert!(snapshot.processes().all(|process| process.listed.metrics.heap_used.is_some()));
 }
 
+/// What the API calls the source of a process's heap figures.
+fn basis(sidecar: &Sidecar, pm_id: u64) -> String {
+    let list = sidecar.json("/api/v1/processes");
+    let process = list["processes"].as_array().unwrap().iter().find(|process| process["pm_id"] == pm_id).unwrap();
+    process["verdict"]["basis"].to_string()
+}
+
 #[test]
 fn the_sidecars_verdict_rests_on_major_collections() {
     let (daemon, app) = (daemon(&["api", "web"]), FakeApp::start(metrics(1, 30)));
-    let folder = tempfile::tempdir().unwrap();
-    let sidecar = Sidecar::start(
-        folder.path(),
+    let place = Place::new(
+        daemon.home(),
         &format!(
-            "interval = \"1s\"\n[[pm2]]\nhome = \"{}\"\nsource = \"socket\"\n[trend]\nminute = \"100ms\"\n\
+            "interval = \"1s\"\n[trend]\nminute = \"100ms\"\n\
              [[app]]\nname = \"a*\"\nmetrics_url = \"http://{}/metrics\"\n",
-            daemon.home().display(),
             app.address
         ),
     );
-    let success = "leakslope_collect_success{daemon=\"default\",collector=\"app_metrics\"} 1";
-    wait_for("the collector's success", Duration::from_secs(20), || {
-        let metrics = sidecar.get("/metrics")?;
-        if metrics.contains(success) { Ok(()) } else { Err(metrics) }
-    });
+    let mut sidecar = place.start();
+    let success = |value: f64| {
+        let labels = [("daemon", "default"), ("collector", "app_metrics")];
+        sidecar.until("the collector's word", |metrics| {
+            metrics.value("leakslope_collect_success", &labels).filter(|told| told.to_bits() == value.to_bits())
+        });
+    };
+    success(1.0);
     let mut majors = 1;
     wait_for("a verdict by major collections", Duration::from_mins(1), || {
         majors += 1;
         app.answer(metrics(majors, 30));
-        let process = sidecar.process(0)?;
-        if process["verdict"]["basis"] == "major_gc" { Ok(()) } else { Err(process.to_string()) }
+        let basis = basis(&sidecar, 0);
+        if basis == "\"major_gc\"" { Ok(()) } else { Err(basis) }
     });
-    assert_eq!(sidecar.process(1).unwrap()["verdict"]["basis"], "resident_only");
+    assert_eq!(basis(&sidecar, 1), "\"resident_only\"");
     app.answer(Answer::Body("gone".to_owned()));
-    wait_for("the collector's failure", Duration::from_secs(20), || {
-        let metrics = sidecar.get("/metrics")?;
-        if metrics.contains(&success.replace("} 1", "} 0")) { Ok(()) } else { Err(metrics) }
-    });
-    let before = sidecar.get("/metrics").unwrap();
-    wait_for("further collections", Duration::from_secs(20), || {
-        let now = sidecar.get("/metrics")?;
-        if now == before { Err("the same".to_owned()) } else { Ok(()) }
-    });
-    let told = sidecar.log().matches("metrics that apps expose cannot be read").count();
-    assert_eq!(told, 1, "{}", sidecar.log());
-    assert!(sidecar.stop().success());
+    success(0.0);
+    sidecar.collections(2);
+    let told = sidecar.logged("metrics that apps expose cannot be read");
+    assert_eq!(told.len(), 1, "it is told once, not at every collection: {told:?}");
+    assert!(sidecar.stop(Signal::TERM).0.success());
 }

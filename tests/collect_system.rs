@@ -54,6 +54,34 @@ fn a_process_and_its_tree() {
 }
 
 #[test]
+fn whoever_is_no_kin_is_passed_over_until_it_may_have_become_another() {
+    let proc = FakeProc::new(&[
+        FakeProcess::new(7, 1),
+        FakeProcess::new(100, 7).resident(1000),
+        FakeProcess::new(300, 1),
+        FakeProcess::new(400, 1),
+    ]);
+    let mut reader = SystemReader::new(proc.path().to_owned());
+    let mut tree = |listed: &[u32]| {
+        let listed = listed.iter().copied().collect();
+        let reading = reader.read(Some(7), &listed, NOW).unwrap();
+        reading.processes.iter().map(|(pid, app)| (*pid, app.sample.tree_resident.0 >> 10)).collect::<Vec<_>>()
+    };
+    assert_eq!(tree(&[100]), [(100, 1000)]);
+    // A new process is seen at once, whoever its parent is.
+    proc.add(&FakeProcess::new(101, 100).resident(10));
+    assert_eq!(tree(&[100]), [(100, 1010)]);
+    // A pid that was a stranger's is believed after a while, or as soon as pm2 lists something else.
+    proc.add(&FakeProcess::new(300, 101).resident(5));
+    assert_eq!(tree(&[100]), [(100, 1010)]);
+    let later: Vec<_> = (0..20).map(|_| tree(&[100])).collect();
+    assert_eq!(later.last().unwrap(), &[(100, 1015)], "{later:?}");
+    proc.add(&FakeProcess::new(400, 7).resident(7));
+    proc.add(&FakeProcess::new(401, 400).resident(3));
+    assert_eq!(tree(&[100, 400]), [(100, 1015), (400, 10)]);
+}
+
+#[test]
 fn a_loop_of_parents_ends() {
     let proc = FakeProc::new(&[FakeProcess::new(100, 102), FakeProcess::new(101, 100), FakeProcess::new(102, 101)]);
     assert_eq!(read(&proc, None, &[100]).processes[&100].sample.tree_processes, 3);

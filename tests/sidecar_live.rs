@@ -9,19 +9,15 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::Value;
-use support::live::Sidecar;
 use support::pm2::{Pm2, app};
+use support::sidecar::{Place, Sidecar};
 use support::wait_for;
 
 /// A minute of the detector takes half a second, and memory is asked for every second.
-fn configuration(pm2: &Pm2) -> String {
-    format!(
-        "interval = \"1s\"\n[[pm2]]\nhome = \"{}\"\nsource = \"socket\"\n[collect]\nheap_interval = \"500ms\"\n\
-         [trend]\nminute = \"500ms\"\n[[app]]\nname = \"*\"\nmemory_limit = \"400MiB\"\n",
-        pm2.home().display()
-    )
-}
+const CONFIGURATION: &str = "interval = \"1s\"\n[collect]\nheap_interval = \"500ms\"\n[trend]\nminute = \"500ms\"\n\
+                             [[app]]\nname = \"*\"\nmemory_limit = \"400MiB\"\n";
 
 /// Writes a version of the app that does with its work what `fate` says.
 fn deploy(folder: &Path, version: &str, fate: &str) {
@@ -37,29 +33,42 @@ fn state(process: &Value) -> &str {
     process["verdict"]["state"].as_str().unwrap_or("none")
 }
 
+fn process(sidecar: &Sidecar, pm_id: u64) -> Result<Value, String> {
+    let list = sidecar.json("/api/v1/processes");
+    let found = list["processes"].as_array().into_iter().flatten().find(|process| process["pm_id"] == pm_id);
+    found.cloned().ok_or_else(|| format!("no process {pm_id}: {list}"))
+}
+
 /// Asks for the leaking app, and holds the others to what they are: healthy.
 fn leaky(sidecar: &Sidecar) -> Result<Value, String> {
     for pm_id in 1..=OTHERS.len() as u64 {
-        let other = sidecar.process(pm_id)?;
+        let other = process(sidecar, pm_id)?;
         assert!(!matches!(state(&other), "suspect" | "leaking"), "{other:#}");
     }
-    sidecar.process(LEAKY)
+    process(sidecar, LEAKY)
+}
+
+/// The lines of the log that tell of a suspicion or more.
+fn worries(sidecar: &Sidecar, app: &str) -> Vec<String> {
+    let of_it = sidecar.logged(&format!("app=\"{app}\""));
+    of_it.into_iter().filter(|line| line.contains("WARN") && line.contains("verdict")).collect()
 }
 
 /// No line of the log may tell of a worry about a healthy app, whenever it was written.
 fn assert_others_never_worried(sidecar: &Sidecar) {
-    for line in sidecar.log().lines().filter(|line| line.contains("WARN") && line.contains("verdict")) {
-        assert!(OTHERS.iter().all(|other| !line.contains(&format!("app=\"{other}\""))), "{line}");
+    for app in OTHERS {
+        assert_eq!(worries(sidecar, app), Vec::<String>::new());
     }
 }
 
 fn history(sidecar: &Sidecar) -> Value {
-    sidecar.json(&format!("/api/v1/processes/default/{LEAKY}/history")).unwrap()
+    sidecar.json(&format!("/api/v1/processes/default/{LEAKY}/history"))
 }
 
 #[test]
 fn a_leak_is_found_outlives_a_restart_and_its_fix_is_proved() {
-    let (pm2, folder, state_folder) = (Pm2::start("pm2-7"), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (pm2, folder) = (Pm2::start("pm2-7"), tempfile::tempdir().unwrap());
+    let place = Place::new(&pm2.home(), CONFIGURATION);
     deploy(folder.path(), "1.0.0", "keep");
     pm2.run(&["start", &folder.path().join("app.js").display().to_string(), "--name", "shop"]);
     for (name, fate) in OTHERS.iter().zip(["drop", "cache"]) {
@@ -69,9 +78,8 @@ fn a_leak_is_found_outlives_a_restart_and_its_fix_is_proved() {
         pm2.run(&["start", &own.join("app.js").display().to_string(), "--name", name]);
     }
     let begun = Instant::now();
-    let configuration = configuration(&pm2);
 
-    let sidecar = Sidecar::start(state_folder.path(), &configuration);
+    let mut sidecar = place.start();
     wait_for("a first window", Duration::from_mins(1), || {
         let process = leaky(&sidecar)?;
         let window = process["verdict"]["window_seconds"].as_f64().unwrap_or(0.0);
@@ -79,9 +87,10 @@ fn a_leak_is_found_outlives_a_restart_and_its_fix_is_proved() {
     });
     assert_others_never_worried(&sidecar);
     let oldest = history(&sidecar)["oldest"].as_f64().unwrap();
-    assert!(sidecar.stop().success());
+    assert!(sidecar.stop(Signal::TERM).0.success());
 
-    let (sidecar, restarted) = (Sidecar::start(state_folder.path(), &configuration), Instant::now());
+    let restarted = Instant::now();
+    let mut sidecar = place.start();
     wait_for("the window of before", Duration::from_secs(20), || {
         let process = leaky(&sidecar)?;
         let window = process["verdict"]["window_seconds"].as_f64().unwrap_or(0.0);
@@ -99,7 +108,7 @@ fn a_leak_is_found_outlives_a_restart_and_its_fix_is_proved() {
     println!("leaking after {:?}: {verdict:#}", begun.elapsed());
     let slope = verdict["slopes"][verdict["signal"].as_str().unwrap()]["bytes_per_second"].as_f64().unwrap();
     assert!((2.0e6..8.0e6).contains(&slope), "it leaks 4 MiB a second, not {slope}");
-    let metrics = sidecar.get("/metrics").unwrap();
+    let metrics = sidecar.get("/metrics");
     let leaking = |app: &str, pm_id: u64, value: u8| {
         let line = format!(
             "pm2_process_leak_state{{daemon=\"default\",app=\"{app}\",pm_id=\"{pm_id}\",state=\"leaking\"}} {value}\n"
@@ -109,6 +118,8 @@ fn a_leak_is_found_outlives_a_restart_and_its_fix_is_proved() {
     leaking("shop", LEAKY, 1);
     leaking("twin", 1, 0);
     leaking("cache", 2, 0);
+
+    assert!(!worries(&sidecar, "shop").is_empty(), "the log tells of the leak: {}", sidecar.log());
 
     deploy(folder.path(), "2.0.0", "drop");
     pm2.run(&["restart", "shop"]);
@@ -129,15 +140,15 @@ fn a_leak_is_found_outlives_a_restart_and_its_fix_is_proved() {
     });
     assert_eq!(state(&process), "learning", "nothing is known of the new life yet: {process:#}");
 
-    let early = sidecar.json("/api/v1/compare?app=shop").unwrap();
+    let early = sidecar.json("/api/v1/compare?app=shop");
     assert_eq!(early["comparison"]["outcome"], "too_early", "{early:#}");
     let proved = wait_for("the proof of the fix", Duration::from_mins(2), || {
         leaky(&sidecar)?;
-        let answer = sidecar.json("/api/v1/compare?app=shop")?;
+        let answer = sidecar.json("/api/v1/compare?app=shop");
         if answer["comparison"]["outcome"] == "too_early" { Err(answer.to_string()) } else { Ok(answer) }
     });
     println!("after {:?}: {proved:#}", begun.elapsed());
     assert_eq!(proved["comparison"]["outcome"], "fixed", "{proved:#}");
     assert_others_never_worried(&sidecar);
-    assert!(sidecar.stop().success());
+    assert!(sidecar.stop(Signal::TERM).0.success());
 }

@@ -30,7 +30,7 @@ use leakslope::trend::Settings;
 use ours::View;
 use score::{Score, score, summarize};
 
-#[allow(clippy::struct_excessive_bools, reason = "one for each switch of the command line")]
+#[allow(clippy::struct_excessive_bools, reason = "switches of a command line")]
 struct Arguments {
     seeds: std::ops::Range<u64>,
     families: Vec<&'static str>,
@@ -204,9 +204,13 @@ fn print_families(scores: &BTreeMap<String, Vec<Score>>) {
     println!("family: healthy = false episodes (series); leaking = found / before exhaustion, median delay in h");
     let ours = |name: &str| name.ends_with("suspect") || name.ends_with("leaking");
     let scores: BTreeMap<&String, &Vec<Score>> = scores.iter().filter(|(name, _)| ours(name)).collect();
-    println!("{:18} {}", "", scores.keys().map(|name| format!("{name:>20}")).collect::<Vec<_>>().concat());
+    print!("{:18} ", "");
+    for name in scores.keys() {
+        print!("{name:>20}");
+    }
+    println!();
     for family in families {
-        let mut line = format!("{family:18} ");
+        print!("{family:18} ");
         for scores in scores.values() {
             let mine: Vec<Score> = scores.iter().filter(|score| score.family == family).cloned().collect();
             let summary = summarize(&mine);
@@ -215,9 +219,9 @@ fn print_families(scores: &BTreeMap<String, Vec<Score>>) {
             } else {
                 format!("{} ({})", mine.iter().map(|score| score.false_episodes).sum::<usize>(), summary.false_series)
             };
-            write!(line, "{text:>20}").ok();
+            print!("{text:>20}");
         }
-        println!("{line}");
+        println!();
     }
 }
 
@@ -231,7 +235,7 @@ fn csv(scores: &BTreeMap<String, Vec<Score>>) -> String {
                 "\"{name}\",{},{},{},{:.3},{delay},{},{}",
                 s.family, s.leak, s.false_episodes, s.days, s.before, s.twin_alarmed
             )
-            .ok();
+            .expect("a string takes everything");
         }
     }
     text

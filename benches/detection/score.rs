@@ -110,6 +110,10 @@ pub fn summarize(scores: &[Score]) -> Summary {
 
 /// The largest mean that still leaves 5 % for so few events: bisection on the Poisson sum.
 pub fn poisson_upper(events: usize) -> f64 {
+    if events > 300 {
+        // The sum underflows; the normal approximation is close by then.
+        return events as f64 + 1.645 * (events as f64).sqrt() + 1.0;
+    }
     let below = |mean: f64| {
         let mut term = (-mean).exp();
         let mut sum = term;

@@ -85,6 +85,7 @@ pub(super) struct Daemon {
 
 /// Where the reader of the system is.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "there is one of it for each daemon")]
 enum SystemState {
     /// At hand.
     Idle(SystemReader),

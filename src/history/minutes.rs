@@ -83,11 +83,12 @@ impl MinuteRing {
 
     /// Iterates over the minutes held from `from` on, oldest first, empty ones included.
     pub fn since(&self, from: i64) -> impl Iterator<Item = Minute> + '_ {
-        let (first, end) = match (self.oldest(), self.newest) {
-            (Some(oldest), Some(newest)) => (from.max(oldest), newest + 1),
-            _ => (0, 0),
-        };
-        (first..end).filter_map(|minute| self.get(minute))
+        let first = self.oldest().map_or(0, |oldest| from.max(oldest));
+        let start = self.slot(first).unwrap_or(self.rows.len());
+        let count = self.newest.map_or(0, |newest| usize::try_from(newest + 1 - first).unwrap_or(0));
+        // The rows from the first one's slot to the end of the buffer, then those that wrapped around.
+        let (wrapped, straight) = self.rows.split_at(start);
+        (first..).zip(straight.iter().chain(wrapped).take(count)).map(|(minute, row)| unpack(minute, row))
     }
 
     fn start(&mut self, minute: &Minute) {

@@ -129,9 +129,9 @@ impl Collecting<'_> {
             (outcome, pipeline.verdicts())
         };
         self.narrator.verdicts(&outcome.changes);
-        let begun = outcome.begun;
+        let turned = outcome.begun || !outcome.changes.is_empty();
         self.save(outcome);
-        if begun {
+        if turned {
             self.save_running().await;
         }
         let snapshot = Arc::new(snapshot);

@@ -67,10 +67,20 @@ impl Pipeline {
         Self { retention, settings, watched: BTreeMap::new() }
     }
 
-    /// Goes on from a history that a store kept.
-    pub fn restore(&mut self, history: ProcessHistory) {
+    /// Goes on from a history that a store kept, with the state its running life was in and since when.
+    pub fn restore(&mut self, history: ProcessHistory, standing: Option<(LeakState, Steady)>, now: Steady) {
+        let life = history.current().map(|current| current.life);
+        let detector = life.zip(standing).map(|(life, (state, since))| Detector::resume(life, state, since, now));
         let key = history.key().clone();
-        self.watched.insert(key, Watched::new(history));
+        let mut watched = Watched::new(history);
+        watched.detector = detector.unwrap_or_default();
+        self.watched.insert(key, watched);
+    }
+
+    /// The state of a process's verdict and since when, once there is one.
+    pub fn standing(&self, key: &ProcessKey) -> Option<(LeakState, Steady)> {
+        let verdict = self.watched.get(key)?.verdict.as_ref()?;
+        Some((verdict.state, verdict.since))
     }
 
     /// Changes the detector's settings; verdicts follow at their next turn.

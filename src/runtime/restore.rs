@@ -9,7 +9,7 @@ use super::pipeline::Pipeline;
 use crate::config::Settings;
 use crate::history::store::{Keeper, LifeFilter, StoreError, StoreSettings, StoreWorker};
 use crate::history::{CurrentLife, ProcessHistory, Retention};
-use crate::model::{LifeEnd, LifeSummary, Minute, ProcessKey, Steady};
+use crate::model::{LeakState, LifeEnd, LifeSummary, Minute, ProcessKey, Steady};
 
 /// What the start found.
 pub(super) struct Restored {
@@ -40,9 +40,10 @@ pub(super) fn open(directory: Option<&Path>, settings: &Settings) -> Result<Rest
     let (mut processes, mut minutes) = (0_usize, 0_usize);
     for (key, past) in read(&mut keeper, &clock, retention(settings)) {
         minutes += past.minutes.len();
+        let standing = past.standing;
         if let Some(history) = past.into_history(key, retention(settings)) {
             processes += 1;
-            pipeline.restore(history);
+            pipeline.restore(history, standing, now);
         }
     }
     tracing::info!(directory = %directory.display(), processes, minutes, "history restored");
@@ -73,8 +74,12 @@ fn store_settings(settings: &Settings) -> StoreSettings {
 struct Past {
     minutes: Vec<Minute>,
     current: Option<CurrentLife>,
+    standing: Standing,
     lives: Vec<LifeSummary>,
 }
+
+/// The state a running life was in and since when, once it was judged.
+type Standing = Option<(LeakState, Steady)>;
 
 /// The name of the store's entries that hold the lives that were running, so many in each.
 const RUNNING: &str = "running";
@@ -82,8 +87,13 @@ const RUNNING_IN_ONE: usize = 1000;
 
 /// The entries that remember which lives are running, by name; to be saved when one begins and from time to time.
 pub(super) fn running(pipeline: &Pipeline) -> Vec<(String, Vec<u8>)> {
-    let running: Vec<(&ProcessKey, &CurrentLife)> =
-        pipeline.histories().filter_map(|history| Some((history.key(), history.current()?))).collect();
+    let running: Vec<(&ProcessKey, &CurrentLife, Standing)> = pipeline
+        .histories()
+        .filter_map(|history| {
+            let key = history.key();
+            Some((key, history.current()?, pipeline.standing(key)))
+        })
+        .collect();
     let mut entries: Vec<(String, Vec<u8>)> = running
         .chunks(RUNNING_IN_ONE)
         .enumerate()
@@ -94,13 +104,16 @@ pub(super) fn running(pipeline: &Pipeline) -> Vec<(String, Vec<u8>)> {
     entries
 }
 
-fn read_running(keeper: &mut Keeper, now: Steady) -> BTreeMap<ProcessKey, CurrentLife> {
+/// A running life with its standing.
+type Running = (CurrentLife, Standing);
+
+fn read_running(keeper: &mut Keeper, now: Steady) -> BTreeMap<ProcessKey, Running> {
     let mut running = BTreeMap::new();
     for part in 0.. {
         let Ok(Some(entry)) = keeper.state(&format!("{RUNNING}/{part}"), now) else { break };
-        match serde_json::from_slice::<Vec<(ProcessKey, CurrentLife)>>(&entry) {
+        match serde_json::from_slice::<Vec<(ProcessKey, CurrentLife, Standing)>>(&entry) {
             Ok(lives) if lives.is_empty() => break,
-            Ok(lives) => running.extend(lives),
+            Ok(lives) => running.extend(lives.into_iter().map(|(key, life, state)| (key, (life, state)))),
             Err(error) => tracing::warn!(%error, "the list of running lives cannot be read; their windows start anew"),
         }
     }
@@ -110,8 +123,9 @@ fn read_running(keeper: &mut Keeper, now: Steady) -> BTreeMap<ProcessKey, Curren
 fn read(keeper: &mut Keeper, clock: &Clock, retention: Retention) -> BTreeMap<ProcessKey, Past> {
     let mut past: BTreeMap<ProcessKey, Past> = BTreeMap::new();
     let now = clock.now();
-    for (key, current) in read_running(keeper, now) {
-        past.entry(key).or_default().current = Some(current);
+    for (key, (current, standing)) in read_running(keeper, now) {
+        let past = past.entry(key).or_default();
+        (past.current, past.standing) = (Some(current), standing);
     }
     let since = retention.minute_of(now) - i64::try_from(retention.minutes).unwrap_or(4320);
     keeper.scan(since, now, |key, _life, minute| {

@@ -84,6 +84,20 @@ impl Detector {
         Self::default()
     }
 
+    /// Goes on from the state a process was in when the sidecar stopped: it holds until growth is found again, or is
+    /// left after the usual time without a finding. A life that has changed meanwhile starts anew.
+    pub fn resume(life: Life, state: LeakState, since: Steady, now: Steady) -> Self {
+        let latch = |on: bool| Latch { first_hit: None, last_hit: on.then_some(now), on };
+        Self {
+            life: Some(life),
+            since: Some(since),
+            state: Some(state),
+            suspect: latch(state >= LeakState::Suspect),
+            leaking: latch(state >= LeakState::Leaking),
+            ..Self::default()
+        }
+    }
+
     /// Judges a process at `now`. To be called every [`Settings::evaluate_every`] minutes; more often does no harm.
     /// `siblings` are the running lives of the same app's other processes ([`ProcessHistory::summary`]).
     pub fn evaluate(
@@ -247,6 +261,9 @@ impl Detector {
         let text = match evidence {
             Some(Evidence::Growth(finding)) => reason::growing(&finding, slope.unwrap_or(flat), span, limit),
             Some(Evidence::Lives(pooled, _)) => reason::lives(&pooled, slope.unwrap_or(flat), span, limit),
+            None if state >= LeakState::Suspect => {
+                return reason::resumed(state, slope.map(|slope| (signal, slope, span)));
+            }
             None => {
                 return reason::stable(rejection, slope.map(|slope| (signal, slope, span)), floor);
             }
@@ -376,5 +393,61 @@ fn amplification(frame: &Frame, signal: Signal, resident: f64) -> f64 {
     match (frame.latest(Signal::Native), frame.latest(Signal::Heap)) {
         (Some(native), Some(heap)) if heap > 0.0 => ((resident - native) / heap).clamp(1.0, 4.0),
         _ => 1.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::{About, Retention, Sample};
+    use crate::model::ProcessKey;
+
+    const LIFE: Life = Life { pid: 9, started: 9 };
+
+    fn flat(minutes: i64) -> ProcessHistory {
+        let key = ProcessKey { daemon: "d".into(), pm_id: 0 };
+        let mut history = ProcessHistory::new(key, "shop".into(), Retention::default());
+        let about = About { app: "shop".into(), version: None, revision: None };
+        for minute in 0..minutes {
+            let sample = Sample { held: Some(Bytes(100 << 20)), ..Sample::empty(LIFE) };
+            history.push(&sample, &about, Steady(minute * 60_000));
+        }
+        history
+    }
+
+    #[test]
+    fn a_state_survives_a_restart_of_the_sidecar_and_is_left_without_new_growth() {
+        let history = flat(300);
+        let at = |minute: i64| Steady(minute * 60_000);
+        let mut detector = Detector::resume(LIFE, LeakState::Leaking, at(100), at(200));
+        let settings = Settings::default();
+        let verdict = detector.evaluate(&history, &[], &Limits::default(), at(205), &settings);
+        assert_eq!((verdict.state, verdict.since), (LeakState::Leaking, at(100)));
+        assert!(verdict.reason.contains("before leakslope restarted"), "{}", verdict.reason);
+        let later = detector.evaluate(&history, &[], &Limits::default(), at(261), &settings);
+        assert_eq!((later.state, later.since), (LeakState::Stable, at(261)));
+    }
+
+    #[test]
+    fn a_young_or_absent_life_is_learning() {
+        let mut detector = Detector::new();
+        let young = detector.evaluate(&flat(10), &[], &Limits::default(), Steady(600_000), &Settings::default());
+        assert_eq!(young.state, LeakState::Learning);
+        assert!(young.reason.contains("a first answer takes 30 min"), "{}", young.reason);
+        let mut gone = flat(100);
+        gone.end(crate::model::LifeEnd::Stopped);
+        let verdict = detector.evaluate(&gone, &[], &Limits::default(), Steady(0), &Settings::default());
+        assert_eq!((verdict.state, verdict.slopes.len()), (LeakState::Learning, 0));
+    }
+
+    #[test]
+    fn a_flat_process_is_stable_with_slopes_and_a_reason() {
+        let mut detector = Detector::new();
+        let verdict = detector.evaluate(&flat(300), &[], &Limits::default(), Steady(18_000_000), &Settings::default());
+        assert_eq!(verdict.state, LeakState::Stable);
+        let slope = verdict.slopes[&Signal::Resident];
+        assert!(slope.bytes_per_second.abs() < f64::EPSILON && slope.low <= 0.0 && slope.high >= 0.0);
+        assert_eq!(verdict.projected_exhaustion, None);
+        assert!(verdict.reason.starts_with("resident memory is flat over"), "{}", verdict.reason);
     }
 }

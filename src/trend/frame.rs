@@ -91,21 +91,30 @@ pub(super) fn floors(series: &[f32], from: usize, to: usize, count: usize) -> Fl
     let span = to.saturating_sub(from);
     for bucket in 0..count {
         let (start, end) = (from + bucket * span / count, from + (bucket + 1) * span / count);
-        let mut lowest = f32::INFINITY;
-        let mut place = start;
-        for (offset, value) in series[start..end].iter().enumerate() {
-            // A comparison with NaN is false, so missing minutes drop out by themselves.
-            if *value < lowest {
-                lowest = *value;
-                place = start + offset;
-            }
-        }
+        let bucket = &series[start..end];
+        let lowest = lowest(bucket);
         if lowest.is_finite() {
+            #[allow(clippy::float_cmp, reason = "the minimum is one of the figures")]
+            let place = start + bucket.iter().position(|value| *value == lowest).unwrap_or(0);
             #[allow(clippy::cast_precision_loss, reason = "a ring holds a few thousand minutes")]
             floors.push(place as f64, f64::from(lowest));
         }
     }
     floors
+}
+
+/// The smallest figure; infinite where there is none. Eight lanes at a time, for this is where most time goes.
+pub(super) fn lowest(figures: &[f32]) -> f32 {
+    // A comparison with NaN is false, so missing minutes drop out by themselves.
+    let smaller = |lowest: f32, value: f32| if value < lowest { value } else { lowest };
+    let mut lanes = [f32::INFINITY; 8];
+    let (chunks, rest) = figures.as_chunks::<8>();
+    for chunk in chunks {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *lane = smaller(*lane, *value);
+        }
+    }
+    lanes.iter().chain(rest).copied().fold(f32::INFINITY, smaller)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::model::{Bytes, Limit, LimitKind, Rejection, Signal, Slope};
+use crate::model::{Bytes, LeakState, Limit, LimitKind, Rejection, Signal, Slope};
 
 use super::pool::Pooled;
 use super::trial::Finding;
@@ -113,6 +113,16 @@ pub(super) fn lives(
 /// A finding that no longer holds but has not been gone for long enough.
 pub(super) fn fading(since: Duration, what: &str) -> String {
     format!("growth stopped {} ago and is watched a little longer; it was: {what}", span(since))
+}
+
+/// A state taken over from before the sidecar's own restart.
+pub(super) fn resumed(state: LeakState, slope: Option<(Signal, Slope, Duration)>) -> String {
+    let mut text = format!("found {} before leakslope restarted, and being checked again", state.as_str());
+    if let Some((signal, slope, window)) = slope {
+        let _infallible =
+            write!(text, "; {} moves by {} over {}", subject(signal), pace(slope.bytes_per_second), span(window));
+    }
+    text
 }
 
 /// Nothing yet.

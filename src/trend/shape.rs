@@ -2,7 +2,7 @@
 //!
 //! Each function answers one question about floors. Pure arithmetic; which answer counts is the trial's.
 
-use super::frame::{Frame, floors};
+use super::frame::{Frame, floors, lowest};
 use super::settings::Settings;
 use super::stats::{Floors, MOST, as_f64, kendall, kendall_variance, median, theil_sen};
 
@@ -14,7 +14,7 @@ pub(super) fn rises_every_season(series: &[f32], from: usize, to: usize) -> bool
     let mut missing = 0_usize;
     for (bucket, value) in value.iter_mut().enumerate() {
         let (start, end) = (from + bucket * (to - from) / MOST, from + (bucket + 1) * (to - from) / MOST);
-        *value = series[start..end].iter().copied().fold(f32::INFINITY, f32::min).into();
+        *value = lowest(&series[start..end]).into();
         missing += usize::from(value.is_infinite());
     }
     if missing > MOST / 6 || value[0].is_infinite() {
@@ -81,7 +81,7 @@ pub(super) fn all_time_high(
     let mut end = from;
     let mut highest = f64::NEG_INFINITY;
     while end >= oldest + bucket {
-        let lowest = series[end - bucket..end].iter().copied().fold(f32::INFINITY, f32::min);
+        let lowest = lowest(&series[end - bucket..end]);
         if lowest.is_finite() {
             highest = highest.max(f64::from(lowest));
         }
@@ -148,7 +148,7 @@ pub(super) fn recurs(series: &[f32], frame: &Frame, settings: &Settings, from: u
     let mut lowest_before_peak = (f64::INFINITY, 0.0);
     let mut at = start;
     while at + bucket <= frame.len() {
-        let low = series[at..at + bucket].iter().copied().fold(f32::INFINITY, f32::min);
+        let low = lowest(&series[at..at + bucket]);
         if low.is_finite() {
             let here = (f64::from(low), as_f64(at));
             if here.0 > peak {

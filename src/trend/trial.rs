@@ -3,7 +3,7 @@
 //! Pure arithmetic on floors. It refuses to combine signals and to remember anything between evaluations: that is the
 //! detector's.
 
-use crate::model::Signal;
+use crate::model::{Basis, Signal};
 
 use super::frame::{Frame, floors};
 use super::settings::{Grade, Settings};
@@ -155,16 +155,13 @@ fn window(
     let s = kendall(value);
     let variance = kendall_variance(count);
     let tau = 2.0 * s / (as_f64(count) * as_f64(count - 1));
-    if s <= 0.0 {
-        return Err(DIRECTION);
-    }
     let may_be_seasonal =
         trial.signal != Signal::Resident && count * 6 >= MOST * 5 && span >= settings.season_from && tau > 0.25;
     if (s - 1.0) / variance.sqrt() < 2.5 && tau < 0.85 && !may_be_seasonal {
-        return Err(SIGNIFICANCE);
+        return Err(if s <= 0.0 { DIRECTION } else { SIGNIFICANCE });
     }
     let slope = theil_sen(at, value);
-    if slope <= 0.0 {
+    if s <= 0.0 || slope <= 0.0 {
         return Err(DIRECTION);
     }
     let (mad, rho) = residuals(&floors, slope);
@@ -181,19 +178,14 @@ fn window(
         return Err(SIZE);
     }
     let half = count / 2;
-    let later = theil_sen(&at[half..], &value[half..]);
-    let later = if seasonal { slope } else { later };
+    let later = if seasonal { slope } else { theil_sen(&at[half..], &value[half..]) };
     if later < 0.4 * slope || (!seasonal && count >= 12 && last_third_pace(at, value) < 0.55 * slope) {
         return Err(PLATEAU);
     }
-    // What a line of this slope would not explain of the largest rise over two buckets.
-    let step = (2..count).map(|i| value[i] - value[i - 2] - slope * (at[i] - at[i - 2])).fold(0.0, f64::max);
-    let noise = 2.0
-        * if frame.basis == crate::model::Basis::MajorGc && trial.signal != Signal::Resident {
-            mad.min(increment_noise(value))
-        } else {
-            mad
-        };
+    let step = largest_step(at, value, slope);
+    // Exact floors hardly wobble, so a few steps must not pass for noise.
+    let exact = frame.basis == Basis::MajorGc && trial.signal != Signal::Resident;
+    let noise = 2.0 * if exact { mad.min(increment_noise(value)) } else { mad };
     if !seasonal && step > settings.suspect.step_share * growth + noise {
         return Err(STEP);
     }
@@ -201,10 +193,7 @@ fn window(
     if spread < settings.suspect.spread_share {
         return Err(SPREAD);
     }
-    let quarter = count / 4;
-    let lowest_late = value[count - quarter..].iter().copied().fold(f64::INFINITY, f64::min);
-    let highest_early = value[..quarter].iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    if lowest_late <= highest_early && !seasonal {
+    if !seasonal && !separated(value) {
         return Err(SEPARATION);
     }
     let left = (scene.headroom / (slope.min(later) * trial.amplification)).max(0.0);
@@ -225,11 +214,8 @@ fn window(
     }
     if frame.age() > 60 {
         let life = life.get_or_insert_with(|| Life::of(frame, series, settings));
-        if (life.first > 0.0 && life.second < 0.65 * life.first) || life.log_fits_better_by < settings.log_ratio {
-            return Err(LIFE);
-        }
-        if !seasonal && life.rise_pace < settings.suspect.rise_pace {
-            return Err(RISE);
+        if let Some(test) = slowing(life, seasonal, settings) {
+            return Err(test);
         }
     }
     if recurs(series, frame, settings, from, slope, growth) {
@@ -255,6 +241,27 @@ fn window(
         Ok(())
     };
     Ok((finding, strict))
+}
+
+/// The test that sees the whole life slowing down, if one does.
+fn slowing(life: &Life, seasonal: bool, settings: &Settings) -> Option<usize> {
+    if (life.first > 0.0 && life.second < 0.65 * life.first) || life.log_fits_better_by < settings.log_ratio {
+        return Some(LIFE);
+    }
+    (!seasonal && life.rise_pace < settings.suspect.rise_pace).then_some(RISE)
+}
+
+/// Whether every floor of the last quarter lies above every floor of the first.
+fn separated(value: &[f64]) -> bool {
+    let quarter = value.len() / 4;
+    let lowest_late = value[value.len() - quarter..].iter().copied().fold(f64::INFINITY, f64::min);
+    let highest_early = value[..quarter].iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    lowest_late > highest_early
+}
+
+/// The largest rise over two buckets, beyond what a line of this slope explains.
+fn largest_step(at: &[f64], value: &[f64], slope: f64) -> f64 {
+    (2..value.len()).map(|i| value[i] - value[i - 2] - slope * (at[i] - at[i - 2])).fold(0.0, f64::max)
 }
 
 /// How long growth has been watched, against how soon it matters and how plain it is.

@@ -14,7 +14,6 @@
 
 pub mod fake_daemon;
 pub mod fake_proc;
-pub mod live;
 pub mod pm2;
 pub mod sidecar;
 

@@ -3,7 +3,8 @@
 //! The host's memory comes from `sysinfo`. The processes come from `/proc` itself, because `sysinfo` does not reach what is
 //! needed here (start in ticks, anonymous and swapped memory, the tree) and would read the rest a second time. One pass over
 //! `/proc` reads one small file of each process of the machine, which tells who is whose child; the dearer files are read
-//! only of pm2's processes and their descendants.
+//! only of pm2's processes and their descendants. Whoever is no kin of pm2's will not become it, and is passed over by the
+//! next readings.
 //!
 //! This room refuses to say whose pid it is: that is `identity`'s business. It reads what every user may read, and figures
 //! that the system keeps from us (open files of another user) are absent. Everything here blocks, so it is to be run off the
@@ -13,7 +14,7 @@ pub mod cgroup;
 mod own;
 pub mod parse;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -88,8 +89,11 @@ pub struct SystemReader {
     mounts: Option<Vec<cgroup::Mount>>,
     boot_ms: Option<i64>,
     readings: u32,
-    /// Threads of the kernel: no child of pm2 is ever among them, so they are not read again.
-    kernel_threads: BTreeSet<u32>,
+    /// The daemon and the processes that were looked for the last time.
+    roots: BTreeSet<u32>,
+    /// Those who do not descend from them, threads of the kernel among them. A process is only ever handed down to its own
+    /// forebears, so none of their children will be pm2's and they are not read again.
+    strangers: HashSet<u32>,
     /// The groups of processes, by pid and start: hardly any process is ever moved.
     groups: HashMap<(u32, u64), Arc<str>>,
     path: String,
@@ -109,7 +113,8 @@ impl SystemReader {
             mounts: None,
             boot_ms: None,
             readings: 0,
-            kernel_threads: BTreeSet::new(),
+            roots: BTreeSet::new(),
+            strangers: HashSet::new(),
             groups: HashMap::new(),
             path: String::new(),
             buffer: Vec::new(),
@@ -127,15 +132,24 @@ impl SystemReader {
         wall: WallTime,
     ) -> Result<SystemReading, SystemError> {
         let boot_ms = self.boot_time(wall)?;
-        if self.readings.is_multiple_of(FORGET_EVERY) {
-            self.kernel_threads.clear();
+        let roots: BTreeSet<u32> = listed.iter().copied().chain(daemon_pid).collect();
+        let forget = self.readings.is_multiple_of(FORGET_EVERY);
+        if forget {
             self.groups.clear();
         }
+        if forget || roots != self.roots {
+            self.strangers.clear();
+        }
+        self.roots = roots;
         self.readings = self.readings.wrapping_add(1);
-        let everyone = self.scan(listed)?;
+        let everyone = self.scan()?;
         let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
         for stat in everyone.values().filter(|stat| !stat.is_dead) {
             children.entry(stat.parent).or_default().push(stat.pid);
+        }
+        let kin = descendants(&self.roots, &children);
+        if kin.len() < LARGEST_TREE {
+            self.strangers.extend(everyone.keys().filter(|pid| !kin.contains(pid) && !self.roots.contains(pid)));
         }
         let daemon = daemon_pid.filter(|pid| everyone.contains_key(pid));
         let daemon_status = daemon.and_then(|pid| self.status(pid));
@@ -189,21 +203,18 @@ impl SystemReader {
         Ok(kept)
     }
 
-    /// Reads who runs on this machine and whose child each is.
-    fn scan(&mut self, listed: &BTreeSet<u32>) -> Result<HashMap<u32, parse::Stat>, SystemError> {
+    /// Reads who runs on this machine and whose child each is, but for known strangers.
+    fn scan(&mut self) -> Result<HashMap<u32, parse::Stat>, SystemError> {
         let unreadable = |error| SystemError { path: self.proc.clone(), kind: SystemErrorKind::Unreadable(error) };
         let names = std::fs::read_dir(&self.proc).map_err(unreadable)?;
         let pids: Vec<u32> = names.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
         let mut everyone = HashMap::with_capacity(pids.len());
         for pid in pids {
-            if self.kernel_threads.contains(&pid) && !listed.contains(&pid) {
+            if self.strangers.contains(&pid) {
                 continue;
             }
             // A process may be gone by now; then its file is, too.
             let Some(stat) = self.pid_file(pid, "stat").and_then(parse::stat) else { continue };
-            if stat.is_kernel {
-                self.kernel_threads.insert(pid);
-            }
             everyone.insert(pid, stat);
         }
         Ok(everyone)
@@ -234,7 +245,7 @@ impl SystemReader {
             tree_swapped: own.swapped.unwrap_or_default(),
             tree_processes: 1,
         };
-        for pid in descendants(stat.pid, children) {
+        for pid in descendants(&BTreeSet::from([stat.pid]), children) {
             if let Some(status) = self.status(pid) {
                 sample.tree_resident = sample.tree_resident.saturating_add(status.resident);
                 sample.tree_swapped = sample.tree_swapped.saturating_add(status.swapped.unwrap_or_default());
@@ -312,13 +323,13 @@ fn read_text(path: &Path) -> Result<String, SystemError> {
     Ok(text)
 }
 
-/// All processes below `root`, each once.
-fn descendants(root: u32, children: &HashMap<u32, Vec<u32>>) -> BTreeSet<u32> {
+/// All processes below any of `roots`, each once; the roots themselves are not among them.
+fn descendants(roots: &BTreeSet<u32>, children: &HashMap<u32, Vec<u32>>) -> BTreeSet<u32> {
     let mut found = BTreeSet::new();
-    let mut open = vec![root];
+    let mut open: Vec<u32> = roots.iter().copied().collect();
     while let Some(pid) = open.pop() {
         for child in children.get(&pid).into_iter().flatten() {
-            if *child != root && found.len() < LARGEST_TREE && found.insert(*child) {
+            if !roots.contains(child) && found.len() < LARGEST_TREE && found.insert(*child) {
                 open.push(*child);
             }
         }

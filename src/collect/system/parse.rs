@@ -2,9 +2,6 @@
 
 use crate::model::Bytes;
 
-/// `PF_KTHREAD` among the kernel's flags of a process.
-const KERNEL_THREAD: u32 = 0x0020_0000;
-
 /// What is used of `/proc/<pid>/stat`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stat {
@@ -12,8 +9,6 @@ pub struct Stat {
     pub pid: u32,
     /// Whether it has ended and only waits for its parent.
     pub is_dead: bool,
-    /// Whether it is a thread of the kernel.
-    pub is_kernel: bool,
     /// Its parent.
     pub parent: u32,
     /// CPU time spent in user and kernel mode, in clock ticks.
@@ -33,14 +28,12 @@ pub fn stat(text: &[u8]) -> Option<Stat> {
     // Numbered as in proc_pid_stat(5), where the state is field 3.
     let state = fields.next()?;
     let parent = fields.next()?.parse().ok()?;
-    let flags: u32 = fields.nth(9 - 5)?.parse().ok()?;
-    let user: u64 = fields.nth(14 - 10)?.parse().ok()?;
+    let user: u64 = fields.nth(14 - 5)?.parse().ok()?;
     let system: u64 = fields.next()?.parse().ok()?;
     let threads = fields.nth(20 - 16)?.parse().ok()?;
     let start_ticks = fields.nth(22 - 21)?.parse().ok()?;
     let is_dead = matches!(state, "Z" | "X" | "x");
-    let is_kernel = flags & KERNEL_THREAD != 0;
-    Some(Stat { pid, is_dead, is_kernel, parent, cpu_ticks: user.saturating_add(system), threads, start_ticks })
+    Some(Stat { pid, is_dead, parent, cpu_ticks: user.saturating_add(system), threads, start_ticks })
 }
 
 /// What is used of `/proc/<pid>/status`.
@@ -122,20 +115,12 @@ mod tests {
     #[test]
     fn stat_reads_through_any_command_name() {
         let rest = "S 7 42 42 0 -1 4194304 1 2 3 4 150 50 9 9 20 0 11 0 163425 1000 500 18446744073709551615 1 1 1 0";
-        let expected = Stat {
-            pid: 42,
-            is_dead: false,
-            is_kernel: false,
-            parent: 7,
-            cpu_ticks: 200,
-            threads: 11,
-            start_ticks: 163_425,
-        };
+        let expected = Stat { pid: 42, is_dead: false, parent: 7, cpu_ticks: 200, threads: 11, start_ticks: 163_425 };
         for name in ["node", "a b", "x) S 1 (y", "(", ")", "", "two\nlines", "\u{fffd}"] {
             assert_eq!(stat(format!("42 ({name}) {rest}\n").as_bytes()), Some(expected), "{name}");
         }
         assert!(stat(format!("42 (node) {}", rest.replacen('S', "Z", 1)).as_bytes()).unwrap().is_dead);
-        assert!(stat(b"5 (kworker/0:1) I 2 0 0 0 -1 69238880 0 0 0 0 0 9 0 0 20 0 1 0 7").unwrap().is_kernel);
+        assert!(stat(b"5 (kworker/0:1) I 2 0 0 0 -1 69238880 0 0 0 0 0 9 0 0 20 0 1 0 7").is_some());
         for broken in ["", "42", "42 (node)", "42 (node) S 7", "x (node) S 7", ") 42 ("] {
             assert_eq!(stat(broken.as_bytes()), None, "{broken}");
         }

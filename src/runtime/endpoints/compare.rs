@@ -17,7 +17,7 @@ pub(super) async fn versions(shared: Arc<Shared>, request: Request) -> Response 
         return Response::error(StatusCode::BAD_REQUEST, "bad_query", "parameter app is missing");
     };
     let daemon = request.query.get("daemon").unwrap_or("default");
-    let lives = lives(&shared, daemon, app).await;
+    let lives = lives(&shared, Some(daemon), app).await;
     if lives.is_empty() {
         let message = format!("no life of an app named \"{app}\" is remembered of daemon {daemon}");
         return Response::error(StatusCode::NOT_FOUND, "unknown_app", &message);
@@ -39,24 +39,28 @@ pub(super) async fn remembered(shared: Arc<Shared>, request: Request) -> Respons
     let Some(app) = request.query.get("app") else {
         return Response::error(StatusCode::BAD_REQUEST, "bad_query", "parameter app is missing");
     };
-    let lives = lives(&shared, request.query.get("daemon").unwrap_or("default"), app).await;
+    let lives = lives(&shared, request.query.get("daemon"), app).await;
     let minute = shared.settings.load().trend.minute;
     Response::json(&LivesView::new(lives, shared.clock.now(), minute))
 }
 
-/// The lives of an app that have ended, from the store (memory where there is none), and those that run, as they stand.
-async fn lives(shared: &Shared, daemon: &str, app: &str) -> Vec<LifeSummary> {
-    let (daemon, app) = (DaemonName::from(daemon), AppName::from(app));
+/// The lives of an app, of every daemon where none is named: those that have ended, from the store (memory where there is
+/// none), and those that run, as they stand.
+async fn lives(shared: &Shared, daemon: Option<&str>, app: &str) -> Vec<LifeSummary> {
+    let (daemon, app) = (daemon.map(DaemonName::from), AppName::from(app));
     let stored = match &shared.store {
         Some(store) => {
-            let filter = LifeFilter { app: Some(app.clone()), daemon: Some(daemon.clone()), ..LifeFilter::default() };
+            let filter = LifeFilter { app: Some(app.clone()), daemon: daemon.clone(), ..LifeFilter::default() };
             store.lives(filter).await.ok()
         }
         None => None,
     };
     let pipeline = shared.pipeline();
-    let histories =
-        || pipeline.histories().filter(|history| history.key().daemon == daemon && history.about().app == app);
+    let histories = || {
+        pipeline.histories().filter(|history| {
+            daemon.as_ref().is_none_or(|daemon| history.key().daemon == *daemon) && history.about().app == app
+        })
+    };
     let running: Vec<LifeSummary> = histories().filter_map(|history| history.summary(LifeEnd::Running)).collect();
     let mut lives = stored
         .unwrap_or_else(|| histories().flat_map(|history| history.earlier().cloned().collect::<Vec<_>>()).collect());

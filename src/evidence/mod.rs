@@ -1,7 +1,14 @@
 //! Evidence: which code holds the memory.
 //!
+//! | part       | what it is for                                                    | pure |
+//! |------------|-------------------------------------------------------------------|------|
+//! | `take`     | takes profiles and snapshots from a running process, after checks | no   |
+//! | `snapshot` | reads a heap snapshot                                             | yes  |
+//! | `profile`  | reads a sampling heap profile                                     | yes  |
+//!
 //! The reading half: bytes of a `.heapsnapshot` or `.heapprofile` in, tables out. It opens no file, reads no clock and
 //! starts nothing: the caller passes a `Read`. It keeps no string contents unless it is told to.
 
 pub mod profile;
 pub mod snapshot;
+pub mod take;

@@ -1,6 +1,11 @@
 //! Families under construction: values go in by descriptor, text comes out.
+//!
+//! Series are kept as rows over one common text until they are written, and the encoder's own shapes, which need an
+//! allocation for each label, are made for one family at a time and used again for the next. A body of a thousand processes
+//! is thus written in a few megabytes rather than many.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, TextEncoder};
@@ -10,40 +15,35 @@ use super::catalogue::{Descriptor, Kind};
 /// Families by name; a family without a series never reaches the text.
 #[derive(Debug, Default)]
 pub(super) struct Families {
-    by_name: BTreeMap<&'static str, MetricFamily>,
+    by_name: BTreeMap<&'static str, Rows>,
+    /// The label values of all series, one after the other.
+    text: String,
+}
+
+/// The series of one family.
+#[derive(Debug)]
+struct Rows {
+    family: &'static Descriptor,
+    values: Vec<f64>,
+    /// Where the label values stand in the text: as many for each series as the family has labels.
+    labels: Vec<Range<u32>>,
 }
 
 impl Families {
     /// Adds one series. The values stand in the order of the descriptor's labels.
     pub(super) fn add(&mut self, family: &'static Descriptor, label_values: &[&str], value: f64) {
         debug_assert_eq!(family.labels.len(), label_values.len(), "{}", family.name);
-        let mut metric = Metric::default();
-        metric.set_label(
-            family
-                .labels
-                .iter()
-                .zip(label_values)
-                .map(|(name, value)| {
-                    let mut pair = LabelPair::default();
-                    pair.set_name((*name).to_owned());
-                    pair.set_value((*value).to_owned());
-                    pair
-                })
-                .collect(),
-        );
-        match family.kind {
-            Kind::Gauge => {
-                let mut gauge = Gauge::default();
-                gauge.set_value(value);
-                metric.set_gauge(gauge);
-            }
-            Kind::Counter => {
-                let mut counter = Counter::default();
-                counter.set_value(value);
-                metric.set_counter(counter);
-            }
+        let rows = self.by_name.entry(family.name).or_insert_with(|| Rows {
+            family,
+            values: Vec::new(),
+            labels: Vec::new(),
+        });
+        rows.values.push(value);
+        for label in label_values {
+            let start = position(&self.text);
+            self.text.push_str(label);
+            rows.labels.push(start..position(&self.text));
         }
-        self.by_name.entry(family.name).or_insert_with(|| empty(family)).mut_metric().push(metric);
     }
 
     /// Adds one series where there is a value.
@@ -55,15 +55,61 @@ impl Families {
 
     /// Writes the text format, families by name.
     pub(super) fn into_text(self) -> String {
-        let families: Vec<MetricFamily> = self.by_name.into_values().collect();
         let mut body = Vec::new();
-        TextEncoder::new()
-            .encode(&families, &mut body)
-            .expect("invariant: every family has a series and writing to memory does not fail");
+        let mut metrics = Vec::new();
+        for rows in self.by_name.values() {
+            let mut family = empty(rows.family);
+            rows.fill(&self.text, &mut metrics);
+            family.set_metric(metrics);
+            TextEncoder::new()
+                .encode(std::slice::from_ref(&family), &mut body)
+                .expect("invariant: every family has a series and writing to memory does not fail");
+            metrics = family.take_metric();
+        }
+        body.shrink_to_fit();
         let text = String::from_utf8(body).expect("invariant: the encoder writes UTF-8");
         // The encoder writes Rust's `inf`; the format's own spelling is `+Inf`. Newlines in label values are escaped.
         if text.contains(" inf\n") { text.replace(" inf\n", " +Inf\n") } else { text }
     }
+}
+
+impl Rows {
+    /// Makes the metrics of these series out of those of another family.
+    fn fill(&self, text: &str, metrics: &mut Vec<Metric>) {
+        metrics.resize_with(self.values.len(), Metric::default);
+        let names = self.family.labels;
+        for (index, (metric, value)) in metrics.iter_mut().zip(&self.values).enumerate() {
+            let mut pairs = metric.take_label();
+            pairs.resize_with(names.len(), LabelPair::default);
+            let places = &self.labels[index * names.len()..(index + 1) * names.len()];
+            for ((pair, name), place) in pairs.iter_mut().zip(names).zip(places) {
+                let label = &text[place.start as usize..place.end as usize];
+                if pair.name() != *name {
+                    pair.set_name((*name).to_owned());
+                }
+                if pair.value() != label {
+                    pair.set_value(label.to_owned());
+                }
+            }
+            metric.set_label(pairs);
+            match self.family.kind {
+                Kind::Gauge => {
+                    let mut gauge = Gauge::default();
+                    gauge.set_value(*value);
+                    metric.set_gauge(gauge);
+                }
+                Kind::Counter => {
+                    let mut counter = Counter::default();
+                    counter.set_value(*value);
+                    metric.set_counter(counter);
+                }
+            }
+        }
+    }
+}
+
+fn position(text: &str) -> u32 {
+    u32::try_from(text.len()).expect("invariant: the label values of one body stay far below 4 GiB")
 }
 
 fn empty(family: &'static Descriptor) -> MetricFamily {

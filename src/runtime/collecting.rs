@@ -22,6 +22,10 @@ use crate::model::{LifeEnd, ProcessKey, Snapshot, Verdict};
 /// How often the summaries of running lives are written, so that their beginnings are known after a restart.
 const SUMMARIES_EVERY: Duration = Duration::from_mins(10);
 
+/// How many collections in a row nobody may have scraped before metrics are no longer written ahead. More than a scrape
+/// interval of some minutes has at the usual pace.
+const UNREAD: u32 = 20;
+
 /// What [`collect::Collector`] is made from.
 pub(super) fn collector(settings: &Settings) -> Collector {
     Collector::new(
@@ -54,6 +58,8 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) -> Result<
     let mut narrator = Narrator::default();
     let mut exposed = ExposedReader::default();
     let mut version_slopes = Arc::default();
+    // Until somebody comes, metrics are written when they are asked for.
+    let mut unread = UNREAD;
     while !stop.is_cancelled() {
         let settings = shared.settings.load_full();
         let mut task = Collecting {
@@ -62,6 +68,7 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) -> Result<
             narrator: &mut narrator,
             exposed: &mut exposed,
             version_slopes: &mut version_slopes,
+            unread: &mut unread,
         };
         task.run(&stop).await;
     }
@@ -76,6 +83,8 @@ struct Collecting<'a> {
     exposed: &'a mut ExposedReader,
     /// Slopes by version as of the last time they were reckoned.
     version_slopes: &'a mut Arc<[VersionSlope]>,
+    /// Collections in a row whose metrics nobody asked for.
+    unread: &'a mut u32,
 }
 
 impl Collecting<'_> {
@@ -137,7 +146,18 @@ impl Collecting<'_> {
         let snapshot = Arc::new(snapshot);
         let standing = self.tell_policy(&snapshot, &verdicts).await;
         let published = Published::new(snapshot, verdicts, self.version_slopes.clone(), standing);
+        self.write_ahead(&published);
         self.shared.published.store(Some(Arc::new(published)));
+    }
+
+    /// Writes the metrics ahead of the next scrape while somebody scrapes: where nobody has for [`UNREAD`] collections, the
+    /// first who comes waits for it.
+    fn write_ahead(&mut self, published: &Published) {
+        let scraped = self.shared.published.load().as_ref().is_some_and(|before| before.was_scraped());
+        *self.unread = if scraped { 0 } else { self.unread.saturating_add(1) };
+        if *self.unread < UNREAD {
+            published.write_metrics();
+        }
     }
 
     /// Tells the restart policy what was seen, and asks how it stands. It has a second; nothing here waits longer for it.

@@ -1,6 +1,7 @@
 //! What the collecting task publishes and every reader sees: one collection with everything that follows from it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use hyper::body::Bytes;
@@ -21,27 +22,45 @@ pub struct Published {
     pub version_slopes: Arc<[VersionSlope]>,
     /// How the restart policy stands; none where it does not say.
     pub restarts: Option<Standing>,
-    metrics: Bytes,
+    metrics: OnceLock<Bytes>,
+    scraped: AtomicBool,
     processes: OnceLock<Bytes>,
 }
 
 impl Published {
-    /// Writes the metrics of a collection, so that a scrape has nothing left to do.
+    /// Puts a collection together. Its metrics are written when they are first asked for, unless [`Self::write_metrics`]
+    /// has done so before.
     pub fn new(
         snapshot: Arc<Snapshot>,
         verdicts: BTreeMap<ProcessKey, Verdict>,
         version_slopes: Arc<[VersionSlope]>,
         restarts: Option<Standing>,
     ) -> Self {
-        let mut published =
-            Self { snapshot, verdicts, version_slopes, restarts, metrics: Bytes::new(), processes: OnceLock::new() };
-        published.metrics = Bytes::from(export::render_collected(&published.collected()));
-        published
+        Self {
+            snapshot,
+            verdicts,
+            version_slopes,
+            restarts,
+            metrics: OnceLock::new(),
+            scraped: AtomicBool::new(false),
+            processes: OnceLock::new(),
+        }
+    }
+
+    /// Writes the metrics ahead of a scrape, so that it has nothing left to do.
+    pub fn write_metrics(&self) -> &Bytes {
+        self.metrics.get_or_init(|| Bytes::from(export::render_collected(&self.collected())))
     }
 
     /// The families of the collection in the text format.
     pub fn metrics(&self) -> Bytes {
-        self.metrics.clone()
+        self.scraped.store(true, Ordering::Relaxed);
+        self.write_metrics().clone()
+    }
+
+    /// Whether somebody has asked for the metrics of this collection.
+    pub fn was_scraped(&self) -> bool {
+        self.scraped.load(Ordering::Relaxed)
     }
 
     /// The collection as the API shows it.

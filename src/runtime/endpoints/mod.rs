@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use hyper::body::Bytes;
 use hyper::{StatusCode, header};
+use tokio::sync::mpsc;
 
 use super::shared::Shared;
 use crate::alertmanager::LARGEST_BODY;
@@ -44,10 +45,13 @@ async fn metrics(shared: Arc<Shared>, _request: Request) -> Response {
     let own = own_sample(shared.clock.wall()).unwrap_or_default();
     let sidecar = export::render_sidecar(&shared.sidecar_state().await, &own);
     let collected = shared.published.load().as_ref().map(|published| published.metrics()).unwrap_or_default();
-    let mut body = Vec::with_capacity(sidecar.len() + collected.len());
-    body.extend_from_slice(&collected);
-    body.extend_from_slice(sidecar.as_bytes());
-    Response::new(StatusCode::OK, Content::Other(export::TEXT_FORMAT), body)
+    let parts = [collected, Bytes::from(sidecar)];
+    let length = parts.iter().map(|part| part.len() as u64).sum();
+    let (sender, receiver) = mpsc::channel(parts.len());
+    for part in parts {
+        sender.try_send(part).expect("invariant: the channel has room for every part");
+    }
+    Response::parts(Content::Other(export::TEXT_FORMAT), receiver, Some(length))
 }
 
 async fn healthy(_shared: Arc<Shared>, _request: Request) -> Response {

@@ -33,11 +33,8 @@ impl Families {
     /// Adds one series. The values stand in the order of the descriptor's labels.
     pub(super) fn add(&mut self, family: &'static Descriptor, label_values: &[&str], value: f64) {
         debug_assert_eq!(family.labels.len(), label_values.len(), "{}", family.name);
-        let rows = self.by_name.entry(family.name).or_insert_with(|| Rows {
-            family,
-            values: Vec::new(),
-            labels: Vec::new(),
-        });
+        let rows =
+            self.by_name.entry(family.name).or_insert_with(|| Rows { family, values: Vec::new(), labels: Vec::new() });
         rows.values.push(value);
         for label in label_values {
             let start = position(&self.text);

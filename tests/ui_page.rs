@@ -68,6 +68,16 @@ fn beside_a_real_pm2() {
 }
 
 #[test]
+fn behind_a_proxy_under_a_path() {
+    run("proxy.test.mjs");
+}
+
+#[test]
+fn a_deploy() {
+    run("deploy.test.mjs");
+}
+
+#[test]
 fn no_file_is_forgotten() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ui");
     let own = include_str!("ui_page.rs");

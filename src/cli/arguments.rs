@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::analyze::AnalyzeArguments;
 use super::compare::CompareArguments;
+use super::demo::DemoArguments;
 use super::heap::HeapArgs;
 use super::restarts::{PlanArguments, RestartArguments, ShowArguments};
 use crate::config::{LogFormat, Settings, Surroundings};
@@ -47,6 +48,7 @@ pub(super) enum Command {
     /// Watch, judge and serve until told to stop (the default).
     #[default]
     Run,
+    Demo(DemoArguments),
     /// Say whether the configuration is valid, with every error at once.
     CheckConfig,
     /// Print the embedded configuration: every setting, its default and what it does.

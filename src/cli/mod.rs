@@ -5,6 +5,7 @@
 mod analyze;
 mod arguments;
 mod compare;
+mod demo;
 pub mod heap;
 mod output;
 mod pace;
@@ -57,6 +58,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Analyze(arguments) => analyze::run(&arguments),
+        Command::Demo(arguments) => demo::run(&flags, &arguments),
         Command::Compare(arguments) => restarts::compare(&flags, &arguments),
         Command::Restart(arguments) => restarts::restart(&flags, &arguments),
         Command::Restarts(arguments) => restarts::restarts(&flags, &arguments),

@@ -120,8 +120,8 @@ mod tests {
     fn the_document_loads_only_what_is_here_and_holds_no_script_or_style_of_its_own() {
         let document = std::str::from_utf8(asset("/").unwrap().body).unwrap();
         let mut loaded = 0;
-        for part in document.split(['"', '\'']).filter(|part| part.starts_with("/static/")) {
-            assert!(asset(part).is_some(), "{part}");
+        for part in document.split(['"', '\'']).filter(|part| part.starts_with("static/")) {
+            assert!(asset(&format!("/{part}")).is_some(), "{part}");
             loaded += 1;
         }
         assert!(loaded >= 4, "{loaded}");
@@ -148,6 +148,18 @@ mod tests {
             for forbidden in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function"]
             {
                 assert!(!text.contains(forbidden), "{path} holds {forbidden}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_address_begins_at_the_root_so_that_a_proxy_may_serve_the_page_below_a_path() {
+        for path in PATHS.iter().filter(|path| !path.contains("uplot")) {
+            let text = String::from_utf8_lossy(asset(path).unwrap().body);
+            for quote in ['"', '\'', '`'] {
+                for rooted in ["/api/", "/static/", "/metrics", "/favicon"] {
+                    assert!(!text.contains(&format!("{quote}{rooted}")), "{path} asks for {rooted}");
+                }
             }
         }
     }

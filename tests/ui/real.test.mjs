@@ -28,10 +28,11 @@ const row = (app) => page.locator("tbody tr:not(.group-head)", { has: page.getBy
 
 before(async () => {
   sidecar = await start([
-    { name: "shop-api", keep: 2000, max_memory_restart: "300M" },
+    // A limit that is only told: pm2's own would restart the app when the leak is found late on a slow machine.
+    { name: "shop-api", keep: 2000, max_memory_restart: "2G" },
     { name: "checkout" },
     ...HOSTILE.map((name) => ({ name, args: "quiet" })),
-  ]);
+  ], '[[app]]\nname = "shop-api"\nmemory_limit = "300MiB"\n');
   browser = await open({ viewport: { width: 1320, height: 900 } });
   page = browser.page;
 });
@@ -72,7 +73,7 @@ test("while it learns it says so, for every app by its name", async () => {
 test("the leak is named with its pace and its end; the twin is stable", async () => {
   await visit("#/");
   await page.waitForFunction(() => document.querySelector(".headline")?.dataset.state === "leaking", null, { timeout: 240_000 });
-  assert.match(await page.getByRole("heading", { level: 1 }).innerText(), /^shop-api leaks [\d.]+ MiB\/min and meets pm2’s limit of 300 MiB in [\d.]+ (s|min)( \d+ s)?\.$/);
+  assert.match(await page.getByRole("heading", { level: 1 }).innerText(), /^shop-api leaks [\d.]+ MiB\/min and meets the configured limit of 300 MiB in [\d.]+ (s|min)( \d+ s)?\.$/);
   assert.equal(await row("shop-api").locator(".c-verdict").innerText(), "Leaking");
   await until("the twin's verdict", 30, async () => (await row("checkout").locator(".c-verdict").innerText()) === "Stable");
   assert.match(await page.locator(".machine").innerText(), /GiB available[\s\S]*default\s+up, pm2 7\.0\.4/);

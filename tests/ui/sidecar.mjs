@@ -34,9 +34,9 @@ const processesOf = (home) => readdirSync("/proc").filter((entry) => /^\d+$/.tes
 
 /**
  * Starts pm2 with `apps` (`{ name, keep, until, version, … }` and whatever else pm2 takes) and the sidecar beside it. An app
- * keeps `keep` KiB a second, for as many seconds as `until` says.
+ * keeps `keep` KiB a second, for as many seconds as `until` says. A minute of the history passes in `minute`.
  */
-export const start = async (apps, configuration = "") => {
+export const start = async (apps, configuration = "", { minute = "1s" } = {}) => {
   if (!existsSync(PM2)) throw new Error(`${PM2} is missing: npm ci --prefix tests/pm2`);
   if (!existsSync(BINARY)) throw new Error(`${BINARY} is missing: cargo build`);
   // A socket's path is short by nature, so is the folder's name.
@@ -76,7 +76,7 @@ heap_interval = "250ms"
 [web]
 listen_address = "127.0.0.1:0"
 [trend]
-minute = "1s"
+minute = "${minute}"
 ${configuration}`);
     let log = "";
     sidecar = spawn(BINARY, ["run", "--config", join(folder, "leakslope.toml")], { env, stdio: ["ignore", "pipe", "pipe"] });
@@ -90,7 +90,15 @@ ${configuration}`);
     const run = (...args) => new Promise((resolve) => {
       execFile(BINARY, args, { env, cwd: folder, timeout: 60_000 }, (error, stdout) => resolve({ code: error?.code ?? 0, stdout }));
     });
-    return { url, json, command, run, close, log: () => log, folder };
+    /** Puts a new version of an app in place of the old one, as a deploy does. */
+    const deploy = async (name, { keep, version }) => {
+      const app = ecosystem.find((entry) => entry.name === name);
+      writeFileSync(join(app.cwd, "package.json"), JSON.stringify({ name: "shop", version }));
+      app.env.KEEP = String(keep);
+      writeFileSync(join(folder, "deploy.json"), JSON.stringify({ apps: [app] }));
+      await command("restart", "deploy.json", "--update-env");
+    };
+    return { url, json, command, run, deploy, close, log: () => log, folder };
   } catch (error) {
     await close();
     throw error;

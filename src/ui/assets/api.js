@@ -80,6 +80,7 @@ export const send = async (address, order, token) => {
   return text ? JSON.parse(text) : {};
 };
 
-/** The address of something about one process. */
+/** The address of something about one process. Like every address of the page it is relative: a proxy may serve it all
+ * below a path of its own. */
 export const about = (process, part) =>
-  `/api/v1/processes/${encodeURIComponent(process.daemon)}/${process.pm_id}/${part}`;
+  `api/v1/processes/${encodeURIComponent(process.daemon)}/${process.pm_id}/${part}`;

@@ -25,7 +25,7 @@ document.body.append(dialog.node);
 
 const order = async (what) => {
   // The dialog speaks of the policy, so it wants to know how that stands now.
-  await sources.restarts.read("/api/v1/restarts", AbortSignal.timeout(5000)).catch(() => false);
+  await sources.restarts.read("api/v1/restarts", AbortSignal.timeout(5000)).catch(() => false);
   dialog.open(what);
 };
 
@@ -109,14 +109,14 @@ export const refresh = async () => {
   const mine = new AbortController();
   under = mine;
   try {
-    const changed = await sources.processes.read("/api/v1/processes", mine.signal);
+    const changed = await sources.processes.read("api/v1/processes", mine.signal);
     if (changed) announce(sources.processes.body);
     if (changed) draw();
     if (route.view === "process") {
       await views.process.read(mine.signal);
       title();
     }
-    if (route.view === "restarts" && (await sources.restarts.read("/api/v1/restarts", mine.signal))) draw();
+    if (route.view === "restarts" && (await sources.restarts.read("api/v1/restarts", mine.signal))) draw();
     failures = 0;
     const at = sources.processes.body?.collected_at;
     connection("live", at ? `Live, ${instant(at)}` : "No collection yet");

@@ -39,9 +39,9 @@ export const consequences = (targets, restarts, policy, now) => {
 };
 
 const KINDS = {
-  restart: { title: "Restart ", yes: "Ask for the restart", address: "/api/v1/restarts" },
-  withdraw: { title: "Take back the request for ", yes: "Take it back", address: "/api/v1/restarts/withdraw" },
-  breaker: { title: "Close the breaker of ", yes: "Close the breaker", address: "/api/v1/restarts/breaker" },
+  restart: { title: "Restart ", yes: "Ask for the restart", address: "api/v1/restarts" },
+  withdraw: { title: "Take back the request for ", yes: "Take it back", address: "api/v1/restarts/withdraw" },
+  breaker: { title: "Close the breaker of ", yes: "Close the breaker", address: "api/v1/restarts/breaker" },
 };
 
 /** Makes the dialog. `facts()` returns `{ view, restarts }` as last read; `onDone()` is called after an order was taken. */

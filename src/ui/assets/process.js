@@ -222,8 +222,8 @@ export const processView = (onRestart) => {
     return {
       query,
       history: about(target, `history?${query}`),
-      compare: `/api/v1/compare?${app}`,
-      evidence: `/api/v1/evidence?daemon=${encodeURIComponent(target.daemon)}&pm_id=${target.pm_id}`,
+      compare: `api/v1/compare?${app}`,
+      evidence: `api/v1/evidence?daemon=${encodeURIComponent(target.daemon)}&pm_id=${target.pm_id}`,
     };
   };
 

@@ -13,7 +13,7 @@ use leakslope::policy::{
     Action, AlertCall, Command, Decision, Event, FleetLock, LockAnswer, NoticeKind, PersonCall, Phase, RecordKind,
     RefusalKind, Trigger, Wish,
 };
-use policy_support::{Code, HOUR, MINUTE, Pm2, World, app, daemon, key, settings};
+use policy_support::{Code, HOUR, MINUTE, OWN_PIDS, Pm2, World, app, daemon, key, settings};
 
 const ENFORCE: &str = "mode = 'enforce'\n[[policy]]\napps = ['shop']\n";
 
@@ -238,7 +238,7 @@ fn exhaustion_before_the_window_lets_a_request_go_early_only_where_that_is_allow
 #[test]
 fn each_gate_holds_with_its_own_reason() {
     type Arrange = fn(&mut World);
-    let cases: [(&str, &str, Arrange); 10] = [
+    let cases: [(&str, &str, Arrange); 11] = [
         ("too_young", "minimum_uptime = '2d'", |_| {}),
         ("app_budget_spent", "budget_per_day = 0", |_| {}),
         ("siblings_away", "", |world| world.process(1).status = Status::Stopping),
@@ -250,7 +250,8 @@ fn each_gate_holds_with_its_own_reason() {
         ("host_memory_short", "", |world| world.host.memory_available = Bytes(400 << 20)),
         ("host_memory_unknown", "", |world| world.host.memory_total = Bytes(0)),
         ("not_online", "", |world| world.process(0).status = Status::Stopping),
-        ("itself", "", |world| world.process(0).life.as_mut().unwrap().pid = 1),
+        ("itself", "", |world| world.process(0).life.as_mut().unwrap().pid = OWN_PIDS[0]),
+        ("itself", "", |world| world.process(0).life.as_mut().unwrap().pid = OWN_PIDS[1]),
         ("state_not_kept", "", |world| world.store_works = false),
     ];
     for (label, more, arrange) in cases {

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{announce, fleet_lock, hook, http, pm2, promql, reload_lock};
 use crate::alertmanager::{LARGEST_BODY, build_alerts, parse_silences};
+use crate::collect::system::own_pids;
 use crate::collect::{Collector, DaemonSpec, Settings as CollectSettings, Source};
 use crate::model::{AppName, DaemonName, Life, ProcessKey, Snapshot, Verdict, WallTime};
 use crate::policy::{
@@ -171,7 +172,7 @@ impl Driver {
         let (sender, inputs) = mpsc::channel(QUEUE);
         let now = (spec.clock)();
         let driver = Self {
-            policy: Policy::new(spec.settings, spec.kept, Some(std::process::id()), now),
+            policy: Policy::new(spec.settings, spec.kept, own_pids(), now),
             keeper: spec.keeper,
             clock: spec.clock,
             homes: spec.daemons.into_iter().map(|daemon| (daemon.name.clone(), daemon)).collect(),

@@ -7,8 +7,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::analyze::AnalyzeArguments;
 use super::compare::CompareArguments;
+use super::completions::CompletionsArguments;
 use super::demo::DemoArguments;
 use super::heap::HeapArgs;
+use super::man::ManArguments;
 use super::restarts::{PlanArguments, RestartArguments, ShowArguments};
 use crate::config::{LogFormat, Settings, Surroundings};
 
@@ -61,6 +63,8 @@ pub(super) enum Command {
     Restarts(ShowArguments),
     Plan(PlanArguments),
     Heap(HeapArgs),
+    Man(ManArguments),
+    Completions(CompletionsArguments),
 }
 
 /// `leakslope status`.

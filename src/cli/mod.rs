@@ -5,8 +5,10 @@
 mod analyze;
 mod arguments;
 mod compare;
+mod completions;
 mod demo;
 pub mod heap;
+mod man;
 mod output;
 mod pace;
 mod restarts;
@@ -33,6 +35,18 @@ pub mod exit {
     pub const TOO_EARLY: u8 = 4;
     /// The configuration is wrong.
     pub const CONFIG: u8 = 64;
+}
+
+/// Says whether the words after `leakslope` make a command line, without running it.
+///
+/// # Errors
+/// What is wrong with them, as the command itself would say it.
+pub fn check_usage<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<(), String> {
+    match Arguments::try_parse_from(std::iter::once("leakslope").chain(words)) {
+        Err(error) if error.use_stderr() => Err(error.to_string()),
+        // Help and the version are asked for by an error of clap's that is none.
+        _ => Ok(()),
+    }
 }
 
 /// Runs the command line of this process to its end.
@@ -64,6 +78,8 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Restarts(arguments) => restarts::restarts(&flags, &arguments),
         Command::Plan(arguments) => restarts::plan(&flags, &arguments),
         Command::Heap(arguments) => heap::run(&arguments),
+        Command::Man(arguments) => man::run(&arguments),
+        Command::Completions(arguments) => completions::run(&arguments),
         Command::Status(status) => status::run(&flags, &status),
     }
 }

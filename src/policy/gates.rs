@@ -188,7 +188,7 @@ impl Asked<'_> {
         if process.status != Status::Online || process.life.is_none() {
             return held(Reason::NotOnline(process.status));
         }
-        if self.context.world.own_pid.is_some() && process.life.map(|life| life.pid) == self.context.world.own_pid {
+        if process.life.is_some_and(|life| self.context.world.own_pids.contains(&life.pid)) {
             return held(Reason::Itself);
         }
         if process.life != Some(self.target.life) {

@@ -58,18 +58,18 @@ pub(super) struct Asking {
 }
 
 impl Policy {
-    /// Starts the machine, from the state that was last kept if there is one. `own_pid` is the sidecar's, which it never
-    /// restarts.
+    /// Starts the machine, from the state that was last kept if there is one. `own_pids` are the
+    /// sidecar's and those of the processes it runs under, which it never restarts.
     ///
     /// A replacement that was ordered when the state was kept is watched to its end and never ordered again; a hook that
     /// was running is given up; a fleet lock that may be ours is given back unless a replacement still needs it.
-    pub fn new(settings: RestartSettings, kept: Option<State>, own_pid: Option<u32>, now: Now) -> Self {
+    pub fn new(settings: RestartSettings, kept: Option<State>, own_pids: BTreeSet<u32>, now: Now) -> Self {
         let state = kept.filter(|state| state.format == FORMAT).unwrap_or_default();
         let mut policy = Self {
             settings,
             fallback: PolicySettings::default(),
             state,
-            world: World::unseen(own_pid),
+            world: World::unseen(own_pids),
             answers: Answers::default(),
             asking: Asking::default(),
             holds: BTreeMap::new(),

@@ -109,7 +109,7 @@ pub enum Reason {
         /// When it closes by itself.
         closes_in: Duration,
     },
-    /// It is the sidecar itself.
+    /// It is the sidecar itself, or what the sidecar runs under.
     Itself,
     /// Its daemon has not answered of late.
     Unseen,
@@ -293,7 +293,7 @@ impl fmt::Display for Reason {
                 "the circuit breaker is open: {cause}; it closes by itself in {}, or when a person resets it",
                 Spoken(*closes_in)
             ),
-            Self::Itself => write!(out, "this process is leakslope itself"),
+            Self::Itself => write!(out, "it is leakslope itself, or what leakslope runs under"),
             Self::Unseen => write!(out, "its daemon has not answered of late, so its state is not known"),
             Self::NotOnline(status) => write!(out, "pm2 shows it as {}", status.as_str()),
             Self::WindowClosed { opens: Some(opens), opens_in: Some(span) } => {

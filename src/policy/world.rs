@@ -2,7 +2,7 @@
 //!
 //! Everything here can be lost without harm; it is seen anew after a restart of the sidecar.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::observation::{DaemonObservation, Now, Observation, ProcessObservation};
@@ -17,7 +17,8 @@ pub(super) const FRESH: Duration = Duration::from_mins(2);
 pub(super) struct World {
     pub(super) daemons: BTreeMap<DaemonName, Seen>,
     pub(super) host: HostSample,
-    pub(super) own_pid: Option<u32>,
+    /// The sidecar and the processes it runs under.
+    pub(super) own_pids: BTreeSet<u32>,
     lives: BTreeMap<ProcessKey, (Life, Steady)>,
     above: BTreeMap<ProcessKey, Steady>,
 }
@@ -33,9 +34,9 @@ pub(super) struct Seen {
 }
 
 impl World {
-    /// An empty world, seen by the process `own_pid`.
-    pub(super) fn unseen(own_pid: Option<u32>) -> Self {
-        Self { own_pid, ..Self::default() }
+    /// An empty world, seen by the process that is itself and runs under `own_pids`.
+    pub(super) fn unseen(own_pids: BTreeSet<u32>) -> Self {
+        Self { own_pids, ..Self::default() }
     }
 
     /// Takes in a collection.

@@ -20,6 +20,8 @@ use leakslope::policy::{
 pub const MINUTE: Duration = Duration::from_mins(1);
 pub const HOUR: Duration = Duration::from_hours(1);
 pub const DAEMON: &str = "default";
+/// The sidecar, and the shim it runs under.
+pub const OWN_PIDS: [u32; 2] = [7, 6];
 
 /// What becomes of a new instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +98,7 @@ impl World {
     pub fn new(settings: RestartSettings) -> Self {
         let now = Now { steady: Steady(1_000_000_000), wall: WallTime(1_741_608_000_000) };
         Self {
-            policy: Policy::new(settings.clone(), None, Some(1), now),
+            policy: Policy::new(settings.clone(), None, OWN_PIDS.into(), now),
             settings,
             now,
             processes: BTreeMap::new(),
@@ -284,7 +286,7 @@ impl World {
     pub fn kill(&mut self) {
         self.kills += 1;
         self.killed_after = None;
-        self.policy = Policy::new(self.settings.clone(), self.kept_state(), Some(1), self.now);
+        self.policy = Policy::new(self.settings.clone(), self.kept_state(), OWN_PIDS.into(), self.now);
         self.carry_out();
     }
 

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 use thiserror::Error;
 
-pub use self::own::own_sample;
+pub use self::own::{own_pids, own_sample};
 use crate::model::{Bytes, HostSample, SystemSample, WallTime};
 
 /// A `/proc` file that is read whole is never longer than this.

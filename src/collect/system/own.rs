@@ -1,5 +1,6 @@
 //! The sidecar's own use of the machine, read when it is asked for.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::{SystemError, SystemErrorKind, SystemReader};
@@ -26,7 +27,31 @@ pub fn own_sample(wall: WallTime) -> Result<SelfSample, SystemError> {
     })
 }
 
+/// Lists the pids of this very process and of those it runs under: a shim, a shell, pm2's daemon. What cannot be seen, such
+/// as a parent in an outer pid namespace, is left out.
+pub fn own_pids() -> BTreeSet<u32> {
+    let mut reader = SystemReader::new(PathBuf::from("/proc"));
+    let mut pids = BTreeSet::new();
+    let mut next = Some(std::process::id());
+    while let Some(pid) = next.filter(|pid| *pid > 0 && pids.insert(*pid)) {
+        next = reader.pid_file(pid, "stat").and_then(super::parse::stat).map(|stat| stat.parent);
+    }
+    pids
+}
+
 #[allow(clippy::cast_precision_loss, reason = "milliseconds since 1970 stay far below 2^53")]
 fn seconds(milliseconds: i64) -> f64 {
     milliseconds as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_runs_under_its_parent() {
+        let pids = own_pids();
+        assert!(pids.contains(&std::process::id()), "{pids:?}");
+        assert!(pids.contains(&std::os::unix::process::parent_id()), "{pids:?}");
+    }
 }

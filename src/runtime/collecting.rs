@@ -138,6 +138,7 @@ impl Collecting<'_> {
         let standing = self.tell_policy(&snapshot, &verdicts).await;
         let published = Published::new(snapshot, verdicts, self.version_slopes.clone(), standing);
         self.shared.published.store(Some(Arc::new(published)));
+        self.shared.collected();
     }
 
     /// Tells the restart policy what was seen, and asks how it stands. It has a second; nothing here waits longer for it.

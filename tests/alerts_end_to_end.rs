@@ -15,8 +15,6 @@
 mod queries;
 #[path = "alerts/rule_files.rs"]
 mod rule_files;
-#[path = "alerts/stack.rs"]
-mod stack;
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,8 +26,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use queries::{Query, interpolate, of_dashboards};
 use rule_files::rules;
 use serde_json::Value;
-use stack::{Listener, Notification, alertmanager, api, prometheus, sidecar};
 use support::pm2::{self, Pm2};
+use support::stack::{
+    self, Listener, Notification, alertmanager, api, impatient_routes, impatient_rules, prometheus, sidecar,
+};
 use support::wait_for;
 use tempfile::TempDir;
 
@@ -41,35 +41,6 @@ const DEADLINE: Duration = Duration::from_mins(2);
 
 fn root(path: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
-
-fn text(path: &str) -> String {
-    fs::read_to_string(root(path)).unwrap()
-}
-
-/// The shipped rule file with every wait cut to a second.
-fn impatient(path: &str) -> String {
-    let shipped = text(path);
-    shipped
-        .lines()
-        .map(|line| if line.trim_start().starts_with("for: ") { "        for: 1s" } else { line })
-        .fold(String::new(), |text, line| text + line + "\n")
-}
-
-/// The shipped Alertmanager example, told where things are in this test, and in a hurry.
-fn example(listener: SocketAddr, sidecar: SocketAddr, token: &Path) -> String {
-    text("alerts/alertmanager.example.yml")
-        .replace("http://127.0.0.1:19209/", &format!("http://{listener}/"))
-        .replace("127.0.0.1:9999", &listener.to_string())
-        .replace("instance = \"127.0.0.1:19209\"", &format!("instance = \"{sidecar}\""))
-        .replace("/etc/alertmanager/leakslope.token", &token.display().to_string())
-        .lines()
-        .map(|line| match line.trim_start().split(": ").next() {
-            Some("group_wait") => line.split(':').next().unwrap().to_owned() + ": 1s",
-            Some("group_interval") => line.split(':').next().unwrap().to_owned() + ": 2s",
-            _ => line.to_owned(),
-        })
-        .fold(String::new(), |text, line| text + &line + "\n")
 }
 
 /// The apps of the test: one leaks, one serves and is well, one cannot start, one has two workers.
@@ -107,16 +78,15 @@ fn start() -> Stack {
     let listener = Listener::start();
     let token = folder.path().join("token");
     fs::write(&token, TOKEN).unwrap();
-    let (alertmanager_runs, alertmanager) = alertmanager(folder.path(), &example(listener.address, sidecar, &token));
+    let (alertmanager_runs, alertmanager) =
+        alertmanager(folder.path(), &impatient_routes(listener.address, listener.address, sidecar, &token));
 
-    for name in ["leakslope.rules.yml", "leakslope.alerts.yml"] {
-        fs::write(folder.path().join(name), impatient(&format!("alerts/{name}"))).unwrap();
-    }
+    let rule_files = impatient_rules(folder.path()).join(", ");
     let (prometheus_runs, prometheus) = prometheus(
         folder.path(),
         &format!(
             "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\n\
-             rule_files: [leakslope.rules.yml, leakslope.alerts.yml]\n\
+             rule_files: [{rule_files}]\n\
              scrape_configs: [{{job_name: any name, static_configs: [{{targets: ['{sidecar}']}}]}}]\n\
              alerting: {{alertmanagers: [{{static_configs: [{{targets: ['{alertmanager}']}}]}}]}}\n"
         ),
@@ -132,9 +102,9 @@ fn a_leak_becomes_a_page_and_every_query_answers() {
 
     // A process that cannot start is down, and its app with it: the page names the app, the ticket is inhibited.
     let down = hear(&stack, "the page about the crasher", DEADLINE, |it| {
-        it.path == "/page" && names(it).contains("Pm2AppDown") && label(it, "app") == "crasher"
+        it.path == "/page" && it.names().contains("Pm2AppDown") && it.label("app") == "crasher"
     });
-    assert_eq!(label(&down, "severity"), "critical");
+    assert_eq!(down.label("severity"), "critical");
 
     // The leak, as the sidecar is told of it.
     let request = hear(&stack, "the request for a reload", LEAK_DEADLINE, |it| it.path == "/api/v1/alerts");
@@ -148,14 +118,14 @@ fn a_leak_becomes_a_page_and_every_query_answers() {
         ("instance", &stack.sidecar.to_string()),
     ];
     for (name, value) in expected {
-        assert_eq!(label(&request, name), value, "{request:#?}");
+        assert_eq!(request.label(name), value, "{request:#?}");
     }
     let description = request.body["alerts"][0]["annotations"]["description"].as_str().unwrap();
     assert!(description.contains(" MiB/h; its limit of 400MiB (max_memory_restart) is "), "{description}");
 
     // Four hundred MiB are near, so a person is woken as well.
     hear(&stack, "the page about the leak", DEADLINE, |it| {
-        it.path == "/page" && names(it).contains("Pm2LeakExhaustionNear") && label(it, "app") == "leaker"
+        it.path == "/page" && it.names().contains("Pm2LeakExhaustionNear") && it.label("app") == "leaker"
     });
     let leaking: BTreeSet<String> = firing(&stack, "Pm2Leak.+").into_iter().map(|alert| alert["app"].clone()).collect();
     assert_eq!(leaking, BTreeSet::from(["leaker".to_owned()]), "only the leaker leaks");
@@ -187,20 +157,11 @@ fn hear(stack: &Stack, what: &str, deadline: Duration, is_it: impl Fn(&Notificat
         let heard = stack.listener.heard();
         heard.iter().find(|notification| is_it(notification)).cloned().ok_or_else(|| {
             let seen: Vec<String> =
-                heard.iter().map(|it| format!("{} {} {:?}", it.path, it.body["status"], names(it))).collect();
+                heard.iter().map(|it| format!("{} {} {:?}", it.path, it.body["status"], it.names())).collect();
             let state = api(stack.prometheus, "query", &[("query", r#"pm2_process_leak_state{app="leaker"} == 1"#)]);
             format!("heard {seen:#?}; the leaker is {state:?}")
         })
     })
-}
-
-fn names(notification: &Notification) -> BTreeSet<String> {
-    let alerts = notification.body["alerts"].as_array().map_or(&[][..], Vec::as_slice);
-    alerts.iter().filter_map(|alert| alert["labels"]["alertname"].as_str().map(str::to_owned)).collect()
-}
-
-fn label<'n>(notification: &'n Notification, name: &str) -> &'n str {
-    notification.body["alerts"][0]["labels"][name].as_str().unwrap_or_default()
 }
 
 fn firing(stack: &Stack, names: &str) -> Vec<BTreeMap<String, String>> {

@@ -510,7 +510,7 @@ async fn a_second_server_on_the_port_says_so_in_one_line() {
     let running = start(HttpSettings::default());
     let error = Server::bind(running.address, HttpSettings::default()).unwrap_err();
     assert!(matches!(error.kind, ServeErrorKind::InUse));
-    let expected = format!("cannot listen on {}: the port is in use, perhaps by another leakslope", running.address);
+    let expected = format!("cannot listen on {}: it is in use, perhaps by another leakslope", running.address);
     assert_eq!(error.to_string(), expected);
     running.finish().await;
 }

@@ -161,7 +161,7 @@ fn a_second_one_says_in_one_line_why_it_cannot_run() {
         assert_eq!(text(&output.stdout), "");
     };
     let same_port = elsewhere.run(&["--web.listen-address", sidecar.address()]);
-    refused(same_port, &["leakslope: ", sidecar.address(), "the port is in use, perhaps by another leakslope"]);
+    refused(same_port, &["leakslope: ", sidecar.address(), "it is in use, perhaps by another leakslope"]);
     let same_state = place.run(&["--web.listen-address", "127.0.0.1:0"]);
     let state = place.state().join("leakslope").display().to_string();
     let pid = format!("in use by another leakslope (pid {})", sidecar.pid());

@@ -33,9 +33,15 @@ pub(super) struct Flags {
     /// The configuration file [default: ./leakslope.toml, /etc/leakslope/leakslope.toml, else built in].
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// Where to serve metrics and the page.
-    #[arg(long = "web.listen-address", global = true, value_name = "HOST:PORT", value_parser = listen_address)]
+    /// Where to serve metrics and the page: HOST:PORT, or `unix:/path` for a Unix socket.
+    #[arg(long = "web.listen-address", global = true, value_name = "ADDRESS", value_parser = listen_address)]
     pub(super) listen_address: Option<String>,
+    /// The web configuration: TLS, users with passwords, headers.
+    #[arg(long = "web.config.file", global = true, value_name = "FILE")]
+    pub(super) web_config_file: Option<PathBuf>,
+    /// Serve on the sockets that systemd passes, instead of an address.
+    #[arg(long = "web.systemd-socket", global = true)]
+    pub(super) systemd_socket: bool,
     /// The least severe log level shown.
     #[arg(long = "log.level", global = true, value_enum, value_name = "LEVEL")]
     pub(super) log_level: Option<LevelWord>,
@@ -129,6 +135,10 @@ impl Flags {
         if let Some(address) = &self.listen_address {
             settings.web.listen_address.clone_from(address);
         }
+        if let Some(file) = &self.web_config_file {
+            settings.web.config_file = Some(file.clone());
+        }
+        settings.web.systemd_socket |= self.systemd_socket;
         if let Some(level) = self.log_level {
             settings.log.level = match level {
                 LevelWord::Error => tracing::Level::ERROR,

@@ -22,6 +22,7 @@ use clap::Parser as _;
 use arguments::{Arguments, Command, Flags};
 
 use crate::config::{self, ConfigError, Settings};
+use crate::runtime::{self, RunError};
 
 /// Exit codes, the same for every command.
 pub mod exit {
@@ -56,7 +57,9 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             output::complain(&format!("leakslope: {error:#}"));
-            let code = if error.is::<ConfigError>() { exit::CONFIG } else { exit::FAILURE };
+            let misconfigured = error.is::<ConfigError>()
+                || error.downcast_ref::<RunError>().is_some_and(RunError::is_about_configuration);
+            let code = if misconfigured { exit::CONFIG } else { exit::FAILURE };
             ExitCode::from(code)
         }
     }
@@ -100,6 +103,7 @@ fn check_config(flags: &Flags) -> anyhow::Result<ExitCode> {
     let surroundings = flags.surroundings();
     let found = config::find(&surroundings, present);
     let settings = settings(flags)?;
+    runtime::access(&settings)?;
     let name = match &found {
         config::Found::Named(path) | config::Found::Present(path) => path.display().to_string(),
         config::Found::Embedded => config::DEFAULT_NAME.to_owned(),

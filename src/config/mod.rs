@@ -9,6 +9,8 @@ mod raw;
 mod search;
 mod text;
 mod validate;
+pub mod web;
+mod yaml;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -68,8 +70,12 @@ pub struct CollectSettings {
 /// `[web]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebSettings {
-    /// Where to listen: `host:port`.
+    /// Where to listen: `host:port`, or `unix:` and an absolute path.
     pub listen_address: String,
+    /// Whether to listen on the sockets that systemd passes instead.
+    pub systemd_socket: bool,
+    /// The web configuration: encryption, users, headers.
+    pub config_file: Option<PathBuf>,
     /// Connections at a time.
     pub max_connections: usize,
     /// The file with the bearer tokens that endpoints that act ask for.
@@ -176,12 +182,29 @@ pub fn parse(name: &str, text: &str, surroundings: &Surroundings) -> Result<Sett
     }
 }
 
-/// Checks `host:port`; an empty host means every address.
+/// What the address of a Unix socket begins with.
+pub const UNIX_PREFIX: &str = "unix:";
+
+/// The longest path that the system takes for a Unix socket.
+const UNIX_PATH_MAX: usize = 107;
+
+/// Checks `host:port`, where an empty host means every address, or `unix:/path`.
 ///
 /// # Errors
 /// A sentence that says what an address looks like.
 pub fn check_listen_address(address: &str) -> Result<(), String> {
-    let wrong = || format!("\"{address}\" is not an address: write \"127.0.0.1:19209\", \"[::1]:19209\" or \":19209\"");
+    if let Some(path) = address.strip_prefix(UNIX_PREFIX) {
+        if !path.starts_with('/') || path.ends_with('/') || path.len() > UNIX_PATH_MAX {
+            let shape = format!("write \"unix:/run/leakslope/http.sock\", with at most {UNIX_PATH_MAX} bytes of path");
+            return Err(format!("\"{address}\" is not an absolute path of a socket: {shape}"));
+        }
+        return Ok(());
+    }
+    let wrong = || {
+        format!(
+            "\"{address}\" is not an address: write \"127.0.0.1:19209\", \"[::1]:19209\", \":19209\" or \"unix:/path\""
+        )
+    };
     let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
     port.parse::<u16>().map_err(|_not_a_port| wrong())?;
     let bare_v6 = host.contains(':') && !(host.starts_with('[') && host.ends_with(']'));
@@ -284,6 +307,19 @@ mod tests {
             ]
             .join("\n")
         );
+    }
+
+    #[test]
+    fn listen_addresses() {
+        for address in ["127.0.0.1:0", "[::1]:19209", ":19209", "localhost:1", "unix:/run/leakslope/http.sock"] {
+            assert_eq!(check_listen_address(address), Ok(()), "{address}");
+        }
+        let long = format!("unix:/{}", "x".repeat(UNIX_PATH_MAX));
+        for address in
+            ["", "here", "127.0.0.1", "::1:5", "a b:5", "h:99999", "unix:", "unix:a.sock", "unix:/run/", &long]
+        {
+            assert!(check_listen_address(address).is_err(), "{address}");
+        }
     }
 
     #[test]

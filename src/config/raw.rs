@@ -59,6 +59,8 @@ layered! {
         listen_address: Value<String>,
         max_connections: Value<i64>,
         token_file: Value<String>,
+        config_file: Value<String>,
+        systemd_socket: Value<bool>,
     }
 }
 

@@ -257,10 +257,13 @@ fn web(layers: &mut Layers<'_, '_>) -> WebSettings {
     if let Err(message) = super::check_listen_address(value.get_ref()) {
         source.report(value.span().start, "web.listen_address", message);
     }
-    let token_file = layers.user.web.token_file.as_ref().map(|path| PathBuf::from(path.get_ref()));
+    let listen_address = value.get_ref().clone();
+    let path = |value: &Option<Spanned<String>>| value.as_ref().map(|path| PathBuf::from(path.get_ref()));
     WebSettings {
-        token_file,
-        listen_address: value.get_ref().clone(),
+        token_file: path(&layers.user.web.token_file),
+        config_file: path(&layers.user.web.config_file),
+        systemd_socket: *layers.pick(|file| file.web.systemd_socket.as_ref()).0.get_ref(),
+        listen_address,
         max_connections: layers.count("web.max_connections", |file| file.web.max_connections.as_ref(), 4, 10_000),
     }
 }

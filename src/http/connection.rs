@@ -97,7 +97,8 @@ async fn answer<State: Send + Sync + 'static>(
 ) -> hyper::Response<Sent> {
     conversation.begin();
     let method = request.method().clone();
-    let response = respond(shared, conversation, request, peer).await.unwrap_or_else(|refusal| *refusal);
+    let mut response = respond(shared, conversation, request, peer).await.unwrap_or_else(|refusal| *refusal);
+    shared.router.adorn(&mut response.headers);
     conversation.enter(Stage::Writing);
     shared.registry.answered(response.status.as_u16());
     response.finish(&method).map(|body| Sent { body, conversation: conversation.clone() })

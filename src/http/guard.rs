@@ -14,8 +14,10 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use hyper::StatusCode;
 use hyper::header::{self, HeaderName};
 use subtle::{Choice, ConstantTimeEq};
@@ -29,10 +31,11 @@ const TOKEN_MIN: usize = 16;
 /// Most tokens of a file.
 const TOKENS_MAX: usize = 64;
 
-/// The tokens that let a request act. They never show in logs.
+/// The tokens that let a request act. They never show in logs. Clones are one: what replaces the tokens of one replaces
+/// those of all.
 #[derive(Clone, Default)]
 pub struct BearerTokens {
-    tokens: Vec<String>,
+    tokens: Arc<ArcSwap<Vec<String>>>,
 }
 
 /// A file of tokens that cannot be used.
@@ -42,19 +45,29 @@ pub enum TokenError {
     #[error("it has no token")]
     Empty,
     /// A token that can be guessed.
-    #[error("line {0}: a token needs at least {TOKEN_MIN} characters")]
+    #[error("a token needs at least {TOKEN_MIN} characters")]
     TooShort(usize),
     /// A token that no header can carry.
-    #[error("line {0}: a token is printable ASCII without spaces")]
+    #[error("a token is printable ASCII without spaces")]
     NotAHeader(usize),
     /// More than anyone needs.
     #[error("it has more than {TOKENS_MAX} tokens")]
     TooMany,
 }
 
+impl TokenError {
+    /// The line that it is about; the first where it is about the whole.
+    pub fn line(self) -> usize {
+        match self {
+            Self::Empty | Self::TooMany => 1,
+            Self::TooShort(line) | Self::NotAHeader(line) => line,
+        }
+    }
+}
+
 impl fmt::Debug for BearerTokens {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} tokens", self.tokens.len())
+        write!(formatter, "{} tokens", self.tokens.load().len())
     }
 }
 
@@ -77,13 +90,23 @@ impl BearerTokens {
             }
             tokens.push(line.to_owned());
         }
-        if tokens.is_empty() { Err(TokenError::Empty) } else { Ok(Self { tokens }) }
+        if tokens.is_empty() {
+            Err(TokenError::Empty)
+        } else {
+            Ok(Self { tokens: Arc::new(ArcSwap::from_pointee(tokens)) })
+        }
+    }
+
+    /// Puts the tokens of others in the place of these.
+    pub fn replace(&self, others: &Self) {
+        self.tokens.store(others.tokens.load_full());
     }
 
     /// Whether this is one of the tokens. Takes the same time whatever is wrong with it, but for its length.
-    fn admit(&self, offered: &str) -> bool {
+    pub(crate) fn admit(&self, offered: &str) -> bool {
         let offered = offered.as_bytes();
-        let matches = self.tokens.iter().fold(Choice::from(0), |any, token| any | token.as_bytes().ct_eq(offered));
+        let matches =
+            self.tokens.load().iter().fold(Choice::from(0), |any, token| any | token.as_bytes().ct_eq(offered));
         matches.into()
     }
 }
@@ -175,7 +198,12 @@ pub fn guard_acting(request: &Request, policy: &ActingPolicy) -> Result<(), Refu
 }
 
 fn bearer(request: &Request) -> Option<&str> {
-    let (scheme, token) = request.header(header::AUTHORIZATION)?.split_once(' ')?;
+    bearer_of(request.header(header::AUTHORIZATION)?)
+}
+
+/// The token of an `Authorization` header, where it carries one.
+pub(crate) fn bearer_of(value: &str) -> Option<&str> {
+    let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 

@@ -10,6 +10,9 @@
 //! | `request`, `query`, `response` | what a handler gets and gives                   | yes  |
 //! | `router`     | method and path to handler                                        | yes  |
 //! | `guard`      | who may ask for something that acts                               | yes  |
+//! | `access`     | who is let in: users, tokens, encryption, by files that are read again | no |
+//! | `passwords`  | passwords against their hashes, few at a time                     | no   |
+//! | `tls`        | certificates and keys to what a handshake needs                   | yes  |
 //! | `registry`   | which connections there are and which one goes when there are too many | yes |
 //! | `stream`     | deadlines under a connection                                      | no   |
 //! | `connection` | one connection from its handshake to its end                      | no   |
@@ -18,9 +21,11 @@
 //! HTTP/1.1 only. A client that is slow, silent, broken or hostile costs a bounded amount of memory for a bounded time
 //! and never delays another one: when every place is taken, the connection that has been idle longest makes room.
 
+mod access;
 pub mod client;
 mod connection;
 mod guard;
+mod passwords;
 mod query;
 mod registry;
 mod request;
@@ -29,7 +34,9 @@ mod router;
 mod server;
 mod settings;
 mod stream;
+mod tls;
 
+pub use access::{Access, AccessFiles, Encrypted};
 pub use guard::{ActingPolicy, BearerTokens, RateLimit, Refusal, TokenError, guard_acting};
 pub use query::Query;
 pub use registry::Occupancy;

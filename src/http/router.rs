@@ -9,6 +9,7 @@ use std::time::Duration;
 use hyper::header::HeaderMap;
 use hyper::{Method, StatusCode, header};
 
+use super::guard::Refusal;
 use super::query::decode;
 use super::request::{Identity, Peer, Request};
 use super::response::Response;
@@ -42,6 +43,9 @@ pub type Admission = Pin<Box<dyn Future<Output = Result<Identity, Response>> + S
 pub trait Gatekeeper: Send + Sync + 'static {
     /// Checks the headers of a request; runs under the deadline of the handler.
     fn admit(&self, headers: &HeaderMap, peer: Peer) -> Admission;
+
+    /// Adds headers to an answer, or replaces those it has.
+    fn adorn(&self, _headers: &mut HeaderMap) {}
 }
 
 /// One line of the table.
@@ -137,6 +141,8 @@ pub struct Router<State> {
     state: Arc<State>,
     routes: Vec<Route<State>>,
     gatekeeper: Option<Arc<dyn Gatekeeper>>,
+    /// Whether anything but reading is let through at all.
+    acts: bool,
 }
 
 impl<State> fmt::Debug for Router<State> {
@@ -148,7 +154,7 @@ impl<State> fmt::Debug for Router<State> {
 impl<State: 'static> Router<State> {
     /// An empty table.
     pub fn new(state: Arc<State>) -> Self {
-        Self { state, routes: Vec::new(), gatekeeper: None }
+        Self { state, routes: Vec::new(), gatekeeper: None, acts: true }
     }
 
     /// Adds a route. Among routes that fit a path the one with the fewest open segments wins, then the first.
@@ -165,8 +171,22 @@ impl<State: 'static> Router<State> {
         self
     }
 
+    /// Only reads: every route that is none for GET answers that nobody can be let through, whatever its handler would
+    /// say. For a listener that the network reaches and at which nobody proves who he is.
+    #[must_use]
+    pub fn reading_only(mut self) -> Self {
+        self.acts = false;
+        self
+    }
+
     pub(crate) fn admit(&self, headers: &HeaderMap, peer: Peer) -> Option<Admission> {
         self.gatekeeper.as_ref().map(|gatekeeper| gatekeeper.admit(headers, peer))
+    }
+
+    pub(crate) fn adorn(&self, headers: &mut HeaderMap) {
+        if let Some(gatekeeper) = &self.gatekeeper {
+            gatekeeper.adorn(headers);
+        }
     }
 
     /// The state the handlers share.
@@ -181,6 +201,9 @@ impl<State: 'static> Router<State> {
         fitting.sort_by_key(|(_, open)| open.len());
         let wanted = if *method == Method::HEAD { &Method::GET } else { method };
         if let Some((route, open)) = fitting.iter().find(|(route, _)| route.method == *wanted) {
+            if !self.acts && route.method != Method::GET {
+                return Err(Box::new(Refusal::Open.response()));
+            }
             let parameters: Result<Vec<String>, _> = open.iter().map(|raw| decode(raw, false)).collect();
             return parameters
                 .map(|parameters| (*route, parameters))
@@ -264,6 +287,15 @@ mod tests {
             let found = refusal.headers.get(header::ALLOW).map(|value| value.to_str().unwrap());
             assert_eq!(found, allow, "{method} {path}");
         }
+    }
+
+    #[test]
+    fn a_table_for_reading_refuses_whatever_acts() {
+        let table = table().reading_only();
+        assert!(table.find(&Method::GET, "/api/v1/restarts").is_ok());
+        assert!(table.find(&Method::HEAD, "/").is_ok());
+        assert_eq!(table.find(&Method::POST, "/api/v1/restarts").unwrap_err().status, StatusCode::FORBIDDEN);
+        assert_eq!(table.find(&Method::POST, "/").unwrap_err().status, StatusCode::METHOD_NOT_ALLOWED);
     }
 
     #[test]

@@ -5,10 +5,13 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::fs::{Mode, chmod};
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
@@ -24,6 +27,8 @@ use super::settings::HttpSettings;
 
 /// Connections that the system may hold for us until they are accepted.
 const BACKLOG: u32 = 1024;
+/// Rights of the file of a Unix socket: its user and its group may connect.
+const UNIX_MODE: u32 = 0o660;
 /// Pause after an accept that failed, for the system to find resources.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Refusals that may be under way at a time; beyond that connections are just closed.
@@ -49,7 +54,7 @@ pub struct ServeError {
 #[derive(Debug, thiserror::Error)]
 pub enum ServeErrorKind {
     /// Somebody else listens there.
-    #[error("the port is in use, perhaps by another leakslope")]
+    #[error("it is in use, perhaps by another leakslope")]
     InUse,
     /// Another reason.
     #[error("{0}")]
@@ -126,17 +131,31 @@ impl<Listening> fmt::Debug for Server<Listening> {
 
 /// Counts of a server's connections, readable while it serves. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct OccupancyHandle(Arc<Registry>);
+pub struct OccupancyHandle(Vec<Arc<Registry>>);
 
 impl OccupancyHandle {
+    /// The counts of several servers as one.
+    pub fn together(all: impl IntoIterator<Item = Self>) -> Self {
+        Self(all.into_iter().flat_map(|handle| handle.0).collect())
+    }
+
     /// The counts now.
     pub fn get(&self) -> Occupancy {
-        self.0.occupancy()
+        self.0.iter().map(|registry| registry.occupancy()).fold(Occupancy::default(), |sum, one| Occupancy {
+            open: sum.open + one.open,
+            accepted: sum.accepted + one.accepted,
+            evicted: sum.evicted + one.evicted,
+            refused: sum.refused + one.refused,
+        })
     }
 
     /// Answers since the start, by status.
     pub fn answers(&self) -> BTreeMap<u16, u64> {
-        self.0.answers()
+        let mut answers = BTreeMap::new();
+        for (status, count) in self.0.iter().flat_map(|registry| registry.answers()) {
+            *answers.entry(status).or_default() += count;
+        }
+        answers
     }
 }
 
@@ -171,15 +190,16 @@ impl Server<TcpListener> {
 }
 
 impl Server<UnixListener> {
-    /// Listens on a Unix socket. A file left behind by a server that ended is replaced; one that answers is not.
+    /// Listens on a Unix socket that its user and group may connect to. A socket left behind by a server that ended is
+    /// replaced; one that answers is not, and neither is a file that is no socket.
     ///
     /// # Errors
     /// [`ServeErrorKind::InUse`] where somebody else listens there.
     pub fn bind_unix(path: &Path, settings: HttpSettings) -> Result<Self, ServeError> {
-        let listen = || match UnixListener::bind(path) {
+        let listen = || match listen_unix(path) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_left_behind(path) => {
                 std::fs::remove_file(path)?;
-                UnixListener::bind(path)
+                listen_unix(path)
             }
             other => other,
         };
@@ -196,8 +216,26 @@ impl Server<UnixListener> {
     }
 }
 
+/// Binds, then sets the rights of the file, then listens: nobody connects with rights it should not have.
+fn listen_unix(path: &Path) -> io::Result<UnixListener> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    let ready = chmod(path, Mode::from_raw_mode(UNIX_MODE))
+        .and_then(|()| net::listen(&socket, i32::try_from(BACKLOG).unwrap_or(i32::MAX)));
+    if let Err(error) = ready {
+        // What cannot be listened on is of no use to anybody.
+        let _ = std::fs::remove_file(path);
+        return Err(error.into());
+    }
+    UnixListener::from_std(socket.into())
+}
+
 /// Whether a socket file belongs to nobody any more.
 fn is_left_behind(path: &Path) -> bool {
+    if !std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+        return false;
+    }
     let refused = std::os::unix::net::UnixStream::connect(path).map_err(|error| error.kind());
     matches!(refused, Err(io::ErrorKind::ConnectionRefused))
 }
@@ -231,7 +269,7 @@ impl<Listening: Listener> Server<Listening> {
 
     /// Counts of its connections.
     pub fn occupancy(&self) -> OccupancyHandle {
-        OccupancyHandle(self.registry.clone())
+        OccupancyHandle(vec![self.registry.clone()])
     }
 
     /// Serves until `stop` is cancelled, then lets what is under way finish within the drain time. Connections are

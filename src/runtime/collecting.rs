@@ -148,6 +148,7 @@ impl Collecting<'_> {
         let published = Published::new(snapshot, verdicts, self.version_slopes.clone(), standing);
         self.write_ahead(&published);
         self.shared.published.store(Some(Arc::new(published)));
+        self.shared.collected();
     }
 
     /// Writes the metrics ahead of the next scrape while somebody scrapes: where nobody has for [`UNREAD`] collections, the

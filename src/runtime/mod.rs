@@ -5,10 +5,12 @@ mod collecting;
 mod endpoints;
 mod logging;
 mod narrator;
+mod notify;
 mod pipeline;
 mod published;
 mod restarting;
 mod restore;
+mod serving;
 mod shared;
 mod supervisor;
 
@@ -17,7 +19,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::task::TaskTracker;
 
@@ -28,10 +29,10 @@ pub use shared::Shared;
 pub use supervisor::{Class, Ended, Supervisor};
 
 use crate::collect::ExposedReader;
-use crate::config::{ConfigError, Settings, WebSettings};
+use crate::config::{ConfigError, Settings};
 use crate::export::json::ProcessesView;
 use crate::history::store::{StoreError, StoreWorker};
-use crate::http::{ActingPolicy, BearerTokens, HttpSettings, Plain, ServeError, ServeErrorKind, Server};
+use crate::http::{Access, AccessFiles, ActingPolicy, OccupancyHandle, ServeError};
 use logging::Logging;
 
 /// Reads the configuration again, flags included.
@@ -61,17 +62,22 @@ pub enum RunError {
     /// The state directory belongs to another sidecar.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The file of bearer tokens cannot be used.
-    #[error("web.token_file {}: {reason}", path.display())]
-    Tokens {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
+    /// The web configuration or the file of bearer tokens cannot be used.
+    #[error(transparent)]
+    Access(#[from] ConfigError),
+    /// systemd was to pass sockets and passed none.
+    #[error("web.systemd_socket is set, and systemd passed no socket: is there a .socket unit of the same name?")]
+    NoSockets,
     /// A task without which there is no sidecar has ended.
     #[error("{} ended: {}", .0.task, .0.reason)]
     Ended(Ended),
+}
+
+impl RunError {
+    /// Whether another configuration is what helps.
+    pub fn is_about_configuration(&self) -> bool {
+        matches!(self, Self::Access(_) | Self::NoSockets)
+    }
 }
 
 /// Watches, judges and serves until told to stop by SIGTERM or SIGINT. SIGHUP reads the configuration again.
@@ -79,6 +85,7 @@ pub enum RunError {
 /// # Errors
 /// [`RunError`] when it cannot start or a task that it cannot do without ends.
 pub fn run(settings: Settings, state_directory: Option<PathBuf>, reload: Reload) -> Result<(), RunError> {
+    let inherited = serving::Inherited::take()?;
     let logging = Logging::start(settings.log);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -86,7 +93,7 @@ pub fn run(settings: Settings, state_directory: Option<PathBuf>, reload: Reload)
         .enable_all()
         .build()
         .map_err(|source| RunError::System { what: "starting the threads", source })?;
-    let result = runtime.block_on(serve(settings, state_directory, reload, &logging));
+    let result = runtime.block_on(serve(settings, state_directory, reload, &logging, inherited));
     runtime.shutdown_background();
     result
 }
@@ -106,20 +113,21 @@ async fn serve(
     state_directory: Option<PathBuf>,
     reload: Reload,
     logging: &Logging,
+    inherited: serving::Inherited,
 ) -> Result<(), RunError> {
     let signals = |kind| signal(kind).map_err(|source| RunError::System { what: "listening for signals", source });
     let mut terminate = signals(SignalKind::terminate())?;
     let mut interrupt = signals(SignalKind::interrupt())?;
     let mut hang_up = signals(SignalKind::hangup())?;
 
-    let server = listen(&settings.web).await?;
-    let address = server.address().to_owned();
+    let access = access(&settings)?;
+    let listening = serving::listen(&settings.web, inherited).await?;
     let restored = restore::open(state_directory.as_deref(), &settings)?;
     let (store, worker) = match restored.worker {
         Some(worker) => (Some(worker.handle()), Some(worker)),
         None => (None, None),
     };
-    let acting = acting(&settings.web)?;
+    let acting = ActingPolicy { tokens: access.tokens() };
     let (driver, policy) = match restarting::kept(store.as_ref()).await {
         Ok(kept) => {
             let (driver, handle) = restarting::driver(&settings, kept, store.clone(), &restored.clock);
@@ -140,26 +148,37 @@ async fn serve(
     }
     let (collected, stop) = (shared.clone(), supervisor.stop_token());
     supervisor.start("collect", Class::Restarted, move || collecting::run(collected.clone(), stop.clone()));
-    shared.occupancy.set(server.occupancy()).ok();
-    let (tracker, stop) = (supervisor.tracker(), supervisor.stop_token());
-    let mut serving = Some(server.serve(endpoints::router(shared.clone()), Plain, tracker, stop));
-    supervisor.start("http", Class::Fatal, move || {
-        let serving = serving.take();
-        async move {
-            serving.ok_or_else(|| "the listener is gone".to_owned())?.await;
-            Ok(())
-        }
-    });
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), "serving metrics and the page on http://{address}/");
+    shared.occupancy.set(OccupancyHandle::together(listening.iter().map(serving::Listening::occupancy))).ok();
+    for listener in listening {
+        let mut serving = Some(listener.serve(&shared, &access, supervisor.tracker(), supervisor.stop_token()));
+        supervisor.start("http", Class::Fatal, move || {
+            let serving = serving.take();
+            async move {
+                serving.ok_or_else(|| "the listener is gone".to_owned())?.await;
+                Ok(())
+            }
+        });
+    }
+    if let Some(patience) = notify::patience() {
+        let (watched, stop) = (shared.clone(), supervisor.stop_token());
+        supervisor
+            .start("watchdog", Class::Restarted, move || notify::watchdog(watched.clone(), patience, stop.clone()));
+    }
+    notify::ready();
 
     let result = loop {
         tokio::select! {
             _ = terminate.recv() => break Ok(()),
             _ = interrupt.recv() => break Ok(()),
-            _ = hang_up.recv() => reconfigure(&shared, &reload, logging, &supervisor.tracker()),
+            _ = hang_up.recv() => {
+                notify::reloading();
+                reconfigure(&shared, &reload, logging, &supervisor.tracker());
+                notify::ready();
+            }
             ended = supervisor.ended() => break Err(RunError::Ended(ended)),
         }
     };
+    notify::stopping();
     tracing::info!("stopping");
     if !supervisor.shut_down(GRACE.saturating_sub(STORE_GRACE)).await {
         tracing::warn!("some tasks did not end in time");
@@ -170,31 +189,13 @@ async fn serve(
     result
 }
 
-/// Reads the tokens of those who may act.
-fn acting(web: &WebSettings) -> Result<ActingPolicy, RunError> {
-    let Some(path) = &web.token_file else { return Ok(ActingPolicy::default()) };
-    let wrong = |reason: String| RunError::Tokens { path: path.clone(), reason };
-    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-    let tokens = BearerTokens::parse(&text).map_err(|error| wrong(error.to_string()))?;
-    Ok(ActingPolicy { tokens: Some(tokens) })
-}
-
-/// Listens where the settings say; a name that stands for several addresses is tried in their order.
-async fn listen(web: &WebSettings) -> Result<Server<TcpListener>, RunError> {
-    let address = &web.listen_address;
-    let settings = HttpSettings { connections: web.max_connections, drain: DRAIN, ..HttpSettings::default() };
-    // An empty host stands for every address, IPv4 among them.
-    let lookup = address.strip_prefix(':').map_or_else(|| address.clone(), |port| format!("[::]:{port}"));
-    let failed = |error| ServeError { address: address.clone(), kind: ServeErrorKind::Io(error) };
-    let mut refusal = None;
-    for address in tokio::net::lookup_host(&lookup).await.map_err(failed)? {
-        match Server::bind(address, settings.clone()) {
-            Ok(server) => return Ok(server),
-            Err(error) => refusal = Some(error),
-        }
-    }
-    let nothing = || failed(std::io::Error::new(std::io::ErrorKind::AddrNotAvailable, "no such host"));
-    Err(refusal.unwrap_or_else(nothing).into())
+/// Reads the files that say who is let in.
+///
+/// # Errors
+/// [`ConfigError`] with every problem.
+pub fn access(settings: &Settings) -> Result<Arc<Access>, ConfigError> {
+    let web = &settings.web;
+    Access::open(AccessFiles { web_config: web.config_file.clone(), tokens: web.token_file.clone() })
 }
 
 async fn close(worker: StoreWorker) {

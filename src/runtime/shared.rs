@@ -1,6 +1,7 @@
 //! What tasks share: the latest publication, the history, and what the sidecar knows of itself.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -15,7 +16,7 @@ use crate::config::Settings;
 use crate::export::SidecarState;
 use crate::history::store::StoreHandle;
 use crate::http::{ActingPolicy, OccupancyHandle};
-use crate::model::{Bytes, WallTime};
+use crate::model::{Bytes, Steady, WallTime};
 
 /// Everything that more than one task looks at.
 #[derive(Debug)]
@@ -40,6 +41,7 @@ pub struct Shared {
     pub occupancy: OnceLock<OccupancyHandle>,
     /// Rung when the settings have changed.
     pub reloaded: Notify,
+    collected_at: AtomicI64,
     pipeline: Mutex<Pipeline>,
     configuration: Mutex<Configuration>,
 }
@@ -64,6 +66,7 @@ impl Shared {
         let loaded_at = clock.wall();
         let rates = Rates::new(clock.now());
         Self {
+            collected_at: AtomicI64::new(clock.now().0),
             clock,
             settings: ArcSwap::from_pointee(settings),
             published: ArcSwapOption::empty(),
@@ -82,6 +85,16 @@ impl Shared {
     /// The history and its verdicts. Hold it briefly: the collecting task waits for it.
     pub fn pipeline(&self) -> MutexGuard<'_, Pipeline> {
         self.pipeline.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that a collection has come to its end, whatever it found.
+    pub fn collected(&self) {
+        self.collected_at.store(self.clock.now().0, Ordering::Relaxed);
+    }
+
+    /// When the latest collection came to its end; the start of the sidecar before the first.
+    pub fn collected_at(&self) -> Steady {
+        Steady(self.collected_at.load(Ordering::Relaxed))
     }
 
     /// Puts new settings in force, or notes that they were bad and the old ones stay.

@@ -1,5 +1,5 @@
 //! What the tests share: a real pm2 of a pinned version, a fake daemon that misbehaves on demand, a fake `/proc`, and the
-//! real sidecar.
+//! real sidecar, a real Prometheus and a real Alertmanager.
 //!
 //! Everything that is started here is ended on drop, also when a test panics. A tool that is missing fails the test with
 //! the command that installs it; nothing is skipped.
@@ -15,7 +15,9 @@
 pub mod fake_daemon;
 pub mod fake_proc;
 pub mod pm2;
+pub mod raw;
 pub mod sidecar;
+pub mod stack;
 
 use std::future::Future;
 use std::time::{Duration, Instant};

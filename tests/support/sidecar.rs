@@ -96,9 +96,18 @@ impl Place {
 
     /// The same with more arguments.
     pub fn start_with(&self, arguments: &[&str]) -> Sidecar {
+        self.launch("127.0.0.1:0", arguments)
+    }
+
+    /// Starts a sidecar that listens on this address, which is reached over loopback.
+    pub fn start_on(&self, address: &str) -> Sidecar {
+        self.launch(address, &[])
+    }
+
+    fn launch(&self, listen_address: &str, arguments: &[&str]) -> Sidecar {
         self.starts.set(self.starts.get() + 1);
         let log = self.folder.path().join(format!("log-{}", self.starts.get()));
-        let mut command = self.command(&["--web.listen-address", "127.0.0.1:0"]);
+        let mut command = self.command(&["--web.listen-address", listen_address]);
         // A file, not a pipe: nobody has to read it for the sidecar to go on.
         let child = command.args(arguments).stdout(Stdio::null()).stderr(fs::File::create(&log).unwrap());
         let mut sidecar = Sidecar { child: child.spawn().unwrap(), log, address: String::new() };
@@ -106,7 +115,7 @@ impl Place {
             let log = sidecar.log();
             let (_, rest) = log.split_once("serving metrics and the page on http://").ok_or_else(|| log.clone())?;
             let (address, _) = rest.split_once('/').ok_or_else(|| log.clone())?;
-            Ok(address.to_owned())
+            Ok(address.replace("0.0.0.0", "127.0.0.1"))
         });
         wait_for("the first collection", DEADLINE, || match sidecar.try_get("/-/ready") {
             Ok((200, _)) => Ok(()),

@@ -1,23 +1,31 @@
 //! A real sidecar, a real Prometheus and a real Alertmanager, each on a port of its own, and somebody who hears what
 //! Alertmanager has to say. Everything is ended on drop.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::support::wait_for;
+use super::wait_for;
 
 const START: Duration = Duration::from_secs(30);
 
 /// A program that runs until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Running(Child);
+pub struct Running(Child);
+
+impl Running {
+    /// Its pid.
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -33,13 +41,13 @@ fn start(command: &mut Command, log: &Path, install: &str) -> Running {
 }
 
 /// An address on which nobody listens at the moment.
-pub(crate) fn free_address() -> SocketAddr {
+pub fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// Starts the sidecar and returns it with its address.
-pub(crate) fn sidecar(folder: &Path, configuration: &str) -> (Running, SocketAddr) {
-    let config = folder.join("leakslope.toml");
+pub fn sidecar(folder: &Path, configuration: &str) -> (Running, SocketAddr) {
+    let config = configuration_file(folder);
     fs::write(&config, configuration).unwrap();
     let state = folder.join("state");
     fs::create_dir(&state).unwrap();
@@ -55,8 +63,13 @@ pub(crate) fn sidecar(folder: &Path, configuration: &str) -> (Running, SocketAdd
     (running, address)
 }
 
+/// The configuration that [`sidecar`] starts with.
+pub fn configuration_file(folder: &Path) -> PathBuf {
+    folder.join("leakslope.toml")
+}
+
 /// Starts Prometheus on rule files and targets of `configuration`, and waits until it is ready.
-pub(crate) fn prometheus(folder: &Path, configuration: &str) -> (Running, SocketAddr) {
+pub fn prometheus(folder: &Path, configuration: &str) -> (Running, SocketAddr) {
     let (config, address) = (folder.join("prometheus.yml"), free_address());
     fs::write(&config, configuration).unwrap();
     let mut command = Command::new("prometheus");
@@ -69,7 +82,7 @@ pub(crate) fn prometheus(folder: &Path, configuration: &str) -> (Running, Socket
 }
 
 /// Starts Alertmanager and waits until it is ready.
-pub(crate) fn alertmanager(folder: &Path, configuration: &str) -> (Running, SocketAddr) {
+pub fn alertmanager(folder: &Path, configuration: &str) -> (Running, SocketAddr) {
     let (config, address) = (folder.join("alertmanager.yml"), free_address());
     fs::write(&config, configuration).unwrap();
     let mut command = Command::new("prometheus-alertmanager");
@@ -82,7 +95,7 @@ pub(crate) fn alertmanager(folder: &Path, configuration: &str) -> (Running, Sock
 }
 
 /// Asks for a path and returns the body of a good answer, else what was wrong.
-pub(crate) fn get(address: SocketAddr, path: &str) -> Result<String, String> {
+pub fn get(address: SocketAddr, path: &str) -> Result<String, String> {
     let ask = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
         stream.set_read_timeout(Some(Duration::from_secs(20)))?;
@@ -98,7 +111,7 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> Result<String, String> {
 }
 
 /// Asks Prometheus' API and returns its `data`; an error is an error of the query.
-pub(crate) fn api(address: SocketAddr, path: &str, parameters: &[(&str, &str)]) -> Result<Value, String> {
+pub fn api(address: SocketAddr, path: &str, parameters: &[(&str, &str)]) -> Result<Value, String> {
     let query: Vec<String> =
         parameters.iter().map(|(name, value)| format!("{name}={}", percent_encoded(value))).collect();
     let body = get(address, &format!("/api/v1/{path}?{}", query.join("&")))?;
@@ -112,23 +125,75 @@ fn percent_encoded(text: &str) -> String {
         .collect()
 }
 
+/// The text of a file of the project.
+pub fn shipped(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+/// Writes the shipped rule files into a folder with every wait cut to a second, and returns their names.
+pub fn impatient_rules(folder: &Path) -> [&'static str; 2] {
+    let names = ["leakslope.rules.yml", "leakslope.alerts.yml"];
+    for name in names {
+        let rules = shipped(&format!("alerts/{name}"));
+        let waiting = |line: &str| line.trim_start().starts_with("for: ");
+        let hurried = rules.lines().map(|line| if waiting(line) { "        for: 1s" } else { line });
+        fs::write(folder.join(name), hurried.fold(String::new(), |text, line| text + line + "\n")).unwrap();
+    }
+    names
+}
+
+/// The shipped Alertmanager example in a hurry, told where people (`people`) and whoever acts for `sidecar` (`actor`) hear
+/// of alerts, and where the token lies.
+pub fn impatient_routes(people: SocketAddr, actor: SocketAddr, sidecar: SocketAddr, token: &Path) -> String {
+    shipped("alerts/alertmanager.example.yml")
+        .replace("http://127.0.0.1:19209/", &format!("http://{actor}/"))
+        .replace("127.0.0.1:9999", &people.to_string())
+        .replace("instance = \"127.0.0.1:19209\"", &format!("instance = \"{sidecar}\""))
+        .replace("/etc/alertmanager/leakslope.token", &token.display().to_string())
+        .lines()
+        .map(|line| match line.trim_start().split(": ").next() {
+            Some("group_wait") => line.split(':').next().unwrap().to_owned() + ": 1s",
+            Some("group_interval") => line.split(':').next().unwrap().to_owned() + ": 2s",
+            _ => line.to_owned(),
+        })
+        .fold(String::new(), |text, line| text + &line + "\n")
+}
+
 /// One request that Alertmanager made.
 #[derive(Debug, Clone)]
-pub(crate) struct Notification {
-    pub(crate) path: String,
-    pub(crate) authorization: Option<String>,
-    pub(crate) body: Value,
+pub struct Notification {
+    /// Where to.
+    pub path: String,
+    /// With whose right.
+    pub authorization: Option<String>,
+    /// What it says.
+    pub body: Value,
+}
+
+impl Notification {
+    /// The names of its alerts.
+    pub fn names(&self) -> BTreeSet<String> {
+        let alerts = self.body["alerts"].as_array().map_or(&[][..], Vec::as_slice);
+        alerts.iter().filter_map(|alert| alert["labels"]["alertname"].as_str().map(str::to_owned)).collect()
+    }
+
+    /// A label of its first alert.
+    pub fn label(&self, name: &str) -> &str {
+        self.body["alerts"][0]["labels"][name].as_str().unwrap_or_default()
+    }
 }
 
 /// Somebody who answers every webhook and remembers it.
 #[derive(Debug)]
-pub(crate) struct Listener {
-    pub(crate) address: SocketAddr,
+pub struct Listener {
+    /// Where it listens.
+    pub address: SocketAddr,
     heard: Arc<Mutex<Vec<Notification>>>,
 }
 
 impl Listener {
-    pub(crate) fn start() -> Self {
+    /// Starts to listen.
+    pub fn start() -> Self {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
         let heard = Arc::new(Mutex::new(Vec::new()));
@@ -145,7 +210,7 @@ impl Listener {
     }
 
     /// Everything heard so far.
-    pub(crate) fn heard(&self) -> Vec<Notification> {
+    pub fn heard(&self) -> Vec<Notification> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -1,0 +1,375 @@
+//! Who is let in, and how connections are encrypted: what the web configuration and the file of tokens say now.
+//!
+//! The files are looked at again when somebody connects or asks, at most once a second. What is right is put in force as a
+//! whole; what is wrong is logged once and the one before stays in force. Encryption itself can be turned on and off only
+//! by a restart: nobody who was promised it must find it gone.
+
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use hyper::StatusCode;
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::server::TlsStream;
+
+use super::guard::{BearerTokens, RateLimit, bearer_of};
+use super::passwords::{Looked, Passwords};
+use super::request::{Identity, Peer, only_text};
+use super::response::Response;
+use super::router::{Admission, Gatekeeper};
+use super::server::Transport;
+use super::tls::{self, Fault, Material};
+use crate::config::web::{Pem, PemSource, TlsSettings, Users, WebConfig};
+use crate::config::{ConfigError, Problem};
+use crate::model::Steady;
+
+/// The pause between two looks at the files.
+const LOOK: Duration = Duration::from_secs(1);
+/// The largest file that is read.
+const FILE_MAX: u64 = 1 << 20;
+
+/// The files that say who is let in.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AccessFiles {
+    /// The web configuration.
+    pub web_config: Option<PathBuf>,
+    /// The bearer tokens.
+    pub tokens: Option<PathBuf>,
+}
+
+/// What the files say now. One for all listeners.
+pub struct Access {
+    files: AccessFiles,
+    tokens: Option<BearerTokens>,
+    in_force: ArcSwap<InForce>,
+    passwords: Passwords,
+    watched: Mutex<Watched>,
+    began: Instant,
+}
+
+#[derive(Default)]
+struct InForce {
+    tls: Option<Arc<ServerConfig>>,
+    users: Users,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    rate: Option<Mutex<RateLimit>>,
+}
+
+struct Watched {
+    /// When the files are looked at again.
+    next: Instant,
+    seen: Vec<(PathBuf, Stamp)>,
+}
+
+/// What tells one state of a file from another; none where it is not there.
+type Stamp = Option<(u64, u64, u64, i64, i64, i64)>;
+
+impl std::fmt::Debug for Access {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Access").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+impl Access {
+    /// Reads the files for the first time.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every problem, each with file, line and key.
+    pub fn open(files: AccessFiles) -> Result<Arc<Self>, ConfigError> {
+        let now = Instant::now();
+        let (read, seen) = Read::all(&files, &[]);
+        let Read { in_force, tokens } = read?;
+        let passwords = Passwords::new().ok_or_else(|| ConfigError::Unreadable {
+            path: PathBuf::from("/dev/urandom"),
+            source: io::Error::other("the system gives no random bytes"),
+        })?;
+        let watched = Mutex::new(Watched { next: now + LOOK, seen });
+        let in_force = ArcSwap::from_pointee(in_force);
+        Ok(Arc::new(Self { files, tokens, in_force, passwords, watched, began: now }))
+    }
+
+    /// Whether connections are encrypted.
+    pub fn encrypts(&self) -> bool {
+        self.in_force.load().tls.is_some()
+    }
+
+    /// Whether there is anybody who could prove who he is.
+    pub fn authenticates(&self) -> bool {
+        self.tokens.is_some() || !self.in_force.load().users.0.is_empty()
+    }
+
+    /// The tokens of those who may act; they change with their file.
+    pub fn tokens(&self) -> Option<BearerTokens> {
+        self.tokens.clone()
+    }
+
+    /// The gatekeeper; none where no file says anything.
+    pub fn gatekeeper(self: &Arc<Self>) -> Option<Arc<dyn Gatekeeper>> {
+        (self.files != AccessFiles::default()).then(|| Arc::new(Door(self.clone())) as Arc<dyn Gatekeeper>)
+    }
+
+    /// Encryption for a listener.
+    pub fn transport(self: &Arc<Self>) -> Encrypted {
+        Encrypted(self.clone())
+    }
+
+    fn watched(&self) -> MutexGuard<'_, Watched> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is in force, after a look at the files where it is time for one.
+    async fn current(self: &Arc<Self>) -> Arc<InForce> {
+        let now = Instant::now();
+        let due = {
+            let mut watched = self.watched();
+            let due = watched.next <= now;
+            if due {
+                watched.next = now + LOOK;
+            }
+            due
+        };
+        if due {
+            let access = self.clone();
+            // A look that fails to run leaves everything as it was.
+            let _ = tokio::task::spawn_blocking(move || access.look_again()).await;
+        }
+        self.in_force.load_full()
+    }
+
+    /// Looks at the files and puts in force what has changed.
+    fn look_again(&self) {
+        let seen = self.watched().seen.clone();
+        if seen.iter().all(|(path, before)| stamp(path) == *before) {
+            return;
+        }
+        let known: Vec<PathBuf> = seen.into_iter().map(|(path, _)| path).collect();
+        let (read, seen) = Read::all(&self.files, &known);
+        self.watched().seen = seen;
+        let read = read.and_then(|read| {
+            if read.in_force.tls.is_some() == self.encrypts() {
+                return Ok(read);
+            }
+            let path = self.files.web_config.clone().unwrap_or_default();
+            let message = "encryption can be turned on or off only by a restart";
+            Err(problem(&path.display().to_string(), 1, "tls_server_config", message))
+        });
+        match read {
+            Ok(Read { in_force, tokens }) => {
+                self.in_force.store(Arc::new(in_force));
+                if let (Some(own), Some(tokens)) = (&self.tokens, tokens) {
+                    own.replace(&tokens);
+                }
+                tracing::info!("the web configuration was read again");
+            }
+            Err(error) => {
+                for line in error.to_string().lines() {
+                    tracing::error!("{line}");
+                }
+                tracing::error!("the web configuration is wrong; the one before stays in force");
+            }
+        }
+    }
+}
+
+/// Everything that the files say.
+struct Read {
+    in_force: InForce,
+    tokens: Option<BearerTokens>,
+}
+
+impl Read {
+    /// Reads all files, and notes what they looked like before that. Files that were `known` before are noted too: when
+    /// the web configuration is broken, they are what may be mended.
+    fn all(files: &AccessFiles, known: &[PathBuf]) -> (Result<Self, ConfigError>, Vec<(PathBuf, Stamp)>) {
+        let mut paths: Vec<PathBuf> = files.web_config.iter().chain(&files.tokens).cloned().collect();
+        paths.extend(known.iter().cloned());
+        let mut seen: Vec<(PathBuf, Stamp)> = paths.into_iter().map(|path| (path.clone(), stamp(&path))).collect();
+        let config = files.web_config.as_deref().map_or_else(|| Ok(WebConfig::default()), parse);
+        if let Ok(config) = &config {
+            seen.extend(config.files().into_iter().map(|path| (path.to_owned(), stamp(path))));
+        }
+        seen.sort();
+        seen.dedup_by(|one, other| one.0 == other.0);
+        let read = || {
+            let config = config?;
+            let tls = config.tls.as_ref().map(|tls| encryption(files, tls)).transpose()?;
+            let tokens = files.tokens.as_deref().map(read_tokens).transpose()?;
+            let rate = config.rate.map(|rate| Mutex::new(RateLimit::new(rate.burst, rate.interval, Steady(0))));
+            let header = |(name, value): &(&'static str, String)| {
+                Some((HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(value).ok()?))
+            };
+            let headers = config.headers.iter().filter_map(header).collect();
+            Ok(Self { in_force: InForce { tls, users: config.users, headers, rate }, tokens })
+        };
+        (read(), seen)
+    }
+}
+
+fn stamp(path: &Path) -> Stamp {
+    let found = std::fs::metadata(path).ok()?;
+    Some((found.dev(), found.ino(), found.len(), found.mtime(), found.mtime_nsec(), found.ctime_nsec()))
+}
+
+fn problem(file: &str, line: usize, key: &str, message: impl Into<String>) -> ConfigError {
+    let problem = Problem { file: file.to_owned(), line, key: key.to_owned(), message: message.into() };
+    ConfigError::Invalid { problems: vec![problem] }
+}
+
+fn parse(path: &Path) -> Result<WebConfig, ConfigError> {
+    let text = bounded(path).and_then(|bytes| {
+        String::from_utf8(bytes).map_err(|_not_text| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
+    });
+    let text = text.map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    WebConfig::parse(&path.display().to_string(), &text, folder)
+}
+
+/// Reads a whole file, up to its largest size.
+fn bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(FILE_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_MAX {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 1 MiB"));
+    }
+    Ok(bytes)
+}
+
+fn read_tokens(path: &Path) -> Result<BearerTokens, ConfigError> {
+    let name = path.display().to_string();
+    let bytes = bounded(path).map_err(|error| problem(&name, 1, "web.token_file", error.to_string()))?;
+    let text = String::from_utf8_lossy(&bytes);
+    BearerTokens::parse(&text).map_err(|error| problem(&name, error.line(), "web.token_file", error.to_string()))
+}
+
+/// Reads the certificates and keys and makes of them what a handshake needs.
+fn encryption(files: &AccessFiles, settings: &TlsSettings) -> Result<Arc<ServerConfig>, ConfigError> {
+    let name = files.web_config.as_deref().unwrap_or(Path::new("")).display().to_string();
+    let about = |pem: &Pem, what: String| {
+        let message = match &pem.source {
+            PemSource::File(path) => format!("{}: {what}", path.display()),
+            PemSource::Inline(_) => what,
+        };
+        problem(&name, pem.line, pem.key, message)
+    };
+    let text = |pem: &Pem| match &pem.source {
+        PemSource::File(path) => bounded(path).map_err(|error| about(pem, error.to_string())),
+        PemSource::Inline(text) => Ok(text.clone().into_bytes()),
+    };
+    let material = Material {
+        certificate: text(&settings.certificate)?,
+        key: text(&settings.key)?,
+        client_authorities: settings.client_authorities.as_ref().map(text).transpose()?,
+    };
+    tls::server_config(settings, &material).map_err(|fault| match fault {
+        Fault::Certificate(what) => about(&settings.certificate, what),
+        Fault::Key(what) => about(&settings.key, what),
+        Fault::ClientAuthorities(what) => {
+            about(settings.client_authorities.as_ref().unwrap_or(&settings.certificate), what)
+        }
+        Fault::Settings(what) => problem(&name, settings.certificate.line, "tls_server_config", what),
+    })
+}
+
+/// Encryption by what is in force when somebody connects.
+#[derive(Debug, Clone)]
+pub struct Encrypted(Arc<Access>);
+
+impl<Raw: AsyncRead + AsyncWrite + Unpin + Send + 'static> Transport<Raw> for Encrypted {
+    type Stream = TlsStream<Raw>;
+
+    async fn secure(&self, raw: Raw) -> io::Result<TlsStream<Raw>> {
+        let in_force = self.0.current().await;
+        let config = in_force.tls.clone().ok_or_else(|| io::Error::other("encryption is not set up"))?;
+        TlsAcceptor::from(config).accept(raw).await
+    }
+}
+
+/// The gatekeeper of every listener.
+struct Door(Arc<Access>);
+
+impl Gatekeeper for Door {
+    fn admit(&self, headers: &HeaderMap, _peer: Peer) -> Admission {
+        let access = self.0.clone();
+        let credentials = only_text(headers, header::AUTHORIZATION).map(Credentials::of);
+        Box::pin(async move { access.admit(credentials).await })
+    }
+
+    fn adorn(&self, headers: &mut HeaderMap) {
+        for (name, value) in &self.0.in_force.load().headers {
+            headers.insert(name, value.clone());
+        }
+    }
+}
+
+/// What somebody shows of himself.
+enum Credentials {
+    Password { user: String, password: Vec<u8> },
+    Token(String),
+    Unknown,
+}
+
+impl Credentials {
+    fn of(value: &str) -> Self {
+        if let Some(token) = bearer_of(value) {
+            return Self::Token(token.to_owned());
+        }
+        let password = || {
+            let (scheme, encoded) = value.split_once(' ')?;
+            let decoded = BASE64.decode(encoded.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
+            let colon = decoded.iter().position(|byte| *byte == b':')?;
+            let user = String::from_utf8(decoded[..colon].to_vec()).ok()?;
+            Some(Self::Password { user, password: decoded[colon + 1..].to_vec() })
+        };
+        password().unwrap_or(Self::Unknown)
+    }
+}
+
+impl Access {
+    async fn admit(self: Arc<Self>, credentials: Option<Credentials>) -> Result<Identity, Response> {
+        let in_force = self.current().await;
+        if let Some(limit) = &in_force.rate {
+            let elapsed = i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX);
+            let admitted = limit.lock().unwrap_or_else(PoisonError::into_inner).admit(Steady(elapsed));
+            if admitted.is_err() {
+                return Err(busy("too many requests; the web configuration limits them"));
+            }
+        }
+        if in_force.users.0.is_empty() {
+            return Ok(Identity::Anonymous);
+        }
+        match credentials {
+            Some(Credentials::Password { user, password }) => {
+                match self.passwords.look(&in_force.users, &user, &password).await {
+                    Looked::Right => Ok(Identity::User(user)),
+                    Looked::Wrong => Err(unknown("the user or the password is wrong")),
+                    Looked::Busy => Err(busy("too many passwords are being looked at")),
+                }
+            }
+            // Whoever may act may read as well; the guard looks at the token again.
+            Some(Credentials::Token(token)) if self.tokens.as_ref().is_some_and(|tokens| tokens.admit(&token)) => {
+                Ok(Identity::Anonymous)
+            }
+            Some(Credentials::Token(_) | Credentials::Unknown) | None => {
+                Err(unknown("a user and a password are needed"))
+            }
+        }
+    }
+}
+
+fn unknown(message: &str) -> Response {
+    Response::error(StatusCode::UNAUTHORIZED, "unauthorized", message)
+        .with(header::WWW_AUTHENTICATE, "Basic realm=\"leakslope\", charset=\"UTF-8\"")
+}
+
+fn busy(message: &str) -> Response {
+    Response::error(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", message).with(header::RETRY_AFTER, "1")
+}

@@ -45,6 +45,9 @@ minute = "500ms"
 [[pm2]]
 home = "{home}"
 source = "socket"
+[[app]]
+name = "{APP}"
+memory_limit = "600MiB"
 [restart]
 mode = "enforce"
 host_memory_reserve = "16MiB"

@@ -8,7 +8,8 @@ use std::fs;
 
 use support::fake_daemon::{self, Behaviour, FakeDaemon};
 use support::raw::{Answer, exchange};
-use support::sidecar::{Place, Sidecar};
+use support::sidecar::{DEADLINE, Place, Sidecar};
+use support::wait_for;
 
 const TOKEN: &str = "the-token-of-this-test";
 /// Every path that acts, with an order that each understands.
@@ -85,6 +86,21 @@ fn where_there_is_a_token_it_alone_acts() {
         assert!(matches!(answer.status, 200 | 202 | 409), "the token at {path}: {answer:?}");
     }
     assert!(!sidecar.log().contains(TOKEN), "{}", sidecar.log());
+
+    // Another token takes its place without a restart; a file that is none changes nothing.
+    let (path, body) = ORDERS[3];
+    let with = |token: &str| order(&sidecar, path, body, &format!("{usual}authorization: Bearer {token}\r\n")).status;
+    fs::write(&file, "another-token-of-this-test").unwrap();
+    wait_for("the new token", DEADLINE, || match with("another-token-of-this-test") {
+        200 => Ok(()),
+        status => Err(format!("{status} {}", sidecar.log())),
+    });
+    assert_eq!(with(TOKEN), 401);
+    fs::write(&file, "short").unwrap();
+    wait_for("the complaint", DEADLINE, || {
+        assert_eq!(with("another-token-of-this-test"), 200);
+        if sidecar.log().contains("at least 16 characters") { Ok(()) } else { Err(sidecar.log()) }
+    });
 }
 
 #[test]

@@ -17,11 +17,14 @@ mod status;
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::Parser as _;
 
 use arguments::{Arguments, Command, Flags};
 
 use crate::config::{self, ConfigError, Settings};
+use crate::http::client::{self, Beside};
+use crate::http::own_certificate;
 use crate::runtime::{self, RunError};
 
 /// Exit codes, the same for every command.
@@ -93,6 +96,31 @@ fn settings(flags: &Flags) -> Result<Settings, ConfigError> {
     let mut settings = config::load(&config::find(&surroundings, present), &surroundings)?;
     flags.lay_over(&mut settings);
     Ok(settings)
+}
+
+/// The running sidecar, as far as the settings tell where and how it serves. A token comes from the file that a command
+/// names, else from the sidecar's own where this user may read it; but unasked it goes only over a Unix socket or to the
+/// holder of our certificate, for on a port of this machine anybody may listen while the sidecar does not.
+fn beside(settings: &Settings, token_file: Option<&std::path::Path>) -> anyhow::Result<Beside> {
+    let web = &settings.web;
+    let certificate = match &web.config_file {
+        Some(file) => own_certificate(file)?,
+        None => None,
+    };
+    let first = |text: &str| {
+        let mut lines = text.lines().map(str::trim);
+        lines.find(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned)
+    };
+    let sure = certificate.is_some() || web.listen_address.starts_with(config::UNIX_PREFIX);
+    let token = match (token_file, web.token_file.as_ref().filter(|_| sure)) {
+        (Some(path), _) => {
+            let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+            Some(first(&text).with_context(|| format!("{}: holds no token", path.display()))?)
+        }
+        (None, Some(path)) => std::fs::read_to_string(path).ok().as_deref().and_then(first),
+        (None, None) => None,
+    };
+    Ok(Beside { address: client::reachable(&web.listen_address), certificate, token })
 }
 
 fn present(candidate: &str) -> bool {

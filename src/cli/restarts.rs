@@ -13,7 +13,6 @@ use super::arguments::{Flags, Format};
 use super::compare::{CompareArguments, print_comparison};
 use super::output::{clean, print, wrap};
 use crate::export::json::LivesView;
-use crate::http::client;
 use crate::model::{AppName, DaemonName, WallTime};
 use crate::policy::PersonCall;
 use crate::ui::{RestartsView, TakenView};
@@ -73,14 +72,6 @@ pub(super) struct PlanArguments {
 }
 
 pub(super) fn restart(flags: &Flags, arguments: &RestartArguments) -> anyhow::Result<ExitCode> {
-    let token = match &arguments.token_file {
-        Some(path) => {
-            let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-            let line = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
-            Some(line.with_context(|| format!("{}: holds no token", path.display()))?.to_owned())
-        }
-        None => None,
-    };
     let call = PersonCall {
         daemon: arguments.daemon.as_deref().map(DaemonName::from),
         app: AppName::from(arguments.app.as_str()),
@@ -91,11 +82,10 @@ pub(super) fn restart(flags: &Flags, arguments: &RestartArguments) -> anyhow::Re
         who: std::env::var("USER").unwrap_or_else(|_unset| "a person".to_owned()),
         why: arguments.why.clone(),
     };
-    let address = address(flags)?;
-    let body = serde_json::to_vec(&call)?;
-    let runtime = runtime()?;
-    let sent = client::post(&address, "/api/v1/restarts", body, token.as_deref(), DEADLINE, LONGEST_ANSWER);
-    let (status, answer) = runtime.block_on(sent).with_context(|| no_sidecar(&address))?;
+    let beside = super::beside(&super::settings(flags)?, arguments.token_file.as_deref())?;
+    let address = &beside.address;
+    let sent = beside.post("/api/v1/restarts", serde_json::to_vec(&call)?, DEADLINE, LONGEST_ANSWER);
+    let (status, answer) = runtime()?.block_on(sent).with_context(|| no_sidecar(address))?;
     if !(200..300).contains(&status) {
         let told: serde_json::Value = serde_json::from_slice(&answer).unwrap_or_default();
         let message = told["error"]["message"].as_str().unwrap_or("no reason was given");
@@ -173,15 +163,11 @@ fn intentions(view: &RestartsView) -> String {
 }
 
 fn ask<T: DeserializeOwned>(flags: &Flags, path: &str) -> anyhow::Result<T> {
-    let address = address(flags)?;
-    let answer = runtime()?
-        .block_on(client::get(&address, path, DEADLINE, LONGEST_ANSWER))
-        .with_context(|| no_sidecar(&address))?;
+    let beside = super::beside(&super::settings(flags)?, None)?;
+    let address = &beside.address;
+    let answer =
+        runtime()?.block_on(beside.get(path, DEADLINE, LONGEST_ANSWER)).with_context(|| no_sidecar(address))?;
     serde_json::from_slice(&answer).with_context(|| format!("the answer of {address}"))
-}
-
-fn address(flags: &Flags) -> anyhow::Result<String> {
-    Ok(client::reachable(&super::settings(flags)?.web.listen_address))
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use super::arguments::{Flags, Format, StatusArguments};
 use super::output::{fit, fit_right, print, span, wrap};
 use crate::export::json::{ProcessView, ProcessesView};
-use crate::http::client;
+use crate::http::client::ClientError;
 use crate::model::Bytes;
 
 /// Time the running sidecar has to answer, and the most it may say.
@@ -21,18 +21,21 @@ const COLUMNS: usize = 80;
 
 pub(super) fn run(flags: &Flags, status: &StatusArguments) -> anyhow::Result<ExitCode> {
     let settings = super::settings(flags)?;
+    let beside = super::beside(&settings, None)?;
+    let address = &beside.address;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (view, source) = runtime.block_on(async {
-        let address = client::reachable(&settings.web.listen_address);
-        match client::get(&address, "/api/v1/processes", DEADLINE, LONGEST_ANSWER).await {
+        match beside.get("/api/v1/processes", DEADLINE, LONGEST_ANSWER).await {
             Ok(body) => {
                 let view: ProcessesView =
                     serde_json::from_slice(&body).with_context(|| format!("the answer of {address}"))?;
                 Ok::<_, anyhow::Error>((view, format!("the sidecar at {address}")))
             }
-            Err(_nobody_there) => {
+            Err(error) => {
                 let view = crate::runtime::collect_once(&settings).await;
-                Ok((view, format!("one collection (no sidecar at {address})")))
+                let nobody = matches!(error, ClientError::Connect { .. });
+                let why = if nobody { format!("no sidecar at {address}") } else { error.to_string() };
+                Ok((view, format!("one collection ({why})")))
             }
         }
     })?;

@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::server::TlsStream;
 
 use super::guard::{BearerTokens, RateLimit, bearer_of};
@@ -72,6 +73,18 @@ struct Watched {
 
 /// What tells one state of a file from another; none where it is not there.
 type Stamp = Option<(u64, u64, u64, i64, i64, i64)>;
+
+/// The certificate that a server with this web configuration shows; none where it does not encrypt.
+///
+/// # Errors
+/// [`ConfigError`] where the configuration or the certificate cannot be read.
+pub fn own_certificate(web_config: &Path) -> Result<Option<CertificateDer<'static>>, ConfigError> {
+    let Some(tls) = parse(web_config)?.tls else { return Ok(None) };
+    let files = AccessFiles { web_config: Some(web_config.to_owned()), tokens: None };
+    let chain = tls::certificates(&text(&files, &tls.certificate)?);
+    let chain = chain.map_err(|what| about(&files, &tls.certificate, what))?;
+    Ok(chain.into_iter().next())
+}
 
 impl std::fmt::Debug for Access {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -250,20 +263,31 @@ fn read_tokens(path: &Path) -> Result<BearerTokens, ConfigError> {
     BearerTokens::parse(&text).map_err(|error| problem(&name, error.line(), "web.token_file", error.to_string()))
 }
 
+/// A problem with a text in PEM, by the place that names it.
+fn about(files: &AccessFiles, pem: &Pem, what: String) -> ConfigError {
+    let message = match &pem.source {
+        PemSource::File(path) => format!("{}: {what}", path.display()),
+        PemSource::Inline(_) => what,
+    };
+    problem(&name_of(files), pem.line, pem.key, message)
+}
+
+fn name_of(files: &AccessFiles) -> String {
+    files.web_config.as_deref().unwrap_or(Path::new("")).display().to_string()
+}
+
+/// Reads a text in PEM.
+fn text(files: &AccessFiles, pem: &Pem) -> Result<Vec<u8>, ConfigError> {
+    match &pem.source {
+        PemSource::File(path) => bounded(path).map_err(|error| about(files, pem, error.to_string())),
+        PemSource::Inline(text) => Ok(text.clone().into_bytes()),
+    }
+}
+
 /// Reads the certificates and keys and makes of them what a handshake needs.
 fn encryption(files: &AccessFiles, settings: &TlsSettings) -> Result<Arc<ServerConfig>, ConfigError> {
-    let name = files.web_config.as_deref().unwrap_or(Path::new("")).display().to_string();
-    let about = |pem: &Pem, what: String| {
-        let message = match &pem.source {
-            PemSource::File(path) => format!("{}: {what}", path.display()),
-            PemSource::Inline(_) => what,
-        };
-        problem(&name, pem.line, pem.key, message)
-    };
-    let text = |pem: &Pem| match &pem.source {
-        PemSource::File(path) => bounded(path).map_err(|error| about(pem, error.to_string())),
-        PemSource::Inline(text) => Ok(text.clone().into_bytes()),
-    };
+    let text = |pem: &Pem| text(files, pem);
+    let about = |pem: &Pem, what| about(files, pem, what);
     let material = Material {
         certificate: text(&settings.certificate)?,
         key: text(&settings.key)?,
@@ -275,7 +299,7 @@ fn encryption(files: &AccessFiles, settings: &TlsSettings) -> Result<Arc<ServerC
         Fault::ClientAuthorities(what) => {
             about(settings.client_authorities.as_ref().unwrap_or(&settings.certificate), what)
         }
-        Fault::Settings(what) => problem(&name, settings.certificate.line, "tls_server_config", what),
+        Fault::Settings(what) => problem(&name_of(files), settings.certificate.line, "tls_server_config", what),
     })
 }
 

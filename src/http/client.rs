@@ -1,4 +1,5 @@
-//! The smallest client: one request, one deadline for all of it, one bound on the answer.
+//! The smallest client: one request, one deadline for all of it, one bound on the answer. It asks over TCP or a Unix
+//! socket, and encrypted only where the certificate of the other end is known beforehand.
 
 use std::time::Duration;
 
@@ -7,7 +8,12 @@ use hyper::body::Bytes;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+
+use super::pin;
+use crate::config::UNIX_PREFIX;
 
 /// Why there is no answer.
 #[derive(Debug, Error)]
@@ -48,8 +54,70 @@ pub enum ClientError {
     },
 }
 
+/// The running sidecar, as a command beside it reaches it.
+#[derive(Clone, Default)]
+pub struct Beside {
+    /// `host:port`, or `unix:` and a path.
+    pub address: String,
+    /// The certificate it serves with; none where it does not encrypt.
+    pub certificate: Option<CertificateDer<'static>>,
+    /// A bearer token.
+    pub token: Option<String>,
+}
+
+impl std::fmt::Debug for Beside {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Beside").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Beside {
+    /// Fetches `path` and returns the body of a 2xx answer of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// [`ClientError`], naming the address.
+    pub async fn get(&self, path: &str, deadline: Duration, limit: usize) -> Result<Bytes, ClientError> {
+        let request = self.signed(hyper::Request::get(path)).body(Full::default());
+        let answer = send(self, request, deadline, limit).await?;
+        if !answer.status().is_success() {
+            let status = answer.status().as_u16();
+            return Err(ClientError::Status { address: self.address.clone(), path: path.to_owned(), status });
+        }
+        Ok(answer.into_body())
+    }
+
+    /// Sends a JSON body to `path` and returns the status and the body of the answer, whatever it is.
+    ///
+    /// # Errors
+    /// [`ClientError`], naming the address.
+    pub async fn post(
+        &self,
+        path: &str,
+        body: Vec<u8>,
+        deadline: Duration,
+        limit: usize,
+    ) -> Result<(u16, Bytes), ClientError> {
+        let request = self.signed(hyper::Request::post(path)).header(CONTENT_TYPE, "application/json");
+        let answer = send(self, request.body(Full::from(body)), deadline, limit).await?;
+        Ok((answer.status().as_u16(), answer.into_body()))
+    }
+
+    /// A request with the headers that each has.
+    fn signed(&self, request: hyper::http::request::Builder) -> hyper::http::request::Builder {
+        let host = if self.address.starts_with(UNIX_PREFIX) { "localhost" } else { &self.address };
+        let request = request.header(HOST, host);
+        match &self.token {
+            Some(token) => request.header(AUTHORIZATION, format!("Bearer {token}")),
+            None => request,
+        }
+    }
+}
+
 /// The address a local client reaches a listener at: a listener on every address is reached on loopback.
 pub fn reachable(listen_address: &str) -> String {
+    if listen_address.starts_with(UNIX_PREFIX) {
+        return listen_address.to_owned();
+    }
     let (host, port) = listen_address.rsplit_once(':').unwrap_or((listen_address, "19209"));
     match host {
         "" | "0.0.0.0" => format!("127.0.0.1:{port}"),
@@ -63,68 +131,57 @@ pub fn reachable(listen_address: &str) -> String {
 /// # Errors
 /// [`ClientError`], naming the address.
 pub async fn get(address: &str, path: &str, deadline: Duration, limit: usize) -> Result<Bytes, ClientError> {
-    let request = hyper::Request::get(path).header(HOST, address).body(Full::default());
-    let answer = send(address, request, deadline, limit).await?;
-    if !answer.status().is_success() {
-        let status = answer.status().as_u16();
-        return Err(ClientError::Status { address: address.to_owned(), path: path.to_owned(), status });
-    }
-    Ok(answer.into_body())
-}
-
-/// Sends a JSON body to `path` at `address`, with a bearer token where there is one, and returns the status and the
-/// body of the answer, whatever it is.
-///
-/// # Errors
-/// [`ClientError`], naming the address.
-pub async fn post(
-    address: &str,
-    path: &str,
-    body: Vec<u8>,
-    token: Option<&str>,
-    deadline: Duration,
-    limit: usize,
-) -> Result<(u16, Bytes), ClientError> {
-    let mut request = hyper::Request::post(path).header(HOST, address).header(CONTENT_TYPE, "application/json");
-    if let Some(token) = token {
-        request = request.header(AUTHORIZATION, format!("Bearer {token}"));
-    }
-    let answer = send(address, request.body(Full::from(body)), deadline, limit).await?;
-    Ok((answer.status().as_u16(), answer.into_body()))
+    Beside { address: address.to_owned(), ..Beside::default() }.get(path, deadline, limit).await
 }
 
 async fn send(
-    address: &str,
+    beside: &Beside,
     request: hyper::http::Result<hyper::Request<Full<Bytes>>>,
     deadline: Duration,
     limit: usize,
 ) -> Result<hyper::Response<Bytes>, ClientError> {
-    let broken = |reason: String| ClientError::Broken { address: address.to_owned(), reason };
+    let address = &beside.address;
+    let broken = |reason: String| ClientError::Broken { address: address.clone(), reason };
+    let unreachable = |source| ClientError::Connect { address: address.clone(), source };
     let request = request.map_err(|error| broken(error.to_string()))?;
     let exchange = async {
-        let stream = TcpStream::connect(address)
-            .await
-            .map_err(|source| ClientError::Connect { address: address.to_owned(), source })?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| broken(error.to_string()))?;
-        let answer = async {
-            let response = sender.send_request(request).await.map_err(|error| broken(error.to_string()))?;
-            let (head, body) = response.into_parts();
-            let body = Limited::new(body, limit).collect().await.map_err(|error| broken(error.to_string()))?;
-            Ok(hyper::Response::from_parts(head, body.to_bytes()))
-        };
-        tokio::pin!(connection, answer);
-        // The connection moves the bytes; the answer may be complete before it ends, or only after.
-        tokio::select! {
-            answer = &mut answer => answer,
-            ended = &mut connection => match ended {
-                Ok(()) => answer.await,
-                Err(error) => Err(broken(error.to_string())),
-            },
+        if let Some(path) = address.strip_prefix(UNIX_PREFIX) {
+            return talk(UnixStream::connect(path).await.map_err(unreachable)?, request, limit).await.map_err(broken);
         }
+        let stream = TcpStream::connect(address).await.map_err(unreachable)?;
+        let Some(certificate) = &beside.certificate else { return talk(stream, request, limit).await.map_err(broken) };
+        let connector = pin::connector(certificate.clone()).map_err(|error| broken(error.to_string()))?;
+        // The certificate alone counts, so any name will do.
+        let name = ServerName::try_from("localhost").map_err(|error| broken(error.to_string()))?;
+        let stream = connector.connect(name, stream).await.map_err(|error| broken(error.to_string()))?;
+        talk(stream, request, limit).await.map_err(broken)
     };
     tokio::time::timeout(deadline, exchange)
         .await
-        .map_err(|_elapsed| ClientError::Deadline { address: address.to_owned(), deadline })?
+        .map_err(|_elapsed| ClientError::Deadline { address: address.clone(), deadline })?
+}
+
+/// Sends a request on a connection and reads the answer.
+async fn talk<Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: Stream,
+    request: hyper::Request<Full<Bytes>>,
+    limit: usize,
+) -> Result<hyper::Response<Bytes>, String> {
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+    let answer = async {
+        let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
+        let (head, body) = response.into_parts();
+        let body = Limited::new(body, limit).collect().await.map_err(|error| error.to_string())?;
+        Ok(hyper::Response::from_parts(head, body.to_bytes()))
+    };
+    tokio::pin!(connection, answer);
+    // The connection moves the bytes; the answer may be complete before it ends, or only after.
+    tokio::select! {
+        answer = &mut answer => answer,
+        ended = &mut connection => match ended {
+            Ok(()) => answer.await,
+            Err(error) => Err(error.to_string()),
+        },
+    }
 }

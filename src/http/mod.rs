@@ -13,6 +13,7 @@
 //! | `access`     | who is let in: users, tokens, encryption, by files that are read again | no |
 //! | `passwords`  | passwords against their hashes, few at a time                     | no   |
 //! | `tls`        | certificates and keys to what a handshake needs                   | yes  |
+//! | `client`, `pin` | one request to a server that is known                         | no   |
 //! | `registry`   | which connections there are and which one goes when there are too many | yes |
 //! | `stream`     | deadlines under a connection                                      | no   |
 //! | `connection` | one connection from its handshake to its end                      | no   |
@@ -26,6 +27,7 @@ pub mod client;
 mod connection;
 mod guard;
 mod passwords;
+mod pin;
 mod query;
 mod registry;
 mod request;
@@ -36,7 +38,7 @@ mod settings;
 mod stream;
 mod tls;
 
-pub use access::{Access, AccessFiles, Encrypted};
+pub use access::{Access, AccessFiles, Encrypted, own_certificate};
 pub use guard::{ActingPolicy, BearerTokens, RateLimit, Refusal, TokenError, guard_acting};
 pub use query::Query;
 pub use registry::Occupancy;

@@ -12,6 +12,7 @@
     reason = "a test may panic, print and measure"
 )]
 
+pub mod certificates;
 pub mod fake_daemon;
 pub mod fake_proc;
 pub mod pm2;

@@ -105,23 +105,23 @@ impl Place {
     }
 
     fn launch(&self, listen_address: &str, arguments: &[&str]) -> Sidecar {
-        self.starts.set(self.starts.get() + 1);
-        let log = self.folder.path().join(format!("log-{}", self.starts.get()));
         let mut command = self.command(&["--web.listen-address", listen_address]);
-        // A file, not a pipe: nobody has to read it for the sidecar to go on.
-        let child = command.args(arguments).stdout(Stdio::null()).stderr(fs::File::create(&log).unwrap());
-        let mut sidecar = Sidecar { child: child.spawn().unwrap(), log, address: String::new() };
-        sidecar.address = wait_for("the sidecar to listen", DEADLINE, || {
-            let log = sidecar.log();
-            let (_, rest) = log.split_once("serving metrics and the page on http://").ok_or_else(|| log.clone())?;
-            let (address, _) = rest.split_once('/').ok_or_else(|| log.clone())?;
-            Ok(address.replace("0.0.0.0", "127.0.0.1"))
-        });
+        command.args(arguments);
+        let mut sidecar = self.spawn(command);
+        sidecar.address = sidecar.announced("http://");
         wait_for("the first collection", DEADLINE, || match sidecar.try_get("/-/ready") {
             Ok((200, _)) => Ok(()),
             other => Err(format!("{other:?}")),
         });
         sidecar
+    }
+
+    /// Runs this command as a sidecar; where it serves is for the caller to find in its log.
+    pub fn spawn(&self, mut command: Command) -> Sidecar {
+        self.starts.set(self.starts.get() + 1);
+        let log = self.folder.path().join(format!("log-{}", self.starts.get()));
+        let child = command.stdout(Stdio::null()).stderr(fs::File::create(&log).unwrap()).spawn();
+        Sidecar { child: child.unwrap_or_else(|error| panic!("{command:?}: {error}")), log, address: String::new() }
     }
 }
 
@@ -134,6 +134,19 @@ pub struct Sidecar {
 }
 
 impl Sidecar {
+    /// Waits until the log says that it serves on an address of this kind, and returns what follows that.
+    pub fn announced(&self, kind: &str) -> String {
+        let wanted = format!("serving metrics and the page on {kind}");
+        wait_for("the sidecar to listen", DEADLINE, || {
+            let log = self.log();
+            let (_, rest) = log.split_once(&wanted).ok_or_else(|| log.clone())?;
+            let line =
+                rest.split_inclusive('\n').next().filter(|line| line.ends_with('\n')).ok_or_else(|| log.clone())?;
+            let address = line.split_whitespace().next().unwrap_or_default();
+            Ok(address.trim_end_matches('/').replace("0.0.0.0", "127.0.0.1"))
+        })
+    }
+
     /// `127.0.0.1:PORT`.
     pub fn address(&self) -> &str {
         &self.address

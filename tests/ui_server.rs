@@ -85,12 +85,35 @@ fn what_is_read_is_what_the_document_says() {
     }
     let compared = read(&sidecar, "Compare", "/api/v1/compare?daemon=default&app=shop+%26+%3Cb%3E");
     assert_eq!(compared["versions"].as_array().map(Vec::len), Some(1), "{compared:#}");
+    assert_eq!(read(&sidecar, "Evidence", "/api/v1/evidence?daemon=default&pm_id=0")["evidence"], json!([]));
+    let folder = place.state().join("leakslope/evidence");
+    std::fs::create_dir_all(&folder).unwrap();
+    let call = json!({ "functionName": "remember", "scriptId": "1", "url": "file:///app/a.js", "lineNumber": 3, "columnNumber": 0 });
+    let root = json!({ "functionName": "(root)", "scriptId": "0", "url": "", "lineNumber": -1, "columnNumber": -1 });
+    let profile = json!({ "head": { "callFrame": root, "selfSize": 0, "children": [
+        { "callFrame": call, "selfSize": 4096, "children": [] } ] } });
+    std::fs::write(folder.join("shop.heapprofile"), profile.to_string()).unwrap();
+    for (file, at) in [("shop.heapprofile", 2000), ("gone.heapprofile", 1000)] {
+        let record = json!({ "daemon": "default", "app": "shop & <b>", "pm_id": 0, "taken_at": at, "sampled_seconds": 5.0, "file": file });
+        std::fs::write(folder.join(format!("{file}.json")), record.to_string()).unwrap();
+    }
+    let shown = read(&sidecar, "Evidence", "/api/v1/evidence?daemon=default&pm_id=0");
+    assert_eq!(
+        (&shown["evidence"][0]["state"], &shown["evidence"][0]["top"][0]["name"]),
+        (&json!("done"), &json!("remember"))
+    );
+    assert_eq!(
+        (&shown["evidence"][1]["state"], &shown["evidence"][1]["sentence"]),
+        (&json!("failed"), &json!("the file is gone"))
+    );
+    assert_eq!(read(&sidecar, "Evidence", "/api/v1/evidence?pm_id=1")["evidence"], json!([]));
     for (path, status) in [
         ("/api/v1/processes/default/0/history?from=yesterday", 400),
         ("/api/v1/processes/default/x/history", 400),
         ("/api/v1/processes/default/77/history", 404),
         ("/api/v1/processes/nobody/0/history.csv", 404),
         ("/api/v1/compare?daemon=default", 400),
+        ("/api/v1/evidence?pm_id=x", 400),
         ("/api/v1/none", 404),
     ] {
         let answer = exchange(&sidecar, "GET", path, "", "");

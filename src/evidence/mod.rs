@@ -2,6 +2,7 @@
 //!
 //! | part       | what it is for                                                    | pure |
 //! |------------|-------------------------------------------------------------------|------|
+//! | `keep`     | records of what was taken, beside its files                       | no   |
 //! | `take`     | takes profiles and snapshots from a running process, after checks | no   |
 //! | `snapshot` | reads a heap snapshot                                             | yes  |
 //! | `profile`  | reads a sampling heap profile                                     | yes  |
@@ -9,6 +10,7 @@
 //! The reading half: bytes of a `.heapsnapshot` or `.heapprofile` in, tables out. It opens no file, reads no clock and
 //! starts nothing: the caller passes a `Read`. It keeps no string contents unless it is told to.
 
+pub mod keep;
 pub mod profile;
 pub mod snapshot;
 pub mod take;

@@ -4,6 +4,7 @@
 //! that. Pure. This room refuses to open sockets (that is `http`'s) and to know where views get their facts from.
 
 mod compare;
+mod evidence;
 mod restarts;
 mod views;
 

@@ -1,6 +1,7 @@
 //! What each path answers: the table of routes, and handlers that only look at what is published.
 
 mod compare;
+mod evidence;
 mod page;
 mod past;
 mod restarts;
@@ -35,6 +36,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router<Shared> {
         .route(Route::post("/api/v1/restarts/withdraw", restarts::withdraw))
         .route(Route::post("/api/v1/restarts/breaker", restarts::reset_breaker))
         .route(Route::post("/api/v1/alerts", restarts::alerts).body_bytes(LARGEST_BODY))
+        .route(Route::get("/api/v1/evidence", evidence::list))
         .route(Route::get("/api/v1/lives", compare::remembered))
         .route(Route::get("/api/v1/compare", compare::versions))
         .route(Route::get("/api/v1/processes/{daemon}/{pm_id}/history", past::history))

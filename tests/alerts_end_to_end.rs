@@ -27,9 +27,7 @@ use queries::{Query, interpolate, of_dashboards};
 use rule_files::rules;
 use serde_json::Value;
 use support::pm2::{self, Pm2};
-use support::stack::{
-    self, Listener, Notification, alertmanager, api, impatient_routes, impatient_rules, prometheus, sidecar,
-};
+use support::stack::{self, Listener, Notification, alertmanager, api, impatient_routes, sidecar, watching};
 use support::wait_for;
 use tempfile::TempDir;
 
@@ -81,16 +79,7 @@ fn start() -> Stack {
     let (alertmanager_runs, alertmanager) =
         alertmanager(folder.path(), &impatient_routes(listener.address, listener.address, sidecar, &token));
 
-    let rule_files = impatient_rules(folder.path()).join(", ");
-    let (prometheus_runs, prometheus) = prometheus(
-        folder.path(),
-        &format!(
-            "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\n\
-             rule_files: [{rule_files}]\n\
-             scrape_configs: [{{job_name: any name, static_configs: [{{targets: ['{sidecar}']}}]}}]\n\
-             alerting: {{alertmanagers: [{{static_configs: [{{targets: ['{alertmanager}']}}]}}]}}\n"
-        ),
-    );
+    let (prometheus_runs, prometheus) = watching(folder.path(), sidecar, alertmanager);
     let running = [sidecar_runs, alertmanager_runs, prometheus_runs];
     Stack { pm2, sidecar, prometheus, listener, _running: running, _folder: folder }
 }

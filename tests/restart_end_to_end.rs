@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::Value;
 use support::pm2::{Pm2, is_alive, signal};
-use support::stack::{self, Listener, Notification, alertmanager, api, impatient_routes, impatient_rules, prometheus};
+use support::stack::{self, Listener, Notification, alertmanager, api, impatient_routes, watching};
 use support::{wait_for, wall};
 
 const TOKEN: &str = "a-token-of-the-test-alone";
@@ -97,16 +97,7 @@ impl Stack {
         let people = Listener::start();
         let routes = impatient_routes(people.address, sidecar, sidecar, &token);
         let (alertmanager_runs, alertmanager) = alertmanager(folder.path(), &routes);
-        let rule_files = impatient_rules(folder.path()).join(", ");
-        let (prometheus_runs, prometheus) = prometheus(
-            folder.path(),
-            &format!(
-                "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\n\
-                 rule_files: [{rule_files}]\n\
-                 scrape_configs: [{{job_name: leakslope, static_configs: [{{targets: ['{sidecar}']}}]}}]\n\
-                 alerting: {{alertmanagers: [{{static_configs: [{{targets: ['{alertmanager}']}}]}}]}}\n"
-            ),
-        );
+        let (prometheus_runs, prometheus) = watching(folder.path(), sidecar, alertmanager);
         let sidecar_pid = sidecar_runs.pid();
         let running = [sidecar_runs, alertmanager_runs, prometheus_runs];
         Self { pm2, sidecar, sidecar_pid, prometheus, people, folder, _running: running }

@@ -81,6 +81,20 @@ pub fn prometheus(folder: &Path, configuration: &str) -> (Running, SocketAddr) {
     (running, address)
 }
 
+/// Starts a Prometheus in a hurry that scrapes a sidecar and tells an Alertmanager what the shipped rules find.
+pub fn watching(folder: &Path, sidecar: SocketAddr, alertmanager: SocketAddr) -> (Running, SocketAddr) {
+    let rule_files = impatient_rules(folder).join(", ");
+    prometheus(
+        folder,
+        &format!(
+            "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\n\
+             rule_files: [{rule_files}]\n\
+             scrape_configs: [{{job_name: any name, static_configs: [{{targets: ['{sidecar}']}}]}}]\n\
+             alerting: {{alertmanagers: [{{static_configs: [{{targets: ['{alertmanager}']}}]}}]}}\n"
+        ),
+    )
+}
+
 /// Starts Alertmanager and waits until it is ready.
 pub fn alertmanager(folder: &Path, configuration: &str) -> (Running, SocketAddr) {
     let (config, address) = (folder.join("alertmanager.yml"), free_address());

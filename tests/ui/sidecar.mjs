@@ -8,8 +8,8 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
-const PM2 = `${ROOT}tests/pm2/node_modules/pm2-7/bin/pm2`;
-const BINARY = process.env.LEAKSLOPE ?? `${ROOT}target/debug/leakslope`;
+export const PM2 = `${ROOT}tests/pm2/node_modules/pm2-7/bin/pm2`;
+export const BINARY = process.env.LEAKSLOPE ?? `${ROOT}target/debug/leakslope`;
 const SCRIPT = fileURLToPath(new URL("apps/shop.cjs", import.meta.url));
 
 /** Asks until there is an answer that is not null; fails with `what` after the deadline. */

@@ -6,6 +6,7 @@ mod analyze;
 mod arguments;
 mod compare;
 pub mod heap;
+pub mod heap_take;
 mod output;
 mod pace;
 mod restarts;
@@ -61,6 +62,9 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Restart(arguments) => restarts::restart(&flags, &arguments),
         Command::Restarts(arguments) => restarts::restarts(&flags, &arguments),
         Command::Plan(arguments) => restarts::plan(&flags, &arguments),
+        Command::Heap(heap::HeapArgs { command: heap::HeapCommand::Profile(arguments) }) => {
+            heap_take::run(&flags, &arguments)
+        }
         Command::Heap(arguments) => heap::run(&arguments),
         Command::Status(status) => status::run(&flags, &status),
     }

@@ -130,9 +130,9 @@ async fn sample(target: &Target, order: &ProfileOrder) -> Result<String, TakeErr
         .map_err(|_elapsed| TakeErrorKind::Refused("pm2's public socket takes no connection".to_owned()))?
         .map_err(|error| TakeErrorKind::Refused(error.to_string()))?;
     let ask = async {
-        let reply = client.act(request).await.map_err(|error| match error.sent {
-            true => TakeErrorKind::Failed(error.to_string()),
-            false => TakeErrorKind::Refused(error.to_string()),
+        let reply = client.act(request).await.map_err(|error| {
+            let kind = if error.sent { TakeErrorKind::Failed } else { TakeErrorKind::Refused };
+            kind(error.to_string())
         })?;
         refusal(reply.json()).map_or(Ok(()), |why| Err(TakeErrorKind::Refused(format!("pm2 says: {why}"))))
     };

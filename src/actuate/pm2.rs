@@ -99,7 +99,13 @@ async fn order(act: &Act, listed: &Listed, log: Option<Log>) -> Answer {
 }
 
 /// Reads the list and finds the process in it.
-async fn look(client: &mut Client, pm_id: u32) -> Result<Listed, String> {
+pub(crate) async fn look(client: &mut Client, pm_id: u32) -> Result<Listed, String> {
+    let entries = list(client).await?;
+    entries.into_iter().find(|entry| entry.pm_id == pm_id).ok_or_else(|| "it left pm2's list".to_owned())
+}
+
+/// Reads the list.
+pub(crate) async fn list(client: &mut Client) -> Result<Vec<Listed>, String> {
     let reply = timeout(LOOK_DEADLINE * 2, client.call(Request::GetMonitorData))
         .await
         .map_err(|_elapsed| "the daemon did not answer in time".to_owned())?
@@ -115,11 +121,11 @@ async fn look(client: &mut Client, pm_id: u32) -> Result<Listed, String> {
             | SocketErrorKind::NotJson => error.to_string(),
         })?;
     let list = read_reply(reply.json(), MOST_PROCESSES).map_err(|error| error.to_string())?;
-    list.entries.into_iter().find(|entry| entry.pm_id == pm_id).ok_or_else(|| "it left pm2's list".to_owned())
+    Ok(list.entries)
 }
 
 /// Returns what pm2 said against a request. The rest of a reply holds the app's environment and is passed over.
-fn refusal(json: &[u8]) -> Option<String> {
+pub(crate) fn refusal(json: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Reply {
         #[serde(default)]

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::heap_take::TakeArguments;
 use crate::evidence::profile::{self, ProfileDiff, ProfileSummary, report::FunctionRow};
 use crate::evidence::snapshot::analysis::{Analysis, analyse};
 use crate::evidence::snapshot::classes::Interface;
@@ -62,6 +63,8 @@ pub enum HeapCommand {
         #[arg(long, default_value_t = 25)]
         rows: usize,
     },
+    /// Take a sampling heap profile of a running app through pm2's agent, and tell what it shows
+    Profile(TakeArguments),
 }
 
 /// How snapshots are read and printed.
@@ -137,7 +140,13 @@ pub fn execute(args: &HeapArgs, out: &mut impl Write) -> anyhow::Result<()> {
             }
         }
         HeapCommand::ProfileSummary { files, format, rows } => profile_summary(out, files, *format, *rows),
+        HeapCommand::Profile(_) => anyhow::bail!("a profile is taken of an app, not read from a file"),
     }
+}
+
+/// Writes what one profile tells, as `profile-summary` does.
+pub(super) fn summarise_profile(out: &mut impl Write, path: &Path) -> anyhow::Result<()> {
+    profile_summary(out, &[path.to_owned()], ProfileFormat::Text, 25)
 }
 
 fn profile_summary(out: &mut impl Write, files: &[PathBuf], format: ProfileFormat, rows: usize) -> anyhow::Result<()> {

@@ -9,6 +9,7 @@ mod completions;
 mod demo;
 pub mod heap;
 mod man;
+pub mod heap_take;
 mod output;
 mod pace;
 mod restarts;
@@ -83,6 +84,9 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Restart(arguments) => restarts::restart(&flags, &arguments),
         Command::Restarts(arguments) => restarts::restarts(&flags, &arguments),
         Command::Plan(arguments) => restarts::plan(&flags, &arguments),
+        Command::Heap(heap::HeapArgs { command: heap::HeapCommand::Profile(arguments) }) => {
+            heap_take::run(&flags, &arguments)
+        }
         Command::Heap(arguments) => heap::run(&arguments),
         Command::Man(arguments) => man::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),

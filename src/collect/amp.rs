@@ -27,7 +27,19 @@ pub enum Request {
     ReloadProcessId(u32),
     /// Stops one process and starts it anew.
     RestartProcessId(u32),
+    /// Has pm2's agent in one process sample its allocations; the profile comes on the public socket.
+    SampleHeap {
+        /// pm2's number of the process.
+        pm_id: u32,
+        /// How long to sample, in milliseconds.
+        timeout_ms: u32,
+        /// Average bytes between two samples.
+        sampling_interval: u32,
+    },
 }
+
+/// Who asked for a profile: the agent repeats it with the profile, so that no other one is taken for it.
+pub const INITIATED: &str = "leakslope";
 
 impl Request {
     /// pm2's name of the method, for logs and errors.
@@ -37,6 +49,7 @@ impl Request {
             Self::GetVersion => "getVersion",
             Self::ReloadProcessId(_) => "reloadProcessId",
             Self::RestartProcessId(_) => "restartProcessId",
+            Self::SampleHeap { .. } => "msgProcess",
         }
     }
 
@@ -44,7 +57,7 @@ impl Request {
     pub fn acts(self) -> bool {
         match self {
             Self::GetMonitorData | Self::GetVersion => false,
-            Self::ReloadProcessId(_) | Self::RestartProcessId(_) => true,
+            Self::ReloadProcessId(_) | Self::RestartProcessId(_) | Self::SampleHeap { .. } => true,
         }
     }
 
@@ -59,6 +72,13 @@ impl Request {
             Self::RestartProcessId(id) => {
                 format!(r#"j:{{"type":"call","method":"restartProcessId","args":[{{"id":{id}}}]}}"#)
             }
+            Self::SampleHeap { pm_id, timeout_ms, sampling_interval } => format!(
+                concat!(
+                    r#"j:{{"type":"call","method":"msgProcess","args":[{{"id":{},"msg":"km:heap:sampling:start","#,
+                    r#""opts":{{"timeout":{},"samplingInterval":{},"initiated":"{}"}}}}]}}"#
+                ),
+                pm_id, timeout_ms, sampling_interval, INITIATED
+            ),
         };
         frame(&[message.as_bytes(), id.to_string().as_bytes()])
     }
@@ -283,6 +303,18 @@ mod tests {
             assert_eq!(message, expected);
             assert!(request.acts());
         }
+    }
+
+    #[test]
+    fn sampling_is_asked_for_in_the_exact_words_of_the_agent() {
+        let request = Request::SampleHeap { pm_id: 3, timeout_ms: 30_000, sampling_interval: 32_768 };
+        let frame = decode_whole(1000, &request.encode(RequestId(1))).unwrap().unwrap();
+        let expected = concat!(
+            r#"{"type":"call","method":"msgProcess","args":[{"id":3,"msg":"km:heap:sampling:start","#,
+            r#""opts":{"timeout":30000,"samplingInterval":32768,"initiated":"leakslope"}}]}"#
+        );
+        assert_eq!(std::str::from_utf8(frame.json(0).unwrap()).unwrap(), expected);
+        assert!(serde_json::from_str::<serde_json::Value>(expected).is_ok() && request.acts());
     }
 
     #[test]

@@ -25,6 +25,7 @@
 
 pub mod amp;
 pub mod banner;
+pub mod bus;
 pub mod command;
 mod daemon;
 mod discover;

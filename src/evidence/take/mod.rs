@@ -1,11 +1,32 @@
-//! Taking evidence from a running process: which checks come first, and how the app is left as it was found.
+//! Taking evidence from a running process by pm2's own action: which checks come first, and where it is kept.
+//!
+//! Nothing is asked of an app unless the very life that is meant is online with pm2's agent in it. It refuses every other
+//! road into an app: no signal, no inspector.
 
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use thiserror::Error;
+use tokio::time::timeout;
 
-use crate::model::{AppName, Bytes, Life, ProcessKey};
+use crate::actuate::pm2::{list, look, refusal};
+use crate::collect::amp::Request;
+use crate::collect::bus::Bus;
+use crate::collect::socket::{Client, Deadlines};
+use crate::evidence::profile;
+use crate::model::{AppName, Bytes, DaemonName, Life, Listed, ProcessKey, Status, WallTime};
+
+/// How long any step of a call may take.
+const STEP: Duration = Duration::from_secs(10);
+/// The longest reply that is read.
+const LARGEST_REPLY: usize = 32 << 20;
+/// How long the profile may take to come after the sampling has ended.
+const GRACE: Duration = Duration::from_secs(30);
+/// How long allocations may be sampled.
+const SHORTEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_hours(1);
 
 /// The one life of one process that evidence is wanted of, as the latest list showed it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,8 +39,6 @@ pub struct Target {
     pub app: AppName,
     /// Which life: evidence of another one is worth nothing.
     pub life: Life,
-    /// Whether pm2's agent is loaded into it.
-    pub pmx: bool,
     /// V8's heap in use, where the list told.
     pub heap_used: Option<Bytes>,
 }
@@ -27,19 +46,12 @@ pub struct Target {
 /// What profile to take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProfileOrder {
-    /// How long allocations are sampled.
+    /// How long allocations are sampled: from a second to an hour.
     pub duration: Duration,
     /// Average bytes between two samples.
     pub sampling_interval: Bytes,
-}
-
-/// By which road evidence was taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Method {
-    /// pm2's own action, answered on its public socket.
-    Pm2Action,
-    /// V8's inspector.
-    Inspector,
+    /// Now, for the file's name.
+    pub at: WallTime,
 }
 
 /// One file of evidence.
@@ -49,12 +61,6 @@ pub struct Taken {
     pub path: PathBuf,
     /// Its size.
     pub size: Bytes,
-    /// The road.
-    pub method: Method,
-    /// How long allocations were sampled; none for a snapshot.
-    pub sampled: Option<Duration>,
-    /// The event loop's worst pause seen meanwhile, where it could be measured.
-    pub pause: Option<Duration>,
 }
 
 /// Why nothing was taken.
@@ -72,7 +78,7 @@ pub struct TakeError {
 /// What stood against it; a refusal comes before anything was done to the app.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TakeErrorKind {
-    /// A check before the start said no.
+    /// A check before the start, or pm2 itself, said no.
     #[error("refused: {0}")]
     Refused(String),
     /// It was begun and did not come to its end.
@@ -80,14 +86,124 @@ pub enum TakeErrorKind {
     Failed(String),
 }
 
-/// Takes a sampling heap profile into a new file under `folder`, by pm2's action where pm2's agent is loaded, else by the inspector.
+fn client(home: &Path) -> Client {
+    Client::new(home.join("rpc.sock"), Deadlines { connect: STEP, write: STEP, reply: STEP }, LARGEST_REPLY)
+}
+
+/// Finds the running processes of an app in one daemon's list.
 ///
 /// # Errors
-/// [`TakeError`]: refused before anything was done, or failed with the app left running and its inspector closed.
-pub async fn profile(target: &Target, order: &ProfileOrder, folder: &Path) -> Result<Taken, TakeError> {
-    let reason = match tokio::fs::create_dir_all(folder).await {
-        Ok(()) => format!("profiles of {} s cannot be taken yet", order.duration.as_secs()),
-        Err(error) => error.to_string(),
+/// A sentence where the daemon does not answer.
+pub async fn targets(daemon: &DaemonName, home: &Path, app: &str) -> Result<Vec<Target>, String> {
+    let entries = list(&mut client(home)).await?;
+    let target = |entry: Listed| {
+        let life = entry.life()?;
+        let key = ProcessKey { daemon: daemon.clone(), pm_id: entry.pm_id };
+        Some(Target { home: home.to_owned(), key, app: entry.app, life, heap_used: entry.metrics.heap_used })
     };
-    Err(TakeError { app: target.app.clone(), process: target.key.clone(), kind: TakeErrorKind::Refused(reason) })
+    Ok(entries.into_iter().filter(|entry| entry.app.as_str() == app).filter_map(target).collect())
+}
+
+/// Takes a sampling heap profile by pm2's action into a new file under `folder`.
+///
+/// # Errors
+/// [`TakeError`]: refused before anything was done, or failed with the app left running.
+pub async fn profile(target: &Target, order: &ProfileOrder, folder: &Path) -> Result<Taken, TakeError> {
+    let error = |kind| TakeError { app: target.app.clone(), process: target.key.clone(), kind };
+    let text = sample(target, order).await.map_err(error)?;
+    let failed = |reason: String| error(TakeErrorKind::Failed(reason));
+    profile::read(text.as_bytes(), "the profile that came").map_err(|unreadable| failed(unreadable.to_string()))?;
+    let path = folder.join(file_name(&target.app, target.key.pm_id, order.at));
+    write(folder, &path, &text).map_err(|refused| failed(format!("{}: {refused}", path.display())))?;
+    Ok(Taken { path, size: Bytes(text.len() as u64) })
+}
+
+async fn sample(target: &Target, order: &ProfileOrder) -> Result<String, TakeErrorKind> {
+    let request = request(target.key.pm_id, order).map_err(TakeErrorKind::Refused)?;
+    let mut client = client(&target.home);
+    let listed = look(&mut client, target.key.pm_id).await.map_err(TakeErrorKind::Refused)?;
+    if let Some(reason) = objection(&listed, target) {
+        return Err(TakeErrorKind::Refused(reason));
+    }
+    let connecting = timeout(STEP, Bus::connect(&target.home)).await;
+    let mut bus = connecting
+        .map_err(|_elapsed| TakeErrorKind::Refused("pm2's public socket takes no connection".to_owned()))?
+        .map_err(|error| TakeErrorKind::Refused(error.to_string()))?;
+    let ask = async {
+        let reply = client.act(request).await.map_err(|error| {
+            let kind = if error.sent { TakeErrorKind::Failed } else { TakeErrorKind::Refused };
+            kind(error.to_string())
+        })?;
+        refusal(reply.json()).map_or(Ok(()), |why| Err(TakeErrorKind::Refused(format!("pm2 says: {why}"))))
+    };
+    let answer = async {
+        let limit = order.duration + GRACE;
+        let late = "no profile came: the process has ended, or another profile was being taken of it";
+        timeout(limit, bus.heap_profile(target.key.pm_id))
+            .await
+            .map_err(|_elapsed| TakeErrorKind::Failed(late.to_owned()))?
+            .map_err(|error| TakeErrorKind::Failed(error.to_string()))
+    };
+    // Both at once: whoever is connected must read.
+    let ((), profile) = tokio::try_join!(ask, answer)?;
+    Ok(profile)
+}
+
+fn request(pm_id: u32, order: &ProfileOrder) -> Result<Request, String> {
+    if !(SHORTEST..=LONGEST).contains(&order.duration) {
+        return Err("allocations are sampled for a second to an hour".to_owned());
+    }
+    let timeout_ms = u32::try_from(order.duration.as_millis()).map_err(|error| error.to_string())?;
+    let sampling_interval = u32::try_from(order.sampling_interval.0).ok().filter(|bytes| *bytes > 0);
+    let sampling_interval = sampling_interval.ok_or("the sampling interval is not a number of bytes")?;
+    Ok(Request::SampleHeap { pm_id, timeout_ms, sampling_interval })
+}
+
+/// What speaks against asking this process, in a sentence.
+fn objection(listed: &Listed, target: &Target) -> Option<String> {
+    if listed.life() != Some(target.life) || listed.app != target.app {
+        return Some("it has been restarted or stopped since it was chosen".to_owned());
+    }
+    if listed.status != Status::Online {
+        return Some(format!("it is {}, not online", listed.status.as_str()));
+    }
+    let off = "pm2's agent is not loaded into it (pmx is off), and a profile is only taken through the agent";
+    (!listed.pmx).then(|| off.to_owned())
+}
+
+/// `<app>-<pm_id>-<time>.heapprofile`, with nothing of the app's name that means something to a file system.
+fn file_name(app: &AppName, pm_id: u32, at: WallTime) -> String {
+    let safe = |letter: char| if letter.is_ascii_alphanumeric() || "-_".contains(letter) { letter } else { '_' };
+    let app: String = app.as_str().chars().take(80).map(safe).collect();
+    let time = jiff::Timestamp::from_millisecond(at.0)
+        .map_or_else(|_out_of_range| at.0.to_string(), |time| time.strftime("%Y%m%dT%H%M%S%3fZ").to_string());
+    format!("{app}-{pm_id}-{time}.heapprofile")
+}
+
+fn write(folder: &Path, path: &Path, text: &str) -> std::io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_name_holds_no_path() {
+        let name = file_name(&"../a b/ü".into(), 3, WallTime(1_700_000_000_123));
+        assert_eq!(name, "___a_b__-3-20231114T221320123Z.heapprofile");
+    }
+
+    #[test]
+    fn only_checked_numbers_are_sent() {
+        let order = |duration, bytes| ProfileOrder { duration, sampling_interval: Bytes(bytes), at: WallTime(0) };
+        assert!(request(1, &order(Duration::from_secs(30), 32_768)).is_ok());
+        assert!(request(1, &order(Duration::ZERO, 32_768)).is_err());
+        assert!(request(1, &order(LONGEST * 2, 32_768)).is_err());
+        assert!(request(1, &order(SHORTEST, 0)).is_err());
+        assert!(request(1, &order(SHORTEST, u64::MAX)).is_err());
+    }
 }

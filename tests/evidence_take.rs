@@ -1,0 +1,56 @@
+//! Taking a profile from real apps under real daemons, with the real binary.
+
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test may panic")]
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Output;
+
+use rstest::rstest;
+use support::pm2::{Pm2, app, is_alive};
+use support::sidecar::{DEADLINE, Place};
+use support::wait_for;
+
+fn told(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[rstest]
+fn the_leaking_function_is_named(#[values("pm2-5", "pm2-6", "pm2-7")] version: &'static str) {
+    let pm2 = Pm2::start(version);
+    pm2.run(&["start", &app("leaker.js"), "--name", "leaker"]);
+    let place = Place::new(&pm2.home(), "");
+    let folder = place.state().join("profiles");
+    let arguments = ["heap", "profile", "leaker", "--duration", "3s", "--output", folder.to_str().unwrap()];
+    // The agent registers its actions a moment after the start.
+    let text = wait_for("a profile", DEADLINE, || {
+        let output = place.run(&arguments);
+        if output.status.success() { Ok(told(&output)) } else { Err(told(&output)) }
+    });
+    assert!(text.starts_with("sampling allocations of leaker (default/0) for 3 s; nothing of the app is paused\n"));
+    assert!(text.contains("keepForEver") && text.contains("leaker.js:4"), "{text}");
+    let files: Vec<_> = fs::read_dir(&folder).unwrap().flatten().collect();
+    assert_eq!(files.len(), 1, "{text}");
+    assert_eq!(files[0].metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
+    assert!(text.contains(files[0].path().to_str().unwrap()), "{text}");
+}
+
+#[test]
+fn an_app_without_the_agent_is_left_alone() {
+    let pm2 = Pm2::start("pm2-7");
+    pm2.run(&["start", &app("leaker.js"), "--name", "bare", "--no-pmx"]);
+    let pid: u32 = String::from_utf8(pm2.run(&["pid", "bare"]).stdout).unwrap().trim().parse().unwrap();
+    let place = Place::new(&pm2.home(), "");
+    let output = place.run(&["heap", "profile", "bare", "--duration", "1s"]);
+    assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+    assert!(told(&output).contains("refused: pm2's agent is not loaded into it (pmx is off)"), "{}", told(&output));
+    assert!(is_alive(pid));
+    assert_eq!(String::from_utf8(pm2.run(&["pid", "bare"]).stdout).unwrap().trim(), pid.to_string());
+    assert!(place.state_files().is_empty());
+    let output = place.run(&["heap", "profile", "nobody"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(told(&output).contains("no running process of nobody"), "{}", told(&output));
+}

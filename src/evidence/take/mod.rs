@@ -15,6 +15,7 @@ use crate::actuate::pm2::{list, look, refusal};
 use crate::collect::amp::Request;
 use crate::collect::bus::Bus;
 use crate::collect::socket::{Client, Deadlines};
+use crate::evidence::keep::{self, Record};
 use crate::evidence::profile;
 use crate::model::{AppName, Bytes, DaemonName, Life, Listed, ProcessKey, Status, WallTime};
 
@@ -114,7 +115,17 @@ pub async fn profile(target: &Target, order: &ProfileOrder, folder: &Path) -> Re
     let failed = |reason: String| error(TakeErrorKind::Failed(reason));
     profile::read(text.as_bytes(), "the profile that came").map_err(|unreadable| failed(unreadable.to_string()))?;
     let path = folder.join(file_name(&target.app, target.key.pm_id, order.at));
-    write(folder, &path, &text).map_err(|refused| failed(format!("{}: {refused}", path.display())))?;
+    let record = Record {
+        daemon: target.key.daemon.clone(),
+        app: target.app.clone(),
+        pm_id: target.key.pm_id,
+        taken_at: order.at,
+        sampled_seconds: Some(order.duration.as_secs_f64()),
+        file: file_name(&target.app, target.key.pm_id, order.at),
+    };
+    write(folder, &path, &text)
+        .and_then(|()| keep::write(folder, &record))
+        .map_err(|refused| failed(format!("{}: {refused}", path.display())))?;
     Ok(Taken { path, size: Bytes(text.len() as u64) })
 }
 

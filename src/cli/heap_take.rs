@@ -66,7 +66,7 @@ pub(super) fn run(flags: &Flags, arguments: &TakeArguments) -> anyhow::Result<Ex
             String::new()
         };
         let what = format!("sampling allocations of {name} ({}){why} for {seconds} s", target.key);
-        print(&format!("{what}; nothing of the app is paused\n"))?;
+        print(&format!("{what}; the app goes on meanwhile\n"))?;
         let at = Clock::resume(None).wall();
         let order = ProfileOrder { duration: arguments.duration, sampling_interval: SAMPLING_INTERVAL, at };
         take::profile(&target, &order, &folder).await.map_err(|error| anyhow::anyhow!(clean(&error.to_string())))

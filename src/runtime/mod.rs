@@ -88,7 +88,7 @@ pub fn run(settings: Settings, state_directory: Option<PathBuf>, reload: Reload)
     let inherited = serving::Inherited::take()?;
     let logging = Logging::start(settings.log);
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
+        .worker_threads(2)
         .max_blocking_threads(8)
         .enable_all()
         .build()

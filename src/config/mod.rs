@@ -154,7 +154,7 @@ pub fn load(found: &Found, surroundings: &Surroundings) -> Result<Settings, Conf
     match found {
         Found::Embedded => parse(DEFAULT_NAME, DEFAULT, surroundings),
         Found::Named(path) | Found::Present(path) => {
-            let text = read_bounded(path).map_err(|source| ConfigError::Unreadable { path: path.clone(), source })?;
+            let text = read_text(path).map_err(|source| ConfigError::Unreadable { path: path.clone(), source })?;
             parse(&path.display().to_string(), &text, surroundings)
         }
     }
@@ -216,17 +216,32 @@ pub fn matches_glob(glob: &str, name: &str) -> bool {
     wildmatch::WildMatch::new(glob).matches(name)
 }
 
-/// The largest configuration file read.
+/// The largest file of settings that is read.
 const MAX_FILE: u64 = 1 << 20;
 
-fn read_bounded(path: &Path) -> std::io::Result<String> {
+/// Reads a whole file of settings, certificates or tokens, up to the largest size that one may have.
+///
+/// # Errors
+///
+/// When it cannot be opened or read, or is larger than 1 MiB.
+pub fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
     use std::io::Read;
-    let mut text = String::new();
-    std::fs::File::open(path)?.take(MAX_FILE + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > MAX_FILE {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE {
         return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, "larger than 1 MiB"));
     }
-    Ok(text)
+    Ok(bytes)
+}
+
+/// [`read_bounded`], as text.
+///
+/// # Errors
+///
+/// As [`read_bounded`], and when it is not UTF-8.
+pub fn read_text(path: &Path) -> std::io::Result<String> {
+    let not_text = |_not_text| std::io::Error::new(std::io::ErrorKind::InvalidData, "it is not UTF-8 text");
+    String::from_utf8(read_bounded(path)?).map_err(not_text)
 }
 
 #[cfg(test)]

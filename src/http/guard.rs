@@ -65,6 +65,12 @@ impl TokenError {
     }
 }
 
+/// The lines of a file of tokens that hold one, numbered from 1: not the empty ones, nor those that begin with `#`.
+pub fn token_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = text.lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
+    lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+}
+
 impl fmt::Debug for BearerTokens {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{} tokens", self.tokens.load().len())
@@ -72,13 +78,10 @@ impl fmt::Debug for BearerTokens {
 }
 
 impl BearerTokens {
-    /// Parses the text of a file: one token a line; empty lines and those that begin with `#` do not count.
+    /// Parses the text of a file, one token a line, as [`token_lines`] finds them.
     pub fn parse(text: &str) -> Result<Self, TokenError> {
         let mut tokens = Vec::new();
-        for (number, line) in text.lines().enumerate().map(|(index, line)| (index + 1, line.trim())) {
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
+        for (number, line) in token_lines(text) {
             if !line.bytes().all(|byte| byte.is_ascii_graphic()) {
                 return Err(TokenError::NotAHeader(number));
             }

@@ -4,6 +4,7 @@
 //! |------------|-------------------------------------------------------------------|------|
 //! | `keep`     | records of what was taken, beside its files                       | no   |
 //! | `take`     | takes profiles and snapshots from a running process, after checks | no   |
+//! | `inspector`| talks to V8's inspector in a Node process                         | no   |
 //! | `snapshot` | reads a heap snapshot                                             | yes  |
 //! | `profile`  | reads a sampling heap profile                                     | yes  |
 //!
@@ -11,6 +12,7 @@
 //! starts nothing: the caller passes a `Read`. It keeps no string contents unless it is told to.
 
 pub mod keep;
+pub mod inspector;
 pub mod profile;
 pub mod snapshot;
 pub mod take;

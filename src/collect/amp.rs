@@ -11,7 +11,8 @@
 
 use thiserror::Error;
 
-const VERSION: u8 = 1;
+/// The version of the framing, in the upper half of a frame's first byte.
+pub(super) const VERSION: u8 = 1;
 const LENGTH_SIZE: usize = 4;
 /// An argument's buffer starts no larger than this, whatever length is announced: a liar costs nothing.
 const FIRST_RESERVE: usize = 64 * 1024;

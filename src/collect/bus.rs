@@ -12,13 +12,12 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, BufReader};
 use tokio::net::UnixStream;
 
-use super::amp::INITIATED;
+use super::amp::{INITIATED, VERSION};
 
 /// The topic on which pm2's agent sends profiles.
 const TOPIC: &[u8] = b"s:profilings";
 /// The longest frame that is read.
 pub const LARGEST_FRAME: u64 = 64 << 20;
-const VERSION: u8 = 1;
 const READ_SIZE: usize = 64 * 1024;
 
 /// Why no profile came.

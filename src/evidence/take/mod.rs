@@ -11,18 +11,13 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::time::timeout;
 
-use crate::actuate::pm2::{list, look, refusal};
 use crate::collect::amp::Request;
 use crate::collect::bus::Bus;
-use crate::collect::socket::{Client, Deadlines};
+use crate::collect::look::{LOOK_DEADLINE, client, list, look, refusal};
 use crate::evidence::keep::{self, Record};
 use crate::evidence::profile;
 use crate::model::{AppName, Bytes, DaemonName, Life, Listed, ProcessKey, Status, WallTime};
 
-/// How long any step of a call may take.
-const STEP: Duration = Duration::from_secs(10);
-/// The longest reply that is read.
-const LARGEST_REPLY: usize = 32 << 20;
 /// How long the profile may take to come after the sampling has ended.
 const GRACE: Duration = Duration::from_secs(30);
 /// How long allocations may be sampled.
@@ -87,16 +82,12 @@ pub enum TakeErrorKind {
     Failed(String),
 }
 
-fn client(home: &Path) -> Client {
-    Client::new(home.join("rpc.sock"), Deadlines { connect: STEP, write: STEP, reply: STEP }, LARGEST_REPLY)
-}
-
 /// Finds the running processes of an app in one daemon's list.
 ///
 /// # Errors
 /// A sentence where the daemon does not answer.
 pub async fn targets(daemon: &DaemonName, home: &Path, app: &str) -> Result<Vec<Target>, String> {
-    let entries = list(&mut client(home)).await?;
+    let entries = list(&mut client(home, LOOK_DEADLINE)).await?;
     let target = |entry: Listed| {
         let life = entry.life()?;
         let key = ProcessKey { daemon: daemon.clone(), pm_id: entry.pm_id };
@@ -131,12 +122,12 @@ pub async fn profile(target: &Target, order: &ProfileOrder, folder: &Path) -> Re
 
 async fn sample(target: &Target, order: &ProfileOrder) -> Result<String, TakeErrorKind> {
     let request = request(target.key.pm_id, order).map_err(TakeErrorKind::Refused)?;
-    let mut client = client(&target.home);
+    let mut client = client(&target.home, LOOK_DEADLINE);
     let listed = look(&mut client, target.key.pm_id).await.map_err(TakeErrorKind::Refused)?;
     if let Some(reason) = objection(&listed, target) {
         return Err(TakeErrorKind::Refused(reason));
     }
-    let connecting = timeout(STEP, Bus::connect(&target.home)).await;
+    let connecting = timeout(LOOK_DEADLINE, Bus::connect(&target.home)).await;
     let mut bus = connecting
         .map_err(|_elapsed| TakeErrorKind::Refused("pm2's public socket takes no connection".to_owned()))?
         .map_err(|error| TakeErrorKind::Refused(error.to_string()))?;

@@ -3,8 +3,6 @@
 //! Nothing is asked of an app unless the very life that is meant is online with pm2's agent in it. It refuses every other
 //! road into an app: no signal, no inspector.
 
-use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -105,7 +103,6 @@ pub async fn profile(target: &Target, order: &ProfileOrder, folder: &Path) -> Re
     let text = sample(target, order).await.map_err(error)?;
     let failed = |reason: String| error(TakeErrorKind::Failed(reason));
     profile::read(text.as_bytes(), "the profile that came").map_err(|unreadable| failed(unreadable.to_string()))?;
-    let path = folder.join(file_name(&target.app, target.key.pm_id, order.at));
     let record = Record {
         daemon: target.key.daemon.clone(),
         app: target.app.clone(),
@@ -114,9 +111,7 @@ pub async fn profile(target: &Target, order: &ProfileOrder, folder: &Path) -> Re
         sampled_seconds: Some(order.duration.as_secs_f64()),
         file: file_name(&target.app, target.key.pm_id, order.at),
     };
-    write(folder, &path, &text)
-        .and_then(|()| keep::write(folder, &record))
-        .map_err(|refused| failed(format!("{}: {refused}", path.display())))?;
+    let path = keep::write(folder, &record, text.as_bytes()).map_err(|refused| failed(refused.to_string()))?;
     Ok(Taken { path, size: Bytes(text.len() as u64) })
 }
 
@@ -180,13 +175,6 @@ fn file_name(app: &AppName, pm_id: u32, at: WallTime) -> String {
     let time = jiff::Timestamp::from_millisecond(at.0)
         .map_or_else(|_out_of_range| at.0.to_string(), |time| time.strftime("%Y%m%dT%H%M%S%3fZ").to_string());
     format!("{app}-{pm_id}-{time}.heapprofile")
-}
-
-fn write(folder: &Path, path: &Path, text: &str) -> std::io::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod pace;
 mod restarts;
 mod run;
 mod status;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -88,6 +89,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
             heap_take::run(&flags, &arguments)
         }
         Command::Heap(arguments) => heap::run(&arguments),
+        Command::Watch(arguments) => watch::run(&arguments),
         Command::Man(arguments) => man::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),
         Command::Status(status) => status::run(&flags, &status),

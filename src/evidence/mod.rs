@@ -11,8 +11,8 @@
 //! The reading half: bytes of a `.heapsnapshot` or `.heapprofile` in, tables out. It opens no file, reads no clock and
 //! starts nothing: the caller passes a `Read`. It keeps no string contents unless it is told to.
 
-pub mod keep;
 pub mod inspector;
+pub mod keep;
 pub mod profile;
 pub mod snapshot;
 pub mod take;

@@ -107,7 +107,8 @@ impl Inspector {
     /// [`InspectorError`].
     pub async fn heap_usage(&mut self, deadline: Duration) -> Result<HeapUsage, InspectorError> {
         let answer = self.call(HEAP_USAGE, json!({}), deadline).await?;
-        let answer: UsageAnswer = serde_json::from_value(answer).map_err(|error| self.unreadable(HEAP_USAGE, &error))?;
+        let answer: UsageAnswer =
+            serde_json::from_value(answer).map_err(|error| self.unreadable(HEAP_USAGE, &error))?;
         Ok(HeapUsage {
             used: bytes(answer.used_size),
             total: bytes(answer.total_size),

@@ -1,6 +1,6 @@
 // `leakslope watch` on apps that leak and on apps that do not, many times over: how often is it right?
 //
-//   cargo build && node benches/watch/run.mjs [--runs 20] [--duration 60s] [--beside 2] [--only NAME,…] [--keep FOLDER] [--binary FILE]
+//   cargo build && node benches/watch/run.mjs [--runs 20] [--duration 45s] [--beside 2] [--only NAME,…] [--keep FOLDER] [--binary FILE]
 //
 // A right answer is "leak" for an app that leaks and "no leak" for one that does not; for one of which a short run cannot
 // tell (a cache that is still filling), "no leak" and "too short to say" are both right. A leak that is reported there is the
@@ -14,7 +14,7 @@ const root = path.join(path.dirname(fileURLToPath(import.meta.url)), '../..');
 const { values } = parseArgs({
   options: {
     runs: { type: 'string', default: '20' },
-    duration: { type: 'string', default: '60s' },
+    duration: { type: 'string', default: '45s' },
     beside: { type: 'string', default: '2' },
     only: { type: 'string' },
     keep: { type: 'string' },
@@ -37,7 +37,7 @@ const cases = [
   { name: 'server-healthy', right: ['no_leak'], file: path.join(apps, 'server.js'), load },
   { name: 'server-rounds', right: ['no_leak'], file: path.join(apps, 'server.js'), load, env: { ROUND_SECONDS: '5' } },
   { name: 'server-overrun', right: ['no_leak', 'too_short'], file: path.join(apps, 'server.js'), env: { MODE: 'slow' }, load },
-  ...[0.15, 0.4, 0.6, 0.8, 0.95].map((share) => ({
+  ...[0.15, 0.4, 0.6, 0.8, 0.9].map((share) => ({
     name: `cache-full-at-${share}`, right: ['no_leak', 'too_short'], file: path.join(apps, 'cache-fills.js'),
     env: { FILL_SECONDS: String(share * seconds) },
   })),

@@ -47,14 +47,14 @@ pub(super) struct WatchArguments {
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..=4_194_304))]
     pid: Option<u32>,
     /// How long to watch, once the app is ready.
-    #[arg(long, value_name = "SPAN", default_value = "60s", value_parser = duration)]
+    #[arg(long, value_name = "SPAN", default_value = "45s", value_parser = duration)]
     duration: Duration,
     /// The first part of it, which is not judged [default: a quarter of the duration].
     #[arg(long, value_name = "SPAN", value_parser = crate::config::parse_duration)]
     warmup: Option<Duration>,
-    /// The time between two readings.
-    #[arg(long, value_name = "SPAN", default_value = "1s", value_parser = interval)]
-    interval: Duration,
+    /// The time between two readings [default: a sixtieth of the duration, from 250ms to 10s].
+    #[arg(long, value_name = "SPAN", value_parser = interval)]
+    interval: Option<Duration>,
     /// The growth that is allowed, like 1MiB/h (also /s, /min, /d) [default: any growth that goes on is a leak].
     #[arg(long, value_name = "SIZE/TIME", value_parser = slope)]
     max_slope: Option<f64>,
@@ -82,6 +82,10 @@ pub(super) struct WatchArguments {
 impl WatchArguments {
     fn warm_up(&self) -> Duration {
         self.warmup.unwrap_or(self.duration / 4)
+    }
+
+    fn interval(&self) -> Duration {
+        self.interval.unwrap_or((self.duration / 60).clamp(Duration::from_millis(250), Duration::from_secs(10)))
     }
 }
 

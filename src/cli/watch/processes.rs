@@ -244,7 +244,6 @@ impl Watched {
 }
 
 async fn memory_of(session: &mut Inspector) -> Result<MemoryUsage, String> {
-    session.collect_garbage(STEP).await.map_err(|error| error.to_string())?;
-    let memory = session.evaluate(MEMORY, false, STEP).await.map_err(|error| error.to_string())?;
+    let memory = session.evaluate_collected(MEMORY, STEP).await.map_err(|error| error.to_string())?;
     serde_json::from_value(memory).map_err(|error| format!("process.memoryUsage() cannot be read: {error}"))
 }

@@ -23,8 +23,8 @@ const PORT_WITHIN: Duration = Duration::from_mins(1);
 /// … and a run without a load for the first Node process to announce itself.
 const NODE_WITHIN: Duration = Duration::from_secs(4);
 const POLL: Duration = Duration::from_millis(100);
-/// Readings take at most this share of the time, so that the app has the rest.
-const REST: u32 = 8;
+/// After a reading the app has this many times as long for itself.
+const REST: u32 = 3;
 /// The longest part of the run in which the load has ended.
 const SETTLE: Duration = Duration::from_secs(10);
 
@@ -203,7 +203,7 @@ impl Running<'_> {
                 return Ok(());
             }
             let took = now.elapsed();
-            next = (now + arguments.interval).max(now + took * REST);
+            next = (now + arguments.interval()).max(now + took * REST);
         }
     }
 
@@ -289,7 +289,7 @@ impl Running<'_> {
         let (warm_up, max_slope) = (self.arguments.warm_up(), self.arguments.max_slope);
         let last = self.rows.last().map_or(Duration::ZERO, |row| row.at);
         let through = |first: Duration, end: Duration| {
-            first <= warm_up + self.arguments.interval * 2 && end + self.arguments.interval * 3 >= last
+            first <= warm_up + self.arguments.interval() * 2 && end + self.arguments.interval() * 3 >= last
         };
         let mut reports = Vec::new();
         let mut passing = 0_usize;
@@ -339,7 +339,7 @@ impl Running<'_> {
             reason,
             duration_seconds: lasted.as_secs_f64(),
             warm_up_seconds: warm_up.as_secs_f64(),
-            interval_seconds: self.arguments.interval.as_secs_f64(),
+            interval_seconds: self.arguments.interval().as_secs_f64(),
             max_slope_bytes_per_second: max_slope,
             load: self.load.as_ref().map(|load| LoadReport {
                 command: self.arguments.load.clone().unwrap_or_default(),

@@ -19,8 +19,10 @@ const MOST_PROCESSES: usize = 64;
 const STEP: Duration = Duration::from_secs(20);
 /// The average number of bytes between two samples of a profile.
 const SAMPLING: Bytes = Bytes(16 << 10);
-/// What the process says of its memory.
+/// What the process says of its memory, …
 const MEMORY: &str = "process.memoryUsage()";
+/// … and by way of the preload, right after a collection.
+const COLLECTED: &str = "globalThis[Symbol.for('leakslope.watch')]()";
 
 /// Figures of one process at one moment, in bytes; `NaN` where there are none.
 #[derive(Debug, Clone, Copy)]
@@ -244,6 +246,6 @@ impl Watched {
 }
 
 async fn memory_of(session: &mut Inspector) -> Result<MemoryUsage, String> {
-    let memory = session.evaluate_collected(MEMORY, STEP).await.map_err(|error| error.to_string())?;
+    let memory = session.evaluate(COLLECTED, false, STEP).await.map_err(|error| error.to_string())?;
     serde_json::from_value(memory).map_err(|error| format!("process.memoryUsage() cannot be read: {error}"))
 }

@@ -14,7 +14,6 @@ use crate::model::Bytes;
 const EVALUATE: &str = "Runtime.evaluate";
 const CALL_ON: &str = "Runtime.callFunctionOn";
 const HEAP_USAGE: &str = "Runtime.getHeapUsage";
-const COLLECT: &str = "HeapProfiler.collectGarbage";
 const START: &str = "HeapProfiler.startSampling";
 const STOP: &str = "HeapProfiler.stopSampling";
 const SNAPSHOT: &str = "HeapProfiler.takeHeapSnapshot";
@@ -123,23 +122,7 @@ impl Inspector {
     /// # Errors
     /// [`InspectorError`].
     pub async fn collect_garbage(&mut self, deadline: Duration) -> Result<(), InspectorError> {
-        self.call(COLLECT, json!({}), deadline).await.map(drop)
-    }
-
-    /// Collects garbage and evaluates an expression of ours right after it: both are sent at once, so that the app runs
-    /// nothing in between.
-    ///
-    /// # Errors
-    /// [`InspectorError`].
-    pub async fn evaluate_collected(
-        &mut self,
-        expression: &'static str,
-        deadline: Duration,
-    ) -> Result<Value, InspectorError> {
-        let collected = self.send(COLLECT, json!({}), deadline).await?;
-        let sent = self.send_evaluation(expression, false, deadline).await?;
-        self.reply(collected, None).await?;
-        Ok(self.evaluated(sent).await?.value.unwrap_or(Value::Null))
+        self.call("HeapProfiler.collectGarbage", json!({}), deadline).await.map(drop)
     }
 
     /// The process's own id, in its own pid namespace.

@@ -43,12 +43,21 @@ pub struct Record {
 /// # Errors
 /// What the system says, with the path; then neither of the two is left behind.
 pub fn write(folder: &Path, record: &Record, bytes: &[u8]) -> std::io::Result<PathBuf> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| named(folder, &error))?;
-    let path = path(folder, record);
-    create(&path, bytes)?;
+    let path = write_alone(folder, &record.file, bytes)?;
     let beside = folder.join(format!("{}.json", record.file));
     let recorded = serde_json::to_vec(record).map_err(std::io::Error::from).and_then(|text| create(&beside, &text));
     recorded.inspect_err(|_no_record| drop(std::fs::remove_file(&path)))?;
+    Ok(path)
+}
+
+/// Writes a file of evidence of which there is nothing to record, for no daemon knows of its process; else as [`write`].
+///
+/// # Errors
+/// What the system says, with the path; then nothing is left behind.
+pub fn write_alone(folder: &Path, file: &str, bytes: &[u8]) -> std::io::Result<PathBuf> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| named(folder, &error))?;
+    let path = folder.join(file);
+    create(&path, bytes)?;
     Ok(path)
 }
 

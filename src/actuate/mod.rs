@@ -19,7 +19,7 @@ mod driver;
 mod fleet_lock;
 mod hook;
 mod http;
-pub(crate) mod pm2;
+mod pm2;
 mod promql;
 mod reload_lock;
 

@@ -12,6 +12,7 @@ use clap::Args;
 use super::arguments::Flags;
 use super::output::{clean, print};
 use crate::config;
+use crate::evidence::keep;
 use crate::evidence::take::{self, ProfileOrder, Target};
 use crate::model::{Bytes, DaemonName};
 use crate::runtime::Clock;
@@ -41,7 +42,7 @@ pub struct TakeArguments {
 pub(super) fn run(flags: &Flags, arguments: &TakeArguments) -> anyhow::Result<ExitCode> {
     let settings = super::settings(flags)?;
     let folder = arguments.output.clone().unwrap_or_else(|| {
-        config::state_directory(&flags.surroundings()).map_or_else(|| ".".into(), |state| state.join("evidence"))
+        config::state_directory(&flags.surroundings()).map_or_else(|| ".".into(), |state| state.join(keep::FOLDER))
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let taken = runtime.block_on(async {

@@ -15,6 +15,7 @@ mod pace;
 mod restarts;
 mod run;
 mod status;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -84,10 +85,8 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Restart(arguments) => restarts::restart(&flags, &arguments),
         Command::Restarts(arguments) => restarts::restarts(&flags, &arguments),
         Command::Plan(arguments) => restarts::plan(&flags, &arguments),
-        Command::Heap(heap::HeapArgs { command: heap::HeapCommand::Profile(arguments) }) => {
-            heap_take::run(&flags, &arguments)
-        }
-        Command::Heap(arguments) => heap::run(&arguments),
+        Command::Heap(arguments) => heap::run(&flags, &arguments),
+        Command::Watch(arguments) => watch::run(&arguments),
         Command::Man(arguments) => man::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),
         Command::Status(status) => status::run(&flags, &status),

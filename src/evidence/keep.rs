@@ -1,10 +1,12 @@
 //! What is known of files of evidence: one short record beside each, in one folder.
 //!
 //! Commands write them and the sidecar reads them, so nothing here is taken for granted: what cannot be read, names a file
-//! elsewhere or is too long is passed over. This room refuses to delete anything.
+//! elsewhere or is too long is passed over. It refuses to delete anything
+//! but what it has itself begun and could not finish.
 
+use std::fs::OpenOptions;
 use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -35,14 +37,40 @@ pub struct Record {
     pub file: String,
 }
 
-/// Writes the record of a file that lies in `folder` already, readable by its owner alone.
+/// Writes a file of evidence into `folder`, which is made where there is none, and its record beside it. Both are readable
+/// by their owner alone, reach the disk before this returns, and are never written over others.
 ///
 /// # Errors
-/// What the system says.
-pub fn write(folder: &Path, record: &Record) -> std::io::Result<()> {
-    let path = folder.join(format!("{}.json", record.file));
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(&serde_json::to_vec(record)?)
+/// What the system says, with the path; then neither of the two is left behind.
+pub fn write(folder: &Path, record: &Record, bytes: &[u8]) -> std::io::Result<PathBuf> {
+    let path = write_alone(folder, &record.file, bytes)?;
+    let beside = folder.join(format!("{}.json", record.file));
+    let recorded = serde_json::to_vec(record).map_err(std::io::Error::from).and_then(|text| create(&beside, &text));
+    recorded.inspect_err(|_no_record| drop(std::fs::remove_file(&path)))?;
+    Ok(path)
+}
+
+/// Writes a file of evidence of which there is nothing to record, for no daemon knows of its process; else as [`write`].
+///
+/// # Errors
+/// What the system says, with the path; then nothing is left behind.
+pub fn write_alone(folder: &Path, file: &str, bytes: &[u8]) -> std::io::Result<PathBuf> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| named(folder, &error))?;
+    let path = folder.join(file);
+    create(&path, bytes)?;
+    Ok(path)
+}
+
+/// Writes a new file; what was begun and not finished is taken away again.
+fn create(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|error| named(path, &error))?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    written.inspect_err(|_half| drop(std::fs::remove_file(path))).map_err(|error| named(path, &error))
+}
+
+fn named(path: &Path, error: &std::io::Error) -> std::io::Error {
+    std::io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 /// Reads the records of a folder, the newest first; none where there is no such folder.
@@ -90,15 +118,28 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(records(&folder.path().join("none")), []);
         for record in [made("a.heapprofile", 1), made("b.heapprofile", 2)] {
-            write(folder.path(), &record).unwrap();
+            assert_eq!(write(folder.path(), &record, b"{}").unwrap(), path(folder.path(), &record));
         }
-        assert!(write(folder.path(), &made("a.heapprofile", 9)).is_err(), "a record is never written over");
+        let error = write(folder.path(), &made("a.heapprofile", 9), b"other").unwrap_err();
+        assert!(error.to_string().contains("a.heapprofile: File exists"), "{error}");
+        assert_eq!(std::fs::read(folder.path().join("a.heapprofile")).unwrap(), b"{}", "it is never written over");
         let place = |name: &str| folder.path().join(name);
         std::fs::write(place("c.heapprofile.json"), "{").unwrap();
         std::fs::write(place("d.json"), serde_json::to_vec(&made("../secret", 3)).unwrap()).unwrap();
         std::fs::write(place("e.heapprofile"), "no record").unwrap();
         assert_eq!(records(folder.path()), [made("b.heapprofile", 2), made("a.heapprofile", 1)]);
-        let mode = std::fs::metadata(place("a.heapprofile.json")).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
+        for name in ["a.heapprofile", "a.heapprofile.json"] {
+            let mode = std::fs::metadata(place(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_file_whose_record_cannot_be_written_is_not_left_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.heapprofile.json"), "another's").unwrap();
+        assert!(write(folder.path(), &made("a.heapprofile", 1), b"{}").is_err());
+        assert!(!folder.path().join("a.heapprofile").exists());
+        assert_eq!(std::fs::read(folder.path().join("a.heapprofile.json")).unwrap(), b"another's");
     }
 }

@@ -4,12 +4,14 @@
 //! |------------|-------------------------------------------------------------------|------|
 //! | `keep`     | records of what was taken, beside its files                       | no   |
 //! | `take`     | takes profiles and snapshots from a running process, after checks | no   |
+//! | `inspector`| talks to V8's inspector in a Node process                         | no   |
 //! | `snapshot` | reads a heap snapshot                                             | yes  |
 //! | `profile`  | reads a sampling heap profile                                     | yes  |
 //!
 //! The reading half: bytes of a `.heapsnapshot` or `.heapprofile` in, tables out. It opens no file, reads no clock and
 //! starts nothing: the caller passes a `Read`. It keeps no string contents unless it is told to.
 
+pub mod inspector;
 pub mod keep;
 pub mod profile;
 pub mod snapshot;

@@ -11,8 +11,10 @@
 //! event loop.
 
 pub mod cgroup;
+mod listening;
 mod own;
 pub mod parse;
+mod tree;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
@@ -23,7 +25,9 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 use thiserror::Error;
 
+pub use self::listening::listening_ports;
 pub use self::own::{own_pids, own_sample};
+pub use self::tree::TreeProcess;
 use crate::model::{Bytes, HostSample, SystemSample, WallTime};
 
 /// A `/proc` file that is read whole is never longer than this.

@@ -11,6 +11,8 @@ pub struct Stat {
     pub is_dead: bool,
     /// Its parent.
     pub parent: u32,
+    /// Its process group.
+    pub group: u32,
     /// CPU time spent in user and kernel mode, in clock ticks.
     pub cpu_ticks: u64,
     /// Threads.
@@ -28,12 +30,14 @@ pub fn stat(text: &[u8]) -> Option<Stat> {
     // Numbered as in proc_pid_stat(5), where the state is field 3.
     let state = fields.next()?;
     let parent = fields.next()?.parse().ok()?;
-    let user: u64 = fields.nth(14 - 5)?.parse().ok()?;
+    // The kernel's own have group 0; what is no number is none.
+    let group = fields.next()?.parse().unwrap_or(0);
+    let user: u64 = fields.nth(14 - 6)?.parse().ok()?;
     let system: u64 = fields.next()?.parse().ok()?;
     let threads = fields.nth(20 - 16)?.parse().ok()?;
     let start_ticks = fields.nth(22 - 21)?.parse().ok()?;
     let is_dead = matches!(state, "Z" | "X" | "x");
-    Some(Stat { pid, is_dead, parent, cpu_ticks: user.saturating_add(system), threads, start_ticks })
+    Some(Stat { pid, is_dead, parent, group, cpu_ticks: user.saturating_add(system), threads, start_ticks })
 }
 
 /// What is used of `/proc/<pid>/status`.
@@ -115,7 +119,8 @@ mod tests {
     #[test]
     fn stat_reads_through_any_command_name() {
         let rest = "S 7 42 42 0 -1 4194304 1 2 3 4 150 50 9 9 20 0 11 0 163425 1000 500 18446744073709551615 1 1 1 0";
-        let expected = Stat { pid: 42, is_dead: false, parent: 7, cpu_ticks: 200, threads: 11, start_ticks: 163_425 };
+        let expected =
+            Stat { pid: 42, is_dead: false, parent: 7, group: 42, cpu_ticks: 200, threads: 11, start_ticks: 163_425 };
         for name in ["node", "a b", "x) S 1 (y", "(", ")", "", "two\nlines", "\u{fffd}"] {
             assert_eq!(stat(format!("42 ({name}) {rest}\n").as_bytes()), Some(expected), "{name}");
         }

@@ -3,28 +3,24 @@
 //! Nothing is asked of an app unless the very life that is meant is online with pm2's agent in it. It refuses every other
 //! road into an app: no signal, no inspector.
 
-use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use thiserror::Error;
 use tokio::time::timeout;
 
-use crate::actuate::pm2::{list, look, refusal};
 use crate::collect::amp::Request;
-use crate::collect::bus::Bus;
-use crate::collect::socket::{Client, Deadlines};
+use crate::collect::bus::{Bus, BusError};
+use crate::collect::look::{LOOK_DEADLINE, client, list, look, refusal};
 use crate::evidence::keep::{self, Record};
 use crate::evidence::profile;
 use crate::model::{AppName, Bytes, DaemonName, Life, Listed, ProcessKey, Status, WallTime};
 
-/// How long any step of a call may take.
-const STEP: Duration = Duration::from_secs(10);
-/// The longest reply that is read.
-const LARGEST_REPLY: usize = 32 << 20;
-/// How long the profile may take to come after the sampling has ended.
+/// How long pm2's agent may take to begin, and the profile to come after the sampling has ended.
 const GRACE: Duration = Duration::from_secs(30);
+const NO_REPLY: &str = "pm2's agent in it did not answer: its event loop is blocked, or it has just been started; try again when it answers requests";
+const NO_PROFILE: &str =
+    "no profile came: its event loop is blocked, or it was reloaded meanwhile; try again when it answers requests";
 /// How long allocations may be sampled.
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_hours(1);
@@ -87,16 +83,12 @@ pub enum TakeErrorKind {
     Failed(String),
 }
 
-fn client(home: &Path) -> Client {
-    Client::new(home.join("rpc.sock"), Deadlines { connect: STEP, write: STEP, reply: STEP }, LARGEST_REPLY)
-}
-
 /// Finds the running processes of an app in one daemon's list.
 ///
 /// # Errors
 /// A sentence where the daemon does not answer.
 pub async fn targets(daemon: &DaemonName, home: &Path, app: &str) -> Result<Vec<Target>, String> {
-    let entries = list(&mut client(home)).await?;
+    let entries = list(&mut client(home, LOOK_DEADLINE)).await?;
     let target = |entry: Listed| {
         let life = entry.life()?;
         let key = ProcessKey { daemon: daemon.clone(), pm_id: entry.pm_id };
@@ -114,7 +106,6 @@ pub async fn profile(target: &Target, order: &ProfileOrder, folder: &Path) -> Re
     let text = sample(target, order).await.map_err(error)?;
     let failed = |reason: String| error(TakeErrorKind::Failed(reason));
     profile::read(text.as_bytes(), "the profile that came").map_err(|unreadable| failed(unreadable.to_string()))?;
-    let path = folder.join(file_name(&target.app, target.key.pm_id, order.at));
     let record = Record {
         daemon: target.key.daemon.clone(),
         app: target.app.clone(),
@@ -123,20 +114,18 @@ pub async fn profile(target: &Target, order: &ProfileOrder, folder: &Path) -> Re
         sampled_seconds: Some(order.duration.as_secs_f64()),
         file: file_name(&target.app, target.key.pm_id, order.at),
     };
-    write(folder, &path, &text)
-        .and_then(|()| keep::write(folder, &record))
-        .map_err(|refused| failed(format!("{}: {refused}", path.display())))?;
+    let path = keep::write(folder, &record, text.as_bytes()).map_err(|refused| failed(refused.to_string()))?;
     Ok(Taken { path, size: Bytes(text.len() as u64) })
 }
 
 async fn sample(target: &Target, order: &ProfileOrder) -> Result<String, TakeErrorKind> {
     let request = request(target.key.pm_id, order).map_err(TakeErrorKind::Refused)?;
-    let mut client = client(&target.home);
+    let mut client = client(&target.home, LOOK_DEADLINE);
     let listed = look(&mut client, target.key.pm_id).await.map_err(TakeErrorKind::Refused)?;
     if let Some(reason) = objection(&listed, target) {
         return Err(TakeErrorKind::Refused(reason));
     }
-    let connecting = timeout(STEP, Bus::connect(&target.home)).await;
+    let connecting = timeout(LOOK_DEADLINE, Bus::connect(&target.home)).await;
     let mut bus = connecting
         .map_err(|_elapsed| TakeErrorKind::Refused("pm2's public socket takes no connection".to_owned()))?
         .map_err(|error| TakeErrorKind::Refused(error.to_string()))?;
@@ -148,12 +137,13 @@ async fn sample(target: &Target, order: &ProfileOrder) -> Result<String, TakeErr
         refusal(reply.json()).map_or(Ok(()), |why| Err(TakeErrorKind::Refused(format!("pm2 says: {why}"))))
     };
     let answer = async {
-        let limit = order.duration + GRACE;
-        let late = "no profile came: the process has ended, or another profile was being taken of it";
-        timeout(limit, bus.heap_profile(target.key.pm_id))
-            .await
-            .map_err(|_elapsed| TakeErrorKind::Failed(late.to_owned()))?
-            .map_err(|error| TakeErrorKind::Failed(error.to_string()))
+        let pm_id = target.key.pm_id;
+        let broken = |error: BusError| TakeErrorKind::Failed(error.to_string());
+        let silent = || TakeErrorKind::Failed(NO_REPLY.to_owned());
+        let began = timeout(GRACE, bus.sampling(pm_id)).await.map_err(|_elapsed| silent())?;
+        let name = began.map_err(broken)?.map_err(|why| TakeErrorKind::Refused(turned_down(&why)))?;
+        let profile = timeout(order.duration + GRACE, bus.heap_profile(pm_id, &name)).await;
+        profile.map_err(|_elapsed| TakeErrorKind::Failed(NO_PROFILE.to_owned()))?.map_err(broken)
     };
     // Both at once: whoever is connected must read.
     let ((), profile) = tokio::try_join!(ask, answer)?;
@@ -168,6 +158,14 @@ fn request(pm_id: u32, order: &ProfileOrder) -> Result<Request, String> {
     let sampling_interval = u32::try_from(order.sampling_interval.0).ok().filter(|bytes| *bytes > 0);
     let sampling_interval = sampling_interval.ok_or("the sampling interval is not a number of bytes")?;
     Ok(Request::SampleHeap { pm_id, timeout_ms, sampling_interval })
+}
+
+/// What pm2's agent said against sampling, with what to do about it.
+fn turned_down(words: &str) -> String {
+    if words.contains("already running") {
+        return "another profile is being taken of it; try again when that one has ended".to_owned();
+    }
+    format!("pm2's agent in it says: {words}; pm2's log of the app may tell more")
 }
 
 /// What speaks against asking this process, in a sentence.
@@ -189,13 +187,6 @@ fn file_name(app: &AppName, pm_id: u32, at: WallTime) -> String {
     let time = jiff::Timestamp::from_millisecond(at.0)
         .map_or_else(|_out_of_range| at.0.to_string(), |time| time.strftime("%Y%m%dT%H%M%S%3fZ").to_string());
     format!("{app}-{pm_id}-{time}.heapprofile")
-}
-
-fn write(folder: &Path, path: &Path, text: &str) -> std::io::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
 }
 
 #[cfg(test)]

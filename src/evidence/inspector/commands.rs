@@ -1,0 +1,265 @@
+//! The commands that leakslope sends: the heap's size, a collection, a sampling profile, a snapshot, who it is, how
+//! late its event loop ran.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::io::AsyncWrite;
+
+use super::session::{Chunks, Sent, quoted};
+use super::{Inspector, InspectorError, InspectorErrorKind};
+use crate::model::Bytes;
+
+const EVALUATE: &str = "Runtime.evaluate";
+const CALL_ON: &str = "Runtime.callFunctionOn";
+const HEAP_USAGE: &str = "Runtime.getHeapUsage";
+const START: &str = "HeapProfiler.startSampling";
+const STOP: &str = "HeapProfiler.stopSampling";
+const SNAPSHOT: &str = "HeapProfiler.takeHeapSnapshot";
+/// Seconds since the process started, by its own steady clock.
+const OWN_CLOCK: &str = "process.uptime()";
+/// A timer every 20 ms that notes how late it came. It never keeps the app alive and ends after two hours by itself, should
+/// nobody read it. (Node's own monitor of the event loop's delay stays in memory for ever, 77 kB of it for each.)
+const WATCH_LOOP: &str = "((interval, ticks) => { let last = process.uptime(), worst = 0; \
+    const late = () => { const now = process.uptime(); worst = Math.max(worst, now - last - interval / 1000); last = now; }; \
+    const timer = setInterval(() => { late(); if (--ticks <= 0) clearInterval(timer); }, interval); timer.unref(); \
+    return () => { late(); clearInterval(timer); return worst; }; })(20, 360000)";
+const READ_LOOP: &str = "function () { return this(); }";
+
+/// What V8 says of its heap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeapUsage {
+    /// In use.
+    pub used: Bytes,
+    /// Taken from the system.
+    pub total: Bytes,
+    /// Held by what embeds V8; from Node 22 on.
+    pub embedder: Option<Bytes>,
+    /// Backing stores of array buffers, outside the heap; from Node 22 on.
+    pub backing_stores: Option<Bytes>,
+}
+
+/// A sampling profile and how long the app stood still while it was put together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stopped {
+    /// The profile, a whole `.heapprofile`.
+    pub profile: Vec<u8>,
+    /// By the app's own clock.
+    pub pause: Duration,
+}
+
+/// A snapshot that was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// Its size.
+    pub size: Bytes,
+    /// How long the app stood still, by its own clock.
+    pub pause: Duration,
+}
+
+/// An eye on the event loop from inside the app.
+#[derive(Debug)]
+pub struct LoopDelay {
+    object: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct UsageAnswer {
+    used_size: f64,
+    total_size: f64,
+    embedder_heap_used_size: Option<f64>,
+    backing_storage_size: Option<f64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Evaluated {
+    result: Option<RemoteObject>,
+    exception_details: Option<ExceptionDetails>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RemoteObject {
+    value: Option<Value>,
+    object_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct ExceptionDetails {
+    text: String,
+    exception: Option<Exception>,
+}
+
+#[derive(Deserialize)]
+struct Exception {
+    description: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct ProfileAnswer<'a> {
+    #[serde(borrow)]
+    profile: &'a serde_json::value::RawValue,
+}
+
+impl Inspector {
+    /// The size of V8's heap.
+    ///
+    /// # Errors
+    /// [`InspectorError`].
+    pub async fn heap_usage(&mut self, deadline: Duration) -> Result<HeapUsage, InspectorError> {
+        let answer = self.call(HEAP_USAGE, json!({}), deadline).await?;
+        let answer: UsageAnswer =
+            serde_json::from_value(answer).map_err(|error| self.unreadable(HEAP_USAGE, &error))?;
+        Ok(HeapUsage {
+            used: bytes(answer.used_size),
+            total: bytes(answer.total_size),
+            embedder: answer.embedder_heap_used_size.map(bytes),
+            backing_stores: answer.backing_storage_size.map(bytes),
+        })
+    }
+
+    /// Collects garbage, all of it: the app stands still meanwhile.
+    ///
+    /// # Errors
+    /// [`InspectorError`].
+    pub async fn collect_garbage(&mut self, deadline: Duration) -> Result<(), InspectorError> {
+        self.call("HeapProfiler.collectGarbage", json!({}), deadline).await.map(drop)
+    }
+
+    /// The process's own id, in its own pid namespace.
+    ///
+    /// # Errors
+    /// [`InspectorError`].
+    pub async fn process_pid(&mut self, deadline: Duration) -> Result<u32, InspectorError> {
+        let value = self.evaluate("process.pid", false, deadline).await?;
+        let pid = value.as_u64().and_then(|pid| u32::try_from(pid).ok());
+        pid.ok_or_else(|| self.unreadable(EVALUATE, &"no pid"))
+    }
+
+    /// Evaluates an expression of ours in the app and returns its value; `commands` lends it `require` meanwhile.
+    ///
+    /// # Errors
+    /// [`InspectorError`].
+    pub async fn evaluate(
+        &mut self,
+        expression: &'static str,
+        commands: bool,
+        deadline: Duration,
+    ) -> Result<Value, InspectorError> {
+        let sent = self.send_evaluation(expression, commands, deadline).await?;
+        let object = self.evaluated(sent).await?;
+        Ok(object.value.unwrap_or(Value::Null))
+    }
+
+    /// Starts to sample allocations, one for every `interval` bytes on average.
+    ///
+    /// # Errors
+    /// [`InspectorError`].
+    pub async fn start_sampling(&mut self, interval: Bytes, deadline: Duration) -> Result<(), InspectorError> {
+        self.call(START, json!({"samplingInterval": interval.0}), deadline).await.map(drop)
+    }
+
+    /// Ends the sampling and returns the profile of what is still alive.
+    ///
+    /// # Errors
+    /// [`InspectorError`].
+    pub async fn stop_sampling(&mut self, deadline: Duration) -> Result<Stopped, InspectorError> {
+        let (answer, pause) = self.timed(STOP, json!({}), None, deadline).await?;
+        let answer: ProfileAnswer<'_> =
+            serde_json::from_str(answer.get()).map_err(|error| self.unreadable(STOP, &error))?;
+        Ok(Stopped { profile: answer.profile.get().as_bytes().to_vec(), pause })
+    }
+
+    /// Takes a snapshot and writes it on piece by piece, `limit` at most. The app stands still until V8 has walked its
+    /// whole heap. Pieces are written as they come; the caller flushes.
+    ///
+    /// # Errors
+    /// [`InspectorError`]; what was written then is no snapshot.
+    pub async fn take_snapshot(
+        &mut self,
+        writer: &mut (dyn AsyncWrite + Unpin + Send),
+        limit: Bytes,
+        deadline: Duration,
+    ) -> Result<Written, InspectorError> {
+        let mut chunks = Chunks { writer, written: 0, limit: limit.0 };
+        let params = json!({"reportProgress": false, "captureNumericValue": false});
+        let (_nothing, pause) = self.timed(SNAPSHOT, params, Some(&mut chunks), deadline).await?;
+        Ok(Written { size: Bytes(chunks.written), pause })
+    }
+
+    /// Starts to watch how late the app's event loop runs.
+    ///
+    /// # Errors
+    /// [`InspectorError`].
+    pub async fn watch_loop(&mut self, deadline: Duration) -> Result<LoopDelay, InspectorError> {
+        let params = json!({"expression": WATCH_LOOP, "silent": true});
+        let sent = self.send(EVALUATE, params, deadline).await?;
+        let object = self.evaluated(sent).await?.object_id;
+        object.map(|object| LoopDelay { object }).ok_or_else(|| self.unreadable(EVALUATE, &"no object"))
+    }
+
+    /// The longest that the event loop was late since [`Self::watch_loop`].
+    ///
+    /// # Errors
+    /// [`InspectorError`].
+    pub async fn worst_delay(&mut self, watch: LoopDelay, deadline: Duration) -> Result<Duration, InspectorError> {
+        let params = json!({"functionDeclaration": READ_LOOP, "objectId": watch.object, "returnByValue": true,
+            "silent": true});
+        let sent = self.send(CALL_ON, params, deadline).await?;
+        let object = self.evaluated(sent).await?;
+        let seconds = object.value.and_then(|value| value.as_f64());
+        seconds
+            .map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default())
+            .ok_or_else(|| self.unreadable(CALL_ON, &"no number"))
+    }
+
+    /// Sends a command between two looks at the app's own clock, all three at once, so that no time of ours is in it.
+    async fn timed(
+        &mut self,
+        method: &'static str,
+        params: Value,
+        chunks: Option<&mut Chunks<'_>>,
+        deadline: Duration,
+    ) -> Result<(Box<serde_json::value::RawValue>, Duration), InspectorError> {
+        let before = self.send_evaluation(OWN_CLOCK, false, deadline).await?;
+        let sent = self.send(method, params, deadline).await?;
+        let after = self.send_evaluation(OWN_CLOCK, false, deadline).await?;
+        let before = self.evaluated(before).await?.value.and_then(|value| value.as_f64());
+        let answer = self.reply(sent, chunks).await?;
+        let after = self.evaluated(after).await?.value.and_then(|value| value.as_f64());
+        let (Some(before), Some(after)) = (before, after) else {
+            return Err(self.unreadable(EVALUATE, &"no time"));
+        };
+        Ok((answer, Duration::try_from_secs_f64(after - before).unwrap_or_default()))
+    }
+
+    async fn send_evaluation(
+        &mut self,
+        expression: &'static str,
+        commands: bool,
+        deadline: Duration,
+    ) -> Result<Sent, InspectorError> {
+        let params = json!({"expression": expression, "includeCommandLineAPI": commands, "returnByValue": true,
+            "silent": true});
+        self.send(EVALUATE, params, deadline).await
+    }
+
+    async fn evaluated(&mut self, sent: Sent) -> Result<RemoteObject, InspectorError> {
+        let answer = self.reply(sent, None).await?;
+        let answer: Evaluated =
+            serde_json::from_str(answer.get()).map_err(|error| self.unreadable(EVALUATE, &error))?;
+        if let Some(details) = answer.exception_details {
+            let words = details.exception.and_then(|exception| exception.description).unwrap_or(details.text);
+            return Err(self.failed(InspectorErrorKind::Thrown(quoted(&words))));
+        }
+        answer.result.ok_or_else(|| self.unreadable(EVALUATE, &"no result"))
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float saturates; sizes are below 2^53")]
+fn bytes(number: f64) -> Bytes {
+    Bytes(number as u64)
+}

@@ -11,8 +11,9 @@ use clap::Args;
 
 use super::arguments::Flags;
 use super::output::{clean, print};
+use super::signals::Signals;
 use crate::config;
-use crate::evidence::keep;
+use crate::evidence::keep::{self, Cost, Road};
 use crate::evidence::take::{self, ProfileOrder, Target};
 use crate::model::{Bytes, DaemonName};
 use crate::runtime::Clock;
@@ -70,13 +71,29 @@ pub(super) fn run(flags: &Flags, arguments: &TakeArguments) -> anyhow::Result<Ex
         print(&format!("{what}; the app goes on meanwhile\n"))?;
         let at = Clock::resume(None).wall();
         let order = ProfileOrder { duration: arguments.duration, sampling_interval: SAMPLING_INTERVAL, at };
-        take::profile(&target, &order, &folder).await.map_err(|error| anyhow::anyhow!(clean(&error.to_string())))
+        let mut signals = Signals::listen()?;
+        // Given up half-way, the profile leaves the app as it was before.
+        tokio::select! {
+            taken = take::profile(&target, &order, &folder) => taken.map_err(|error| anyhow::anyhow!(clean(&error.to_string()))),
+            name = signals.any() => Err(anyhow::anyhow!("ended by {name}; no profile was taken")),
+        }
     })?;
     let mut text = Vec::new();
     super::heap::summarise_profile(&mut text, &taken.path).context("the profile was taken")?;
     print(&String::from_utf8_lossy(&text))?;
-    print(&format!("\n{} ({})\n", taken.path.display(), taken.size))?;
+    print(&format!("\n{}{} ({})\n", told(taken.cost), taken.path.display(), taken.size))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// How the app was looked into and what that cost it, where there is something to tell.
+fn told(cost: Cost) -> String {
+    let how = match cost.road {
+        Road::Pm2Action => return String::new(),
+        Road::Inspector => "Taken through the app's inspector, which is as it was before",
+    };
+    let pause =
+        cost.pause_seconds.map(|pause| format!("; its event loop was {:.0} ms late at the worst", pause * 1000.0));
+    format!("{how}{}.\n", pause.unwrap_or_default())
 }
 
 /// The process with this number, or the one with the largest heap.

@@ -33,8 +33,30 @@ pub struct Record {
     pub taken_at: WallTime,
     /// How long allocations were sampled, in seconds.
     pub sampled_seconds: Option<f64>,
+    /// How it was taken; absent from records of older versions.
+    #[serde(default)]
+    pub cost: Option<Cost>,
     /// The file's name in the same folder.
     pub file: String,
+}
+
+/// By which road evidence was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Road {
+    /// pm2's own action, by its agent in the app.
+    Pm2Action,
+    /// V8's inspector.
+    Inspector,
+}
+
+/// How evidence was taken and what that cost the app.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    /// By which road.
+    pub road: Road,
+    /// The longest that the event loop was late meanwhile, in seconds, where that was seen.
+    pub pause_seconds: Option<f64>,
 }
 
 /// Writes a file of evidence into `folder`, which is made where there is none, and its record beside it. Both are readable
@@ -109,6 +131,7 @@ mod tests {
             pm_id: 3,
             taken_at: WallTime(at),
             sampled_seconds: Some(30.0),
+            cost: None,
             file: file.to_owned(),
         }
     }

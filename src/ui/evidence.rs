@@ -110,6 +110,7 @@ mod tests {
             pm_id: 0,
             taken_at: WallTime(1500),
             sampled_seconds: Some(2.0),
+            cost: None,
             file: "shop-0-1.heapprofile".to_owned(),
         }
     }

@@ -39,6 +39,9 @@ pub enum Request {
     },
 }
 
+/// The action of pm2's agent that samples allocations.
+pub const SAMPLE_HEAP: &str = "km:heap:sampling:start";
+
 /// Who asked for a profile: the agent repeats it with the profile, so that no other one is taken for it.
 pub const INITIATED: &str = "leakslope";
 
@@ -75,10 +78,10 @@ impl Request {
             }
             Self::SampleHeap { pm_id, timeout_ms, sampling_interval } => format!(
                 concat!(
-                    r#"j:{{"type":"call","method":"msgProcess","args":[{{"id":{},"msg":"km:heap:sampling:start","#,
+                    r#"j:{{"type":"call","method":"msgProcess","args":[{{"id":{},"msg":"{}","#,
                     r#""opts":{{"timeout":{},"samplingInterval":{},"initiated":"{}"}}}}]}}"#
                 ),
-                pm_id, timeout_ms, sampling_interval, INITIATED
+                pm_id, SAMPLE_HEAP, timeout_ms, sampling_interval, INITIATED
             ),
         };
         frame(&[message.as_bytes(), id.to_string().as_bytes()])

@@ -10,14 +10,17 @@ use thiserror::Error;
 use tokio::time::timeout;
 
 use crate::collect::amp::Request;
-use crate::collect::bus::Bus;
+use crate::collect::bus::{Bus, BusError};
 use crate::collect::look::{LOOK_DEADLINE, client, list, look, refusal};
 use crate::evidence::keep::{self, Record};
 use crate::evidence::profile;
 use crate::model::{AppName, Bytes, DaemonName, Life, Listed, ProcessKey, Status, WallTime};
 
-/// How long the profile may take to come after the sampling has ended.
+/// How long pm2's agent may take to begin, and the profile to come after the sampling has ended.
 const GRACE: Duration = Duration::from_secs(30);
+const NO_REPLY: &str = "pm2's agent in it did not answer: its event loop is blocked, or it has just been started; try again when it answers requests";
+const NO_PROFILE: &str =
+    "no profile came: its event loop is blocked, or it was reloaded meanwhile; try again when it answers requests";
 /// How long allocations may be sampled.
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_hours(1);
@@ -134,12 +137,13 @@ async fn sample(target: &Target, order: &ProfileOrder) -> Result<String, TakeErr
         refusal(reply.json()).map_or(Ok(()), |why| Err(TakeErrorKind::Refused(format!("pm2 says: {why}"))))
     };
     let answer = async {
-        let limit = order.duration + GRACE;
-        let late = "no profile came: the process has ended, or another profile was being taken of it";
-        timeout(limit, bus.heap_profile(target.key.pm_id))
-            .await
-            .map_err(|_elapsed| TakeErrorKind::Failed(late.to_owned()))?
-            .map_err(|error| TakeErrorKind::Failed(error.to_string()))
+        let pm_id = target.key.pm_id;
+        let broken = |error: BusError| TakeErrorKind::Failed(error.to_string());
+        let silent = || TakeErrorKind::Failed(NO_REPLY.to_owned());
+        let began = timeout(GRACE, bus.sampling(pm_id)).await.map_err(|_elapsed| silent())?;
+        let name = began.map_err(broken)?.map_err(|why| TakeErrorKind::Refused(turned_down(&why)))?;
+        let profile = timeout(order.duration + GRACE, bus.heap_profile(pm_id, &name)).await;
+        profile.map_err(|_elapsed| TakeErrorKind::Failed(NO_PROFILE.to_owned()))?.map_err(broken)
     };
     // Both at once: whoever is connected must read.
     let ((), profile) = tokio::try_join!(ask, answer)?;
@@ -154,6 +158,14 @@ fn request(pm_id: u32, order: &ProfileOrder) -> Result<Request, String> {
     let sampling_interval = u32::try_from(order.sampling_interval.0).ok().filter(|bytes| *bytes > 0);
     let sampling_interval = sampling_interval.ok_or("the sampling interval is not a number of bytes")?;
     Ok(Request::SampleHeap { pm_id, timeout_ms, sampling_interval })
+}
+
+/// What pm2's agent said against sampling, with what to do about it.
+fn turned_down(words: &str) -> String {
+    if words.contains("already running") {
+        return "another profile is being taken of it; try again when that one has ended".to_owned();
+    }
+    format!("pm2's agent in it says: {words}; pm2's log of the app may tell more")
 }
 
 /// What speaks against asking this process, in a sentence.

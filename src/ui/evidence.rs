@@ -24,12 +24,12 @@ impl EvidenceItemView {
         };
         Self {
             id: record.file.clone(),
-            kind: "heap_profile".to_owned(),
+            kind: record.kind.as_str().to_owned(),
             daemon: record.daemon.as_str().to_owned(),
             app: record.app.as_str().to_owned(),
             pm_id: record.pm_id,
             taken_at: record.taken_at.as_seconds(),
-            trigger: "person".to_owned(),
+            trigger: record.trigger.as_str().to_owned(),
             state: state.to_owned(),
             duration_seconds: record.sampled_seconds,
             pause_seconds: None,
@@ -83,12 +83,16 @@ fn close(open: &mut Vec<FrameView>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evidence::keep::{Kind, Trigger};
     use crate::evidence::profile::read;
     use crate::evidence::profile::read::Call;
     use crate::model::WallTime;
 
     fn record() -> Record {
         Record {
+            kind: Kind::HeapProfile,
+            trigger: Trigger::Leak,
+            life: None,
             daemon: "default".into(),
             app: "shop".into(),
             pm_id: 0,
@@ -108,7 +112,7 @@ mod tests {
     fn a_profile_becomes_a_sentence_a_list_and_a_tree() {
         let profile = read(PROFILE.as_bytes(), "test").unwrap();
         let view = EvidenceItemView::of_profile(&record(), Some(10), Ok(&profile));
-        assert_eq!((view.state.as_str(), view.taken_at), ("done", 1.5));
+        assert_eq!((view.state.as_str(), view.trigger.as_str(), view.taken_at), ("done", "leak", 1.5));
         let names: Vec<(&str, u64)> = view.top.iter().map(|row| (row.name.as_str(), row.bytes)).collect();
         assert_eq!(names, [("remember", 5000), ("idle", 900), ("serve", 100)]);
         assert!(view.sentence.starts_with("remember at /app/a.js:10 allocated"), "{}", view.sentence);

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use crate::collect::amp::Request;
 use crate::collect::bus::{Bus, BusError};
 use crate::collect::look::{LOOK_DEADLINE, client, list, look, refusal};
-use crate::evidence::keep::{self, Record};
+use crate::evidence::keep::{self, Kind, Record, Trigger};
 use crate::evidence::profile;
 use crate::model::{AppName, Bytes, DaemonName, Life, Listed, ProcessKey, Status, WallTime};
 
@@ -24,6 +24,10 @@ const NO_PROFILE: &str =
 /// How long allocations may be sampled.
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_hours(1);
+/// Average bytes between two samples: fewer see more and cost more.
+pub const SAMPLING_INTERVAL: Bytes = Bytes(32 << 10);
+/// No profile is larger: nothing longer is read from pm2.
+pub const LARGEST_PROFILE: Bytes = Bytes(32 << 20);
 
 /// The one life of one process that evidence is wanted of, as the latest list showed it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +53,15 @@ pub struct ProfileOrder {
     pub sampling_interval: Bytes,
     /// Now, for the file's name.
     pub at: WallTime,
+    /// Why it is taken, for its record.
+    pub trigger: Trigger,
+}
+
+impl ProfileOrder {
+    /// The name that the file will have.
+    pub fn file(&self, target: &Target) -> String {
+        file_name(&target.app, target.key.pm_id, self.at)
+    }
 }
 
 /// One file of evidence.
@@ -107,12 +120,15 @@ pub async fn profile(target: &Target, order: &ProfileOrder, folder: &Path) -> Re
     let failed = |reason: String| error(TakeErrorKind::Failed(reason));
     profile::read(text.as_bytes(), "the profile that came").map_err(|unreadable| failed(unreadable.to_string()))?;
     let record = Record {
+        kind: Kind::HeapProfile,
+        trigger: order.trigger,
+        life: Some(target.life),
         daemon: target.key.daemon.clone(),
         app: target.app.clone(),
         pm_id: target.key.pm_id,
         taken_at: order.at,
         sampled_seconds: Some(order.duration.as_secs_f64()),
-        file: file_name(&target.app, target.key.pm_id, order.at),
+        file: order.file(target),
     };
     let path = keep::write(folder, &record, text.as_bytes()).map_err(|refused| failed(refused.to_string()))?;
     Ok(Taken { path, size: Bytes(text.len() as u64) })
@@ -201,7 +217,8 @@ mod tests {
 
     #[test]
     fn only_checked_numbers_are_sent() {
-        let order = |duration, bytes| ProfileOrder { duration, sampling_interval: Bytes(bytes), at: WallTime(0) };
+        let (at, trigger) = (WallTime(0), Trigger::Person);
+        let order = |duration, bytes| ProfileOrder { duration, sampling_interval: Bytes(bytes), at, trigger };
         assert!(request(1, &order(Duration::from_secs(30), 32_768)).is_ok());
         assert!(request(1, &order(Duration::ZERO, 32_768)).is_err());
         assert!(request(1, &order(LONGEST * 2, 32_768)).is_err());

@@ -92,6 +92,9 @@ mod tests {
 
     fn view(id: &str, state: &str) -> EvidenceItemView {
         let record = Record {
+            kind: keep::Kind::HeapProfile,
+            trigger: keep::Trigger::Person,
+            life: None,
             daemon: "default".into(),
             app: "shop".into(),
             pm_id: 0,

@@ -22,13 +22,17 @@ use thiserror::Error;
 
 use self::attach::Attached;
 use crate::collect::look::{LOOK_DEADLINE, Look, client, look};
-use crate::evidence::keep::{self, Cost, Record, Road};
+use crate::evidence::keep::{self, Cost, Kind, Record, Road, Trigger};
 use crate::evidence::profile;
 use crate::model::{AppName, Bytes, DaemonName, Life, Listed, ProcessKey, Status, WallTime};
 
 /// How long allocations may be sampled.
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_hours(1);
+/// Average bytes between two samples: fewer see more and cost more.
+pub const SAMPLING_INTERVAL: Bytes = Bytes(32 << 10);
+/// No profile is larger: nothing longer is read from pm2.
+pub const LARGEST_PROFILE: Bytes = Bytes(32 << 20);
 
 /// The one life of one process that evidence is wanted of, as the latest list showed it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +58,15 @@ pub struct ProfileOrder {
     pub sampling_interval: Bytes,
     /// Now, for the file's name.
     pub at: WallTime,
+    /// Why it is taken, for its record.
+    pub trigger: Trigger,
+}
+
+impl ProfileOrder {
+    /// The name that the file will have.
+    pub fn file(&self, target: &Target) -> String {
+        file_name(&target.app, target.key.pm_id, self.at)
+    }
 }
 
 /// One file of evidence.
@@ -122,13 +135,16 @@ pub async fn profile(target: &Target, order: &ProfileOrder, folder: &Path) -> Re
     let sampled = sample(target, order).await.map_err(error)?;
     let cost = Cost { road: sampled.road, pause_seconds: sampled.pause.map(|pause| pause.as_secs_f64()) };
     let record = Record {
+        kind: Kind::HeapProfile,
+        trigger: order.trigger,
+        life: Some(target.life),
         daemon: target.key.daemon.clone(),
         app: target.app.clone(),
         pm_id: target.key.pm_id,
         taken_at: order.at,
         sampled_seconds: Some(order.duration.as_secs_f64()),
         cost: Some(cost),
-        file: file_name(&target.app, target.key.pm_id, order.at),
+        file: order.file(target),
     };
     let (folder, size) = (folder.to_owned(), Bytes(sampled.profile.len() as u64));
     let keeping = move || -> Result<PathBuf, String> {
@@ -212,6 +228,7 @@ mod tests {
             life: Life { pid: 1, started: 1 },
             heap_used: None,
         };
+        let (at, trigger) = (WallTime(0), Trigger::Person);
         for (duration, bytes, why) in [
             (Duration::from_secs(30), 32_768, "the daemon is not running"),
             (LONGEST, u64::from(u32::MAX), "the daemon is not running"),
@@ -220,7 +237,7 @@ mod tests {
             (SHORTEST, 0, "1 byte to 4 GiB"),
             (SHORTEST, u64::MAX, "1 byte to 4 GiB"),
         ] {
-            let order = ProfileOrder { duration, sampling_interval: Bytes(bytes), at: WallTime(0) };
+            let order = ProfileOrder { duration, sampling_interval: Bytes(bytes), at, trigger };
             let error = profile(&target, &order, Path::new("/nonexistent")).await.unwrap_err();
             assert!(error.to_string().contains(why), "{error} | {why}");
         }

@@ -198,7 +198,8 @@ fn profile_summary(out: &mut impl Write, files: &[PathBuf], format: ProfileForma
 
 fn write_profile(out: &mut impl Write, summary: &ProfileSummary) -> anyhow::Result<()> {
     let (total, calls) = (Bytes(summary.total_bytes), thousands(summary.calls));
-    writeln!(out, "{}: {total} still alive, allocated from {calls} calls\n", summary.file)?;
+    writeln!(out, "{}: {total} still alive, allocated from {calls} calls", summary.file)?;
+    writeln!(out, "{}\n", printable(&summary.sentence))?;
     let mut table = |title: &str, rows: &[FunctionRow]| -> anyhow::Result<()> {
         writeln!(out, "{title}")?;
         writeln!(out, "{:>9}  {:>6}  {:>9}  function", "self", "share", "total")?;

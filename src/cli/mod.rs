@@ -14,6 +14,7 @@ mod output;
 mod pace;
 mod restarts;
 mod run;
+mod signals;
 mod status;
 mod watch;
 

@@ -20,6 +20,7 @@ pub use search::{Found, Surroundings, find, state_directory};
 pub use text::{parse_duration, parse_size};
 
 use crate::collect::{DaemonSpec, MetricsUrl};
+use crate::evidence::EvidenceSettings;
 use crate::model::Bytes;
 use crate::policy::RestartSettings;
 
@@ -44,6 +45,8 @@ pub struct Settings {
     pub web: WebSettings,
     /// What to remember.
     pub history: HistorySettings,
+    /// What may be taken from apps as evidence, and kept.
+    pub evidence: EvidenceSettings,
     /// How to log.
     pub log: LogSettings,
     /// The detector's thresholds and its unit of time.
@@ -296,6 +299,11 @@ mod tests {
              [[app]]\nname = \"c\"\nmetrics_url = \"http://127.0.0.1:9464/{pid}\"\nsmallest_growth = \"0B\"\n\n\
              [[app]]\nname = \"d\"\nmetrics_url = \"http://user:pass@127.0.0.1:94{pm_id}/\"\nsmallest_share = 1.5\n"
         ));
+    }
+
+    #[test]
+    fn wrong_settings_of_evidence_are_named_with_file_line_and_key() {
+        insta::assert_snapshot!(problems("[evidence]\nmax_disk = \"1KiB\"\n"));
     }
 
     #[test]

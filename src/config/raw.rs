@@ -27,6 +27,7 @@ layered! {
         web: Web,
         history: History,
         log: Log,
+        evidence: Evidence,
         trend: Trend,
         restart: Option<Spanned<crate::policy::RestartSettings>>,
         app: Vec<Spanned<App>>,
@@ -78,6 +79,13 @@ layered! {
     struct Log {
         level: Value<String>,
         format: Value<String>,
+    }
+}
+
+layered! {
+    /// `[evidence]`.
+    struct Evidence {
+        max_disk: Value<String>,
     }
 }
 

@@ -12,6 +12,7 @@ use super::{
     WebSettings, parse_duration, parse_size,
 };
 use crate::collect::{DaemonSpec, MetricsUrl, Source as ListSource};
+use crate::evidence::EvidenceSettings;
 use crate::model::{Bytes, DaemonName};
 use crate::policy::RestartSettings;
 
@@ -151,6 +152,7 @@ pub(super) fn build<'text>(
         collect: collect(&mut layers),
         web: web(&mut layers),
         history: history(&mut layers),
+        evidence: evidence(&mut layers),
         log: LogSettings {
             level: layers.choice("log.level", |file| file.log.level.as_ref(), &LEVELS),
             format: layers.choice("log.format", |file| file.log.format.as_ref(), &FORMATS),
@@ -275,6 +277,11 @@ fn history(layers: &mut Layers<'_, '_>) -> HistorySettings {
         lives: layers.duration("history.lives", |file| file.history.lives.as_ref(), "1d", "3650d"),
         max_size: layers.size("history.max_size", |file| file.history.max_size.as_ref(), least, most),
     }
+}
+
+fn evidence(layers: &mut Layers<'_, '_>) -> EvidenceSettings {
+    let (least, most) = (Bytes(64 << 20), Bytes(1 << 44));
+    EvidenceSettings { max_disk: layers.size("evidence.max_disk", |file| file.evidence.max_disk.as_ref(), least, most) }
 }
 
 fn daemons(tables: &[Spanned<raw::Pm2>], source: &mut Source<'_>, surroundings: &Surroundings) -> Vec<DaemonSpec> {

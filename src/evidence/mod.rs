@@ -2,7 +2,7 @@
 //!
 //! | part       | what it is for                                                    | pure |
 //! |------------|-------------------------------------------------------------------|------|
-//! | `keep`     | records of what was taken, beside its files                       | no   |
+//! | `keep`     | records of what was taken, beside its files, within a budget      | no   |
 //! | `take`     | takes profiles and snapshots from a running process, after checks | no   |
 //! | `inspector`| talks to V8's inspector in a Node process                         | no   |
 //! | `snapshot` | reads a heap snapshot                                             | yes  |
@@ -16,3 +16,12 @@ pub mod keep;
 pub mod profile;
 pub mod snapshot;
 pub mod take;
+
+use crate::model::Bytes;
+
+/// `[evidence]`: what may be taken from apps, and what is kept of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EvidenceSettings {
+    /// Bound on what is kept in the state directory.
+    pub max_disk: Bytes,
+}

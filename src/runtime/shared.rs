@@ -8,7 +8,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Notify;
 
 use super::clock::Clock;
-use super::endpoints::Rates;
+use super::endpoints::{Rates, Reports};
 use super::pipeline::Pipeline;
 use super::published::Published;
 use crate::actuate::Handle;
@@ -33,6 +33,8 @@ pub struct Shared {
     pub policy: Option<Handle>,
     /// How many orders are taken.
     pub rates: Rates,
+    /// Profiles that were read.
+    pub reports: Reports,
     /// What endpoints that act ask for.
     pub acting: ActingPolicy,
     /// The state directory.
@@ -73,6 +75,7 @@ impl Shared {
             store,
             policy,
             rates,
+            reports: Reports::default(),
             acting,
             state_directory,
             occupancy: OnceLock::new(),

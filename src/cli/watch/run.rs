@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use tokio::process::Command;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::WatchArguments;
@@ -14,6 +13,7 @@ use super::load::{Load, LoadEvent};
 use super::processes::{Moment, Processes};
 use super::report::{FUNCTIONS, LoadReport, Report, Row, judge, judge_tree, overall};
 use crate::cli::output::{clean, complain};
+use crate::cli::signals::Signals;
 use crate::collect::system::listening_ports;
 use crate::runtime::Clock;
 use crate::trend::{ShortAnswer, ShortFloor};
@@ -62,21 +62,6 @@ pub(super) async fn watch(arguments: &WatchArguments) -> anyhow::Result<Found> {
     };
     running.end().await;
     result
-}
-
-struct Signals(Signal, Signal);
-
-impl Signals {
-    fn listen() -> anyhow::Result<Self> {
-        Ok(Self(signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?))
-    }
-
-    async fn any(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.0.recv() => "SIGINT",
-            _ = self.1.recv() => "SIGTERM",
-        }
-    }
 }
 
 fn start(arguments: &WatchArguments, announcements: &Announcements) -> anyhow::Result<Group> {

@@ -6,6 +6,7 @@ mod page;
 mod past;
 mod restarts;
 
+pub(super) use evidence::Reports;
 pub(super) use restarts::Rates;
 
 use std::sync::Arc;

@@ -12,7 +12,6 @@ use clap::Args;
 use super::arguments::Flags;
 use super::output::{clean, print};
 use crate::config;
-use crate::evidence::keep;
 use crate::evidence::take::{self, ProfileOrder, Target};
 use crate::model::{Bytes, DaemonName};
 use crate::runtime::Clock;
@@ -41,9 +40,7 @@ pub struct TakeArguments {
 
 pub(super) fn run(flags: &Flags, arguments: &TakeArguments) -> anyhow::Result<ExitCode> {
     let settings = super::settings(flags)?;
-    let folder = arguments.output.clone().unwrap_or_else(|| {
-        config::state_directory(&flags.surroundings()).map_or_else(|| ".".into(), |state| state.join(keep::FOLDER))
-    });
+    let folder = arguments.output.clone().unwrap_or_else(|| super::evidence_folder(flags));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let taken = runtime.block_on(async {
         let (mut targets, mut failures) = (Vec::new(), Vec::new());

@@ -40,7 +40,7 @@ pub struct TakeArguments {
 pub(super) fn run(flags: &Flags, arguments: &TakeArguments) -> anyhow::Result<ExitCode> {
     let settings = super::settings(flags)?;
     let kept = config::state_directory(&flags.surroundings()).map(|state| state.join(keep::FOLDER));
-    let folder = arguments.output.clone().or_else(|| kept.clone()).unwrap_or_else(|| ".".into());
+    let folder = arguments.output.clone().unwrap_or_else(|| super::evidence_folder(flags));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let taken = runtime.block_on(async {
         let (mut targets, mut failures) = (Vec::new(), Vec::new());
@@ -78,7 +78,7 @@ pub(super) fn run(flags: &Flags, arguments: &TakeArguments) -> anyhow::Result<Ex
         // Given up half-way, the profile leaves the app as it was before.
         tokio::select! {
             taken = take::profile(&target, &order, &folder) => taken.map_err(|error| anyhow::anyhow!(clean(&error.to_string()))),
-            name = signals.any() => Err(anyhow::anyhow!("ended by {name}; no profile was taken")),
+            (name, _) = signals.any() => Err(anyhow::anyhow!("ended by {name}; no profile was taken")),
         }
     })?;
     let mut text = Vec::new();

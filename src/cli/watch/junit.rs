@@ -1,4 +1,4 @@
-//! The report as JUnit XML: one test case for each process. A leak is a failure, a run that is too short an error. Pure.
+//! The report as `JUnit` XML: one test case for each process. A leak is a failure, a run that is too short an error. Pure.
 
 use quick_xml::Writer;
 use quick_xml::events::{BytesDecl, BytesText, Event};
@@ -17,7 +17,7 @@ pub(super) fn document(report: &Report) -> anyhow::Result<Vec<u8>> {
         signal: crate::model::Signal::Resident,
         reason: report.reason.clone(),
         signals: Vec::new(),
-        functions: Vec::new(),
+        evidence: None,
     }];
     let cases = if report.processes.is_empty() { &whole[..] } else { &report.processes };
     let count = |answer| cases.iter().filter(|case| case.answer == answer).count().to_string();
@@ -64,8 +64,11 @@ fn write_case(writer: &mut Writer<Vec<u8>>, case: &ProcessReport, class: &str, s
         }
     };
     let mut details = reason.clone();
-    for row in &case.functions {
-        details.push_str(&allowed(&format!("\n{} B  {}", row.self_bytes, row.frame)));
+    if let Some(evidence) = &case.evidence {
+        details.push_str(&allowed(&format!("\n{}", evidence.path)));
+        for row in &evidence.functions {
+            details.push_str(&allowed(&format!("\n{} B  {}", row.self_bytes, row.frame)));
+        }
     }
     element
         .write_inner_content(|writer| {
@@ -99,7 +102,7 @@ mod tests {
             signal: Signal::Heap,
             reason: reason.to_owned(),
             signals: Vec::new(),
-            functions: Vec::new(),
+            evidence: None,
         };
         let report = Report {
             command: "node 'x' > \"y\" & z".to_owned(),

@@ -200,13 +200,14 @@ fn objection(listed: &Listed, target: &Target) -> Option<String> {
     (listed.status != Status::Online).then(|| format!("it is {status}, not online; try again when it is"))
 }
 
-/// `<app>-<pm_id>-<time>.heapprofile`, with nothing of the app's name that means something to a file system.
-fn file_name(app: &AppName, pm_id: u32, at: WallTime) -> String {
+/// `<app>-<number>-<time>.heapprofile`, with nothing of the app's name that means something to a file system. The number is
+/// pm2's, or the pid where pm2 knows nothing of the process.
+pub fn file_name(app: &AppName, number: u32, at: WallTime) -> String {
     let safe = |letter: char| if letter.is_ascii_alphanumeric() || "-_".contains(letter) { letter } else { '_' };
     let app: String = app.as_str().chars().take(80).map(safe).collect();
     let time = jiff::Timestamp::from_millisecond(at.0)
         .map_or_else(|_out_of_range| at.0.to_string(), |time| time.strftime("%Y%m%dT%H%M%S%3fZ").to_string());
-    format!("{app}-{pm_id}-{time}.heapprofile")
+    format!("{app}-{number}-{time}.heapprofile")
 }
 
 #[cfg(test)]

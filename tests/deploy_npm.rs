@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use support::pm2::{Pm2, is_alive, signal};
 use support::sidecar::Place;
-use support::wait_for;
+use support::{stripped_binary, wait_for};
 use tempfile::TempDir;
 
 const DEADLINE: Duration = Duration::from_mins(2);
@@ -41,10 +41,7 @@ fn platforms() -> (&'static str, &'static str) {
 /// file that is no program.
 static PACKED: LazyLock<TempDir> = LazyLock::new(|| {
     let folder = tempfile::tempdir().unwrap();
-    let binary = folder.path().join("leakslope");
-    let own = env!("CARGO_BIN_EXE_leakslope");
-    let stripped = Command::new("strip").args(["--strip-debug", own, "-o"]).arg(&binary).status();
-    assert!(stripped.is_ok_and(|status| status.success()), "strip is missing: run `apt-get install binutils`");
+    let binary = stripped_binary(folder.path());
     let (here, elsewhere) = platforms();
     done(
         Command::new("node")

@@ -4,17 +4,23 @@ use std::process::Command;
 
 fn main() {
     println!("cargo::rerun-if-env-changed=LEAKSLOPE_REVISION");
-    // The log of the checked-out commit, wherever git keeps it. A path that is not there would rebuild everything each time.
-    if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]).filter(|log| std::path::Path::new(log).exists()) {
-        println!("cargo::rerun-if-changed={log}");
-    }
-    let named = std::env::var("LEAKSLOPE_REVISION").ok();
-    let revision = named.or_else(|| git(&["rev-parse", "--short=12", "HEAD"])).unwrap_or_else(|| "unknown".to_owned());
+    let revision = std::env::var("LEAKSLOPE_REVISION").ok().or_else(from_git).unwrap_or_else(|| "unknown".to_owned());
     println!("cargo::rustc-env=LEAKSLOPE_REVISION={revision}");
+}
+
+/// The commit that is checked out; asked anew when another is.
+fn from_git() -> Option<String> {
+    // Where git keeps these depends on the checkout. A path that is not there would mean a build from scratch each time.
+    for name in ["HEAD", "refs/heads"] {
+        if let Some(path) = git(&["rev-parse", "--git-path", name]).filter(|path| std::path::Path::new(path).exists()) {
+            println!("cargo::rerun-if-changed={path}");
+        }
+    }
+    git(&["rev-parse", "--short=12", "HEAD"])
 }
 
 fn git(arguments: &[&str]) -> Option<String> {
     let output = Command::new("git").args(arguments).output().ok()?;
-    let text = String::from_utf8(output.stdout).ok()?;
-    (output.status.success() && !text.trim().is_empty()).then(|| text.trim().to_owned())
+    let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+    (output.status.success() && !text.is_empty()).then_some(text)
 }

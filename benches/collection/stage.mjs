@@ -1,11 +1,12 @@
 // The stage that measurements and fault trials share: what is started here is ended by `tidy`, the last first. Everything
 // runs under /tmp and on 127.0.0.1.
-import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import { execFile, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { closeSync, existsSync, mkdtempSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { withEnvironment } from './proc.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
@@ -92,11 +93,11 @@ export function freePort() {
   });
 }
 
-/** Runs a command of the pm2 at this path. */
-export function pm2(home, args, command = BENCH_PM2) {
+/** Runs a command of the pm2 at this path; resolves with what it printed. */
+export async function pm2(home, args, command = BENCH_PM2) {
   const env = { ...process.env, PM2_HOME: home, PM2_DISCRETE_MODE: 'true', PORT: '0' };
-  return execFileSync('node', [command, '-s', ...args], { env, cwd: here, stdio: ['ignore', 'pipe', 'ignore'],
-    maxBuffer: 1 << 28, timeout: 600_000 });
+  const { stdout } = await promisify(execFile)('node', [command, '-s', ...args], { env, cwd: here, maxBuffer: 1 << 28, timeout: 600_000 });
+  return stdout;
 }
 
 /** Ends every process that was started with this home at once. */
@@ -120,13 +121,13 @@ export function pm2Home(command = BENCH_PM2) {
 export async function realDaemon(count) {
   const home = pm2Home();
   const script = join(here, 'app.js');
-  pm2(home, ['start', script, '--name', 'app', '-i', '1', '-f']);
-  pm2(home, ['delete', 'app']);
+  await pm2(home, ['start', script, '--name', 'app', '-i', '1', '-f']);
+  await pm2(home, ['delete', 'app']);
   writeFileSync(join(dirname(home), 'apps.json'),
     JSON.stringify({ apps: [{ name: 'app', script, instances: count, exec_mode: 'fork' }] }));
-  pm2(home, ['start', join(dirname(home), 'apps.json')]);
+  await pm2(home, ['start', join(dirname(home), 'apps.json')]);
   for (let waited = 0; ; waited += 5) {
-    const list = JSON.parse(pm2(home, ['jlist']).toString().split('\n').at(-1));
+    const list = JSON.parse((await pm2(home, ['jlist'])).split('\n').at(-1));
     const settled = list.filter((entry) => entry.pm2_env.status === 'online'
       && 'Event Loop Latency p95' in (entry.pm2_env.axm_monitor ?? {}));
     if (settled.length === count) return { home };

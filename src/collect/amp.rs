@@ -127,7 +127,7 @@ pub enum FrameError {
     #[error("an AMP frame without arguments")]
     Empty,
     /// The announced lengths exceed the limit.
-    #[error("a reply of at least {announced} bytes, over the limit of {limit}")]
+    #[error("a reply of at least {announced} bytes, over the limit of {limit}: raise collect.max_reply")]
     TooLarge {
         /// Sum of the lengths announced so far.
         announced: u64,

@@ -118,11 +118,11 @@ impl Collecting<'_> {
                     stop.run_until_cancelled(self.look(&mut collector)).await;
                 }
                 _ = versions.tick() => *self.version_slopes = version_slopes(self.shared.pipeline().histories()).into(),
-                _ = summaries.tick() => self.save_running().await,
+                _ = summaries.tick() => self.save_running(),
             }
         }
         if stop.is_cancelled() {
-            self.save_running().await;
+            self.save_running();
         }
     }
 
@@ -141,7 +141,7 @@ impl Collecting<'_> {
         let turned = outcome.begun || !outcome.changes.is_empty();
         self.save(outcome);
         if turned {
-            self.save_running().await;
+            self.save_running();
         }
         let snapshot = Arc::new(snapshot);
         let standing = self.tell_policy(&snapshot, &verdicts).await;
@@ -207,8 +207,9 @@ impl Collecting<'_> {
         }
     }
 
-    /// Saves which lives are running and how they stand, so that the next run of the sidecar goes on with them.
-    async fn save_running(&self) {
+    /// Hands over which lives are running and how they stand, so that the next run of the sidecar goes on with them. Does not
+    /// wait: a slow disk must not delay collections.
+    fn save_running(&self) {
         let Some(store) = &self.shared.store else { return };
         let (summaries, entries) = {
             let pipeline = self.shared.pipeline();
@@ -218,7 +219,7 @@ impl Collecting<'_> {
         let mut handed = store.put_lives(summaries);
         for (name, entry) in entries {
             if handed.is_ok() {
-                handed = store.put_state(&name, Some(entry)).await.map(|_where| ());
+                handed = store.put_state(&name, Some(entry));
             }
         }
         if let Err(error) = handed {

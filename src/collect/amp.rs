@@ -202,6 +202,7 @@ impl Decoder {
 
     /// Has an argument's buffer start with up to `room` bytes, where that much is announced: what replies have taken before,
     /// so that a buffer need not grow, and be copied, on the way.
+    #[must_use]
     pub fn with_room(self, room: usize) -> Self {
         Self { room: room.clamp(FIRST_RESERVE, self.limit.max(FIRST_RESERVE)), ..self }
     }

@@ -302,8 +302,21 @@ mod tests {
     }
 
     #[test]
+    fn evidence_is_taken_only_where_told_and_a_restart_knows_how_long_it_waits_for_it() {
+        let usual = parse("leakslope.toml", "", &surroundings()).expect("an empty file is valid");
+        assert!(!usual.evidence.on_leak && !usual.evidence.before_restart);
+        assert_eq!(usual.restart.evidence, None);
+        let text = "[evidence]\nbefore_restart = \"profile\"\nbefore_restart_duration = \"10s\"\n";
+        let settings = parse("leakslope.toml", text, &surroundings()).expect("the text is right");
+        let before = settings.restart.evidence.expect("it was told");
+        assert!(before.patience > Duration::from_secs(10) && before.patience < Duration::from_mins(2));
+    }
+
+    #[test]
     fn wrong_settings_of_evidence_are_named_with_file_line_and_key() {
-        insta::assert_snapshot!(problems("[evidence]\nmax_disk = \"1KiB\"\n"));
+        insta::assert_snapshot!(problems(
+            "[evidence]\non_leak = \"snapshot\"\nbefore_restart = \"yes\"\nbefore_restart_duration = \"1h\"\nduration = \"2h\"\ncooldown = \"soon\"\nmax_disk = \"1KiB\"\n"
+        ));
     }
 
     #[test]

@@ -148,6 +148,7 @@ impl Collecting<'_> {
         let published = Published::new(snapshot, verdicts, self.version_slopes.clone(), standing);
         self.write_ahead(&published);
         self.shared.published.store(Some(Arc::new(published)));
+        self.shared.evidence.collected();
         self.shared.collected();
     }
 

@@ -1,6 +1,5 @@
 //! What tasks share: the latest publication, the history, and what the sidecar knows of itself.
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -9,7 +8,8 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Notify;
 
 use super::clock::Clock;
-use super::endpoints::{Rates, Reports};
+use super::endpoints::Rates;
+use super::evidence::Evidence;
 use super::pipeline::Pipeline;
 use super::published::Published;
 use crate::actuate::Handle;
@@ -37,12 +37,10 @@ pub struct Shared {
     pub policy: Option<Handle>,
     /// How many orders are taken.
     pub rates: Rates,
-    /// Profiles that were read.
-    pub reports: Reports,
+    /// What was taken of apps, and the way to have more taken.
+    pub evidence: Arc<Evidence>,
     /// What endpoints that act ask for.
     pub acting: ActingPolicy,
-    /// The state directory.
-    pub state_directory: Option<PathBuf>,
     /// The server's connections and answers; none before it listens.
     pub occupancy: OnceLock<OccupancyHandle>,
     /// Rung when the settings have changed.
@@ -68,7 +66,7 @@ impl Shared {
         store: Option<StoreHandle>,
         policy: Option<Handle>,
         acting: ActingPolicy,
-        state_directory: Option<PathBuf>,
+        evidence: Arc<Evidence>,
     ) -> Self {
         let loaded_at = clock.wall();
         let rates = Rates::new(clock.now());
@@ -80,9 +78,8 @@ impl Shared {
             store,
             policy,
             rates,
-            reports: Reports::default(),
+            evidence,
             acting,
-            state_directory,
             occupancy: OnceLock::new(),
             reloaded: Notify::new(),
             pipeline: Mutex::new(pipeline),
@@ -112,6 +109,7 @@ impl Shared {
         configuration.loaded = settings.is_some();
         if let Some(settings) = settings {
             configuration.loaded_at = self.clock.wall();
+            self.evidence.configure(&settings.evidence);
             self.settings.store(Arc::new(settings));
             self.reloaded.notify_one();
         }

@@ -22,6 +22,21 @@ impl EvidenceItemView {
             Ok(summary) => ("done", summary.sentence.clone(), top(summary), tree(&summary.flame)),
             Err(reason) => ("failed", reason.clone(), Vec::new(), None),
         };
+        Self { size_bytes: size, top, flame: flame.map(Box::new), ..Self::bare(record, state, sentence) }
+    }
+
+    /// Makes the view of what is being taken.
+    pub fn running(record: &Record, sentence: String) -> Self {
+        Self::bare(record, "running", sentence)
+    }
+
+    /// Makes the view of a snapshot, which takes too much memory to be read here.
+    pub fn of_snapshot(record: &Record, size: u64) -> Self {
+        let sentence = format!("leakslope heap summary {} tells what holds the memory", record.file);
+        Self { size_bytes: Some(size), ..Self::bare(record, "done", sentence) }
+    }
+
+    fn bare(record: &Record, state: &str, sentence: String) -> Self {
         Self {
             id: record.file.clone(),
             kind: record.kind.as_str().to_owned(),
@@ -33,10 +48,10 @@ impl EvidenceItemView {
             state: state.to_owned(),
             duration_seconds: record.sampled_seconds,
             pause_seconds: None,
-            size_bytes: size,
+            size_bytes: None,
             sentence,
-            top,
-            flame: flame.map(Box::new),
+            top: Vec::new(),
+            flame: None,
         }
     }
 }

@@ -174,12 +174,11 @@ pub fn commands(block: &Block) -> Vec<Piece> {
             (false, _) => Some(line).filter(|line| !line.trim().is_empty() && !line.starts_with('#')),
         };
         let Some(text) = text else { continue };
-        match found.last_mut().filter(|_| goes_on) {
-            Some(command) => command.text += &format!("\n{text}"),
-            None => {
-                let spot = Spot { line: number, ..block.piece.spot.clone() };
-                found.push(Piece { spot, text: text.to_owned() });
-            }
+        if let Some(command) = found.last_mut().filter(|_| goes_on) {
+            command.text.extend(["\n", text]);
+        } else {
+            let spot = Spot { line: number, ..block.piece.spot.clone() };
+            found.push(Piece { spot, text: text.to_owned() });
         }
         goes_on = text.ends_with('\\');
     }

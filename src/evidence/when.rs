@@ -261,6 +261,7 @@ mod tests {
             life: Some(of.2),
             taken_at: WallTime(hour * HOUR),
             sampled_seconds: None,
+            cost: None,
             file: format!("profile-of-hour-{hour}"),
         };
         Item { record, progress }

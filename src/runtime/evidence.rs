@@ -179,6 +179,7 @@ impl Evidence {
             life: Some(target.life),
             taken_at: order.at,
             sampled_seconds: Some(duration.as_secs_f64()),
+            cost: None,
             file: order.file(&target),
         };
         let id = record.file.clone();
@@ -443,6 +444,7 @@ mod tests {
             life: None,
             taken_at: WallTime(5),
             sampled_seconds: None,
+            cost: None,
             file: file.to_owned(),
         }
     }

@@ -173,7 +173,9 @@ mod tests {
         let settings = config::parse("test", "", &surroundings).unwrap();
         let pipeline = Pipeline::new(Retention::default(), settings.trend.clone());
         let (store, acting) = (Some(worker.handle()), ActingPolicy::default());
-        let shared = Shared::new(Clock::resume(None), settings, pipeline, store, None, acting, None);
+        let clock = Clock::resume(None);
+        let evidence = Arc::new(Evidence::new(None, &clock, settings.evidence.clone()));
+        let shared = Shared::new(clock, settings, pipeline, store, None, acting, evidence);
 
         let before = shared.sidecar_state().await;
         assert!(before.store_size.is_some() && !before.store_degraded);

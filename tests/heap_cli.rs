@@ -8,18 +8,18 @@ use std::path::Path;
 
 use clap::Parser;
 use heap_support::{node, run_app, run_script, snapshot};
-use leakslope::cli::heap::{HeapArgs, execute};
+use leakslope::cli::heap::{ReadCommand, execute};
 
 #[derive(Debug, Parser)]
 struct Cli {
-    #[command(flatten)]
-    heap: HeapArgs,
+    #[command(subcommand)]
+    command: ReadCommand,
 }
 
 fn output(arguments: &[&str]) -> anyhow::Result<String> {
     let cli = Cli::try_parse_from(std::iter::once("heap").chain(arguments.iter().copied()))?;
     let mut out = Vec::new();
-    execute(&cli.heap, &mut out)?;
+    execute(&cli.command, &mut out)?;
     Ok(String::from_utf8(out)?)
 }
 

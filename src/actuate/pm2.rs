@@ -7,22 +7,14 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::reload_lock::{Held, read_reload_lock};
 use crate::collect::amp::Request;
-use crate::collect::list::read_reply;
-use crate::collect::socket::{Client, Deadlines, SocketErrorKind};
+use crate::collect::look::{LOOK_DEADLINE, client, look, refusal};
 use crate::model::{Listed, Status, WallTime};
 use crate::policy::{Action, Answer, Order};
 
-/// The longest list or reply that is read.
-const LARGEST_REPLY: usize = 32 << 20;
-/// The most processes that are looked at.
-const MOST_PROCESSES: usize = 20_000;
-/// How long a step that only looks may take.
-const LOOK_DEADLINE: Duration = Duration::from_secs(5);
 /// The longest stretch of pm2's log that is read after a reload.
 const LONGEST_LOG: u64 = 256 << 10;
 /// How long pm2's reload lock is honoured.
@@ -43,9 +35,8 @@ pub struct Act {
 
 /// Replaces one life of one process, at most once, and tells what is known of it.
 pub async fn replace(act: &Act, wall: impl Fn() -> WallTime) -> Answer {
-    let deadlines = Deadlines { connect: LOOK_DEADLINE, write: LOOK_DEADLINE, reply: LOOK_DEADLINE };
-    let mut client = Client::new(act.home.join("rpc.sock"), deadlines, LARGEST_REPLY);
-    let listed = match look(&mut client, act.order.key.pm_id).await {
+    let seen = look(&mut client(&act.home, LOOK_DEADLINE)).await;
+    let listed = match seen.and_then(|look| look.find(act.order.key.pm_id).cloned()) {
         Ok(listed) => listed,
         Err(why) => return Answer::NotSent(why),
     };
@@ -76,10 +67,8 @@ async fn order(act: &Act, listed: &Listed, log: Option<Log>) -> Answer {
         Action::Reload => Request::ReloadProcessId(act.order.key.pm_id),
         Action::Restart => Request::RestartProcessId(act.order.key.pm_id),
     };
-    let deadlines = Deadlines { connect: LOOK_DEADLINE, write: LOOK_DEADLINE, reply: act.order.deadline };
-    let mut client = Client::new(act.home.join("rpc.sock"), deadlines, LARGEST_REPLY);
     let begun = Instant::now();
-    let reply = match client.act(request).await {
+    let reply = match client(&act.home, act.order.deadline).act(request).await {
         Ok(reply) => reply,
         Err(error) if error.sent => return Answer::Unknown(error.to_string()),
         Err(error) => return Answer::NotSent(error.to_string()),
@@ -96,49 +85,6 @@ async fn order(act: &Act, listed: &Listed, log: Option<Log>) -> Answer {
         Action::Reload => log.and_then(|log| log.grown_with(LISTENING)),
     };
     Answer::Accepted { ready }
-}
-
-/// Reads the list and finds the process in it.
-pub(crate) async fn look(client: &mut Client, pm_id: u32) -> Result<Listed, String> {
-    let entries = list(client).await?;
-    entries.into_iter().find(|entry| entry.pm_id == pm_id).ok_or_else(|| "it left pm2's list".to_owned())
-}
-
-/// Reads the list.
-pub(crate) async fn list(client: &mut Client) -> Result<Vec<Listed>, String> {
-    let reply = timeout(LOOK_DEADLINE * 2, client.call(Request::GetMonitorData))
-        .await
-        .map_err(|_elapsed| "the daemon did not answer in time".to_owned())?
-        .map_err(|error| match error.kind {
-            SocketErrorKind::Missing | SocketErrorKind::Refused => "the daemon is not running".to_owned(),
-            SocketErrorKind::Denied
-            | SocketErrorKind::Connect(_)
-            | SocketErrorKind::Deadline { .. }
-            | SocketErrorKind::Broken(_)
-            | SocketErrorKind::Closed { .. }
-            | SocketErrorKind::Frame(_)
-            | SocketErrorKind::WrongId
-            | SocketErrorKind::NotJson => error.to_string(),
-        })?;
-    let list = read_reply(reply.json(), MOST_PROCESSES).map_err(|error| error.to_string())?;
-    Ok(list.entries)
-}
-
-/// Returns what pm2 said against a request. The rest of a reply holds the app's environment and is passed over.
-pub(crate) fn refusal(json: &[u8]) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Reply {
-        #[serde(default)]
-        error: Option<serde_json::Value>,
-    }
-    match serde_json::from_slice::<Reply>(json) {
-        Ok(Reply { error: None | Some(serde_json::Value::Null) }) => None,
-        Ok(Reply { error: Some(serde_json::Value::String(text)) }) => {
-            Some(text.chars().filter(|letter| !letter.is_control()).take(200).collect())
-        }
-        Ok(Reply { error: Some(_) }) => Some("an error without words".to_owned()),
-        Err(_no_json) => Some("a reply that is no JSON".to_owned()),
-    }
 }
 
 /// pm2's own log, from a point on.
@@ -174,19 +120,6 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_refusal_is_told_from_a_reply_without_its_environment() {
-        for (json, refused) in [
-            (r#"{"args":[null,{"pm2_env":{"SECRET":"x"}}]}"#, None),
-            (r#"{"error":"God db process id unknown","stack":"Error: …"}"#, Some("God db process id unknown")),
-            (r#"{"error":{"code":1}}"#, Some("an error without words")),
-            (r#"{"error":null,"args":[]}"#, None),
-            ("nonsense", Some("a reply that is no JSON")),
-        ] {
-            assert_eq!(refusal(json.as_bytes()).as_deref(), refused, "{json}");
-        }
-    }
 
     #[test]
     fn the_log_is_read_from_where_it_ended() {

@@ -12,6 +12,7 @@ use super::demo::DemoArguments;
 use super::heap::HeapArgs;
 use super::man::ManArguments;
 use super::restarts::{PlanArguments, RestartArguments, ShowArguments};
+use super::watch::WatchArguments;
 use crate::config::{LogFormat, Settings, Surroundings};
 
 /// Finds memory leaks in Node.js apps under pm2: is it leaking, how fast, until when, and which code holds the memory.
@@ -68,6 +69,7 @@ pub(super) enum Command {
     Restart(RestartArguments),
     Restarts(ShowArguments),
     Plan(PlanArguments),
+    Watch(WatchArguments),
     Heap(HeapArgs),
     Man(ManArguments),
     Completions(CompletionsArguments),

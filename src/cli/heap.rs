@@ -10,7 +10,8 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::heap_take::TakeArguments;
+use super::arguments::Flags;
+use super::heap_take::{self, TakeArguments};
 use crate::evidence::profile::{self, ProfileDiff, ProfileSummary, report::FunctionRow};
 use crate::evidence::snapshot::analysis::{Analysis, analyse};
 use crate::evidence::snapshot::classes::Interface;
@@ -31,9 +32,19 @@ pub struct HeapArgs {
     pub command: HeapCommand,
 }
 
-/// What can be done with heap files.
+/// What can be done about heaps: files are read, or taken of a running app.
 #[derive(Debug, Subcommand)]
 pub enum HeapCommand {
+    /// Reads files
+    #[command(flatten)]
+    Read(ReadCommand),
+    /// Take a sampling heap profile of a running app through pm2's agent, and tell what it shows
+    Profile(TakeArguments),
+}
+
+/// What can be done with heap files.
+#[derive(Debug, Subcommand)]
+pub enum ReadCommand {
     /// Tell what one snapshot holds: by constructor, and what keeps it alive
     Summary {
         /// A .heapsnapshot file
@@ -63,8 +74,6 @@ pub enum HeapCommand {
         #[arg(long, default_value_t = 25)]
         rows: usize,
     },
-    /// Take a sampling heap profile of a running app through pm2's agent, and tell what it shows
-    Profile(TakeArguments),
 }
 
 /// How snapshots are read and printed.
@@ -108,9 +117,16 @@ pub enum ProfileFormat {
 }
 
 /// Runs a command and prints its result to standard output.
-pub fn run(args: &HeapArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn run(flags: &Flags, args: &HeapArgs) -> anyhow::Result<ExitCode> {
+    match &args.command {
+        HeapCommand::Read(command) => read_and_print(command),
+        HeapCommand::Profile(arguments) => heap_take::run(flags, arguments),
+    }
+}
+
+fn read_and_print(command: &ReadCommand) -> anyhow::Result<ExitCode> {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    match execute(args, &mut out).and_then(|()| Ok(out.flush()?)) {
+    match execute(command, &mut out).and_then(|()| Ok(out.flush()?)) {
         // Who reads has seen enough.
         Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
         other => other.map(|()| ExitCode::SUCCESS),
@@ -121,10 +137,10 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
-/// Runs a command and writes its result to `out`.
-pub fn execute(args: &HeapArgs, out: &mut impl Write) -> anyhow::Result<()> {
-    match &args.command {
-        HeapCommand::Summary { file, options } => {
+/// Reads files and writes what they tell to `out`.
+pub fn execute(command: &ReadCommand, out: &mut impl Write) -> anyhow::Result<()> {
+    match command {
+        ReadCommand::Summary { file, options } => {
             let analysis = load(file, options, &[])?;
             let summary = summarise(&analysis, &file.display().to_string(), options.extent());
             match options.format {
@@ -132,15 +148,14 @@ pub fn execute(args: &HeapArgs, out: &mut impl Write) -> anyhow::Result<()> {
                 Format::Json => write_json(out, &summary),
             }
         }
-        HeapCommand::Diff { files, options } => {
+        ReadCommand::Diff { files, options } => {
             let diff = diff(files, options)?;
             match options.format {
                 Format::Text => write_diff(out, &diff),
                 Format::Json => write_json(out, &diff),
             }
         }
-        HeapCommand::ProfileSummary { files, format, rows } => profile_summary(out, files, *format, *rows),
-        HeapCommand::Profile(_) => anyhow::bail!("a profile is taken of an app, not read from a file"),
+        ReadCommand::ProfileSummary { files, format, rows } => profile_summary(out, files, *format, *rows),
     }
 }
 
@@ -183,7 +198,8 @@ fn profile_summary(out: &mut impl Write, files: &[PathBuf], format: ProfileForma
 
 fn write_profile(out: &mut impl Write, summary: &ProfileSummary) -> anyhow::Result<()> {
     let (total, calls) = (Bytes(summary.total_bytes), thousands(summary.calls));
-    writeln!(out, "{}: {total} still alive, allocated from {calls} calls\n", summary.file)?;
+    writeln!(out, "{}: {total} still alive, allocated from {calls} calls", summary.file)?;
+    writeln!(out, "{}\n", printable(&summary.sentence))?;
     let mut table = |title: &str, rows: &[FunctionRow]| -> anyhow::Result<()> {
         writeln!(out, "{title}")?;
         writeln!(out, "{:>9}  {:>6}  {:>9}  function", "self", "share", "total")?;

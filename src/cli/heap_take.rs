@@ -11,13 +11,12 @@ use clap::Args;
 
 use super::arguments::Flags;
 use super::output::{clean, print};
+use super::signals::Signals;
 use crate::config;
-use crate::evidence::take::{self, ProfileOrder, Target};
-use crate::model::{Bytes, DaemonName};
+use crate::evidence::keep::{self, Cost, Road, Trigger};
+use crate::evidence::take::{self, LARGEST_PROFILE, ProfileOrder, SAMPLING_INTERVAL, Target};
+use crate::model::DaemonName;
 use crate::runtime::Clock;
-
-/// Average bytes between two samples.
-const SAMPLING_INTERVAL: Bytes = Bytes(32 << 10);
 
 /// `leakslope heap profile`.
 #[derive(Debug, Clone, Args)]
@@ -40,9 +39,8 @@ pub struct TakeArguments {
 
 pub(super) fn run(flags: &Flags, arguments: &TakeArguments) -> anyhow::Result<ExitCode> {
     let settings = super::settings(flags)?;
-    let folder = arguments.output.clone().unwrap_or_else(|| {
-        config::state_directory(&flags.surroundings()).map_or_else(|| ".".into(), |state| state.join("evidence"))
-    });
+    let kept = config::state_directory(&flags.surroundings()).map(|state| state.join(keep::FOLDER));
+    let folder = arguments.output.clone().unwrap_or_else(|| super::evidence_folder(flags));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let taken = runtime.block_on(async {
         let (mut targets, mut failures) = (Vec::new(), Vec::new());
@@ -68,14 +66,37 @@ pub(super) fn run(flags: &Flags, arguments: &TakeArguments) -> anyhow::Result<Ex
         let what = format!("sampling allocations of {name} ({}){why} for {seconds} s", target.key);
         print(&format!("{what}; the app goes on meanwhile\n"))?;
         let at = Clock::resume(None).wall();
-        let order = ProfileOrder { duration: arguments.duration, sampling_interval: SAMPLING_INTERVAL, at };
-        take::profile(&target, &order, &folder).await.map_err(|error| anyhow::anyhow!(clean(&error.to_string())))
+        let (duration, sampling_interval, trigger) = (arguments.duration, SAMPLING_INTERVAL, Trigger::Person);
+        let order = ProfileOrder { duration, sampling_interval, at, trigger };
+        // Elsewhere than in the state directory nothing is deleted.
+        if kept.as_ref() == Some(&folder) {
+            for gone in keep::make_room(&folder, settings.evidence.max_disk, LARGEST_PROFILE)? {
+                print(&format!("{} was deleted to make room (evidence.max_disk)\n", clean(&gone.file)))?;
+            }
+        }
+        let mut signals = Signals::listen()?;
+        // Given up half-way, the profile leaves the app as it was before.
+        tokio::select! {
+            taken = take::profile(&target, &order, &folder) => taken.map_err(|error| anyhow::anyhow!(clean(&error.to_string()))),
+            (name, _) = signals.any() => Err(anyhow::anyhow!("ended by {name}; no profile was taken")),
+        }
     })?;
     let mut text = Vec::new();
     super::heap::summarise_profile(&mut text, &taken.path).context("the profile was taken")?;
     print(&String::from_utf8_lossy(&text))?;
-    print(&format!("\n{} ({})\n", taken.path.display(), taken.size))?;
+    print(&format!("\n{}{} ({})\n", told(taken.cost), taken.path.display(), taken.size))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// How the app was looked into and what that cost it, where there is something to tell.
+fn told(cost: Cost) -> String {
+    let how = match cost.road {
+        Road::Pm2Action => return String::new(),
+        Road::Inspector => "Taken through the app's inspector, which is as it was before",
+    };
+    let pause =
+        cost.pause_seconds.map(|pause| format!("; its event loop was {:.0} ms late at the worst", pause * 1000.0));
+    format!("{how}{}.\n", pause.unwrap_or_default())
 }
 
 /// The process with this number, or the one with the largest heap.
@@ -87,7 +108,7 @@ fn pick(targets: Vec<Target>, pm_id: Option<u32>) -> Option<Target> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Life, ProcessKey};
+    use crate::model::{Bytes, Life, ProcessKey};
 
     #[test]
     fn the_largest_heap_is_picked_unless_a_process_is_named() {

@@ -14,7 +14,9 @@ mod output;
 mod pace;
 mod restarts;
 mod run;
+mod signals;
 mod status;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -24,8 +26,9 @@ use clap::Parser as _;
 use arguments::{Arguments, Command, Flags};
 
 use crate::config::{self, ConfigError, Settings};
+use crate::evidence::keep;
 use crate::http::client::{self, Beside};
-use crate::http::own_certificate;
+use crate::http::{own_certificate, token_lines};
 use crate::runtime::{self, RunError};
 
 /// Exit codes, the same for every command.
@@ -84,10 +87,8 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Restart(arguments) => restarts::restart(&flags, &arguments),
         Command::Restarts(arguments) => restarts::restarts(&flags, &arguments),
         Command::Plan(arguments) => restarts::plan(&flags, &arguments),
-        Command::Heap(heap::HeapArgs { command: heap::HeapCommand::Profile(arguments) }) => {
-            heap_take::run(&flags, &arguments)
-        }
-        Command::Heap(arguments) => heap::run(&arguments),
+        Command::Heap(arguments) => heap::run(&flags, &arguments),
+        Command::Watch(arguments) => watch::run(&flags, &arguments),
         Command::Man(arguments) => man::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),
         Command::Status(status) => status::run(&flags, &status),
@@ -111,10 +112,7 @@ fn beside(settings: &Settings, token_file: Option<&std::path::Path>) -> anyhow::
         Some(file) => own_certificate(file)?,
         None => None,
     };
-    let first = |text: &str| {
-        let mut lines = text.lines().map(str::trim);
-        lines.find(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned)
-    };
+    let first = |text: &str| token_lines(text).next().map(|(_, token)| token.to_owned());
     let sure = certificate.is_some() || web.listen_address.starts_with(config::UNIX_PREFIX);
     let token = match (token_file, web.token_file.as_ref().filter(|_| sure)) {
         (Some(path), _) => {
@@ -125,6 +123,11 @@ fn beside(settings: &Settings, token_file: Option<&std::path::Path>) -> anyhow::
         (None, None) => None,
     };
     Ok(Beside { address: client::reachable(&web.listen_address), certificate, token })
+}
+
+/// Where evidence is kept unless a command is told otherwise.
+fn evidence_folder(flags: &Flags) -> std::path::PathBuf {
+    config::state_directory(&flags.surroundings()).map_or_else(|| ".".into(), |state| state.join(keep::FOLDER))
 }
 
 fn present(candidate: &str) -> bool {

@@ -1,7 +1,8 @@
-//! A listener on pm2's public socket, for profiles only.
+//! A listener on pm2's public socket, for profiles, for what pm2's agent replies when asked for one, and for the end of
+//! the process meanwhile.
 //!
 //! The daemon sends everything there to everybody, and buffers without bound for a listener that does not read. So this
-//! one reads always, keeps nothing but frames on the topic of profiles, and is connected only while a profile is awaited.
+//! one reads always, keeps nothing but frames on those topics, and is connected only while a profile is awaited.
 //! It sends nothing.
 
 use std::io;
@@ -12,14 +13,25 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, BufReader};
 use tokio::net::UnixStream;
 
-use super::amp::INITIATED;
+use super::amp::{INITIATED, SAMPLE_HEAP, VERSION};
 
 /// The topic on which pm2's agent sends profiles.
-const TOPIC: &[u8] = b"s:profilings";
+const PROFILES: &[u8] = b"s:profilings";
+/// The topic on which it replies to actions, the app's own among them.
+const REPLIES: &[u8] = b"s:axm:reply";
+/// The topic on which the daemon tells of starts and ends.
+const EVENTS: &[u8] = b"s:process:event";
 /// The longest frame that is read.
 pub const LARGEST_FRAME: u64 = 64 << 20;
-const VERSION: u8 = 1;
+/// The longest reply that is looked at: the agent's own are short.
+const LONGEST_REPLY: u64 = 64 << 10;
+/// The longest event that is looked at: each carries the process's environment, of which nothing is read.
+const LONGEST_EVENT: u64 = 4 << 20;
+/// The topics that matter, each with the longest payload that is kept.
+const TOPICS: [(&[u8], u64); 3] = [(PROFILES, LARGEST_FRAME), (REPLIES, LONGEST_REPLY), (EVENTS, LONGEST_EVENT)];
 const READ_SIZE: usize = 64 * 1024;
+/// The longest text of the agent's that is passed on.
+const LONGEST_WORDS: usize = 200;
 
 /// Why no profile came.
 #[derive(Debug, Error)]
@@ -40,6 +52,9 @@ pub enum BusErrorKind {
     /// The bytes are no frame of two arguments.
     #[error("not a published frame: it begins with {0:#04x}")]
     Header(u8),
+    /// The process ended while it was waited for.
+    #[error("the process has ended or was restarted meanwhile; try again")]
+    Ended,
     /// A frame over the limit.
     #[error("a frame of at least {0} bytes, over the limit of {LARGEST_FRAME}")]
     TooLarge(u64),
@@ -62,25 +77,54 @@ impl Bus {
         }
     }
 
-    /// Reads until the heap profile that we asked of this process has come, and returns its text. The caller sets the
-    /// deadline.
-    pub async fn heap_profile(&mut self, pm_id: u32) -> Result<String, BusError> {
+    /// Reads until pm2's agent in this process says that it samples now, and returns the profile's name; its own words
+    /// where it turns the request down. The caller sets the deadline.
+    pub async fn sampling(&mut self, pm_id: u32) -> Result<Result<String, String>, BusError> {
         loop {
-            match next(&mut self.stream, LARGEST_FRAME).await {
-                Ok(None) => {}
-                Ok(Some(payload)) => {
-                    if let Some(profile) = ours(&payload, pm_id) {
-                        return Ok(profile);
-                    }
+            if let Heard { topic: REPLIES, payload } = self.hear(pm_id).await?
+                && let Some(reply) = reply(&payload, pm_id)
+            {
+                return Ok(reply);
+            }
+        }
+    }
+
+    /// Reads until the heap profile of this name has come from this process, and returns its text. The caller sets the
+    /// deadline.
+    pub async fn heap_profile(&mut self, pm_id: u32, name: &str) -> Result<String, BusError> {
+        loop {
+            if let Heard { topic: PROFILES, payload } = self.hear(pm_id).await?
+                && let Some(profile) = ours(&payload, pm_id, name)
+            {
+                return Ok(profile);
+            }
+        }
+    }
+
+    /// Reads until something that may matter; the end of the process is an error.
+    async fn hear(&mut self, pm_id: u32) -> Result<Heard, BusError> {
+        let failed = |kind| BusError { path: self.path.clone(), kind };
+        loop {
+            match next(&mut self.stream, LARGEST_FRAME).await.map_err(failed)? {
+                Some(Heard { topic: EVENTS, payload }) if ends(&payload, pm_id) => {
+                    return Err(failed(BusErrorKind::Ended));
                 }
-                Err(kind) => return Err(BusError { path: self.path.clone(), kind }),
+                Some(heard) => return Ok(heard),
+                None => {}
             }
         }
     }
 }
 
-/// Reads one frame; its payload where its topic is that of profiles.
-async fn next(stream: &mut (impl AsyncRead + Unpin), limit: u64) -> Result<Option<Vec<u8>>, BusErrorKind> {
+/// A frame that may matter.
+#[derive(Debug, PartialEq, Eq)]
+struct Heard {
+    topic: &'static [u8],
+    payload: Vec<u8>,
+}
+
+/// Reads one frame; it is passed over unless its topic is one of ours and its payload no longer than such a one is.
+async fn next(stream: &mut (impl AsyncRead + Unpin), limit: u64) -> Result<Option<Heard>, BusErrorKind> {
     let header = stream.read_u8().await?;
     if header != VERSION << 4 | 2 {
         return Err(BusErrorKind::Header(header));
@@ -89,25 +133,24 @@ async fn next(stream: &mut (impl AsyncRead + Unpin), limit: u64) -> Result<Optio
     if length > limit {
         return Err(BusErrorKind::TooLarge(length));
     }
-    let mut topic = Vec::new();
-    let wanted = length == TOPIC.len() as u64;
-    if wanted {
-        take(stream, length, &mut topic).await?;
+    let mut name = Vec::new();
+    if TOPICS.iter().any(|(topic, _)| topic.len() as u64 == length) {
+        take(stream, length, &mut name).await?;
     } else {
         skip(stream, length).await?;
     }
-    let wanted = wanted && topic == TOPIC;
     let payload_length = u64::from(stream.read_u32().await?);
     if length + payload_length > limit {
         return Err(BusErrorKind::TooLarge(length + payload_length));
     }
-    if !wanted {
+    let fits = |(topic, longest): &&(&[u8], u64)| *topic == name && payload_length <= *longest;
+    let Some((topic, _)) = TOPICS.iter().find(fits) else {
         skip(stream, payload_length).await?;
         return Ok(None);
-    }
+    };
     let mut payload = Vec::new();
     take(stream, payload_length, &mut payload).await?;
-    Ok(Some(payload))
+    Ok(Some(Heard { topic, payload }))
 }
 
 async fn take(stream: &mut (impl AsyncRead + Unpin), length: u64, into: &mut Vec<u8>) -> io::Result<()> {
@@ -120,8 +163,56 @@ async fn skip(stream: &mut (impl AsyncRead + Unpin), length: u64) -> io::Result<
     if skipped == length { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
+#[derive(Deserialize)]
+struct Process {
+    pm_id: u32,
+}
+
+/// Whether the daemon tells that this process has ended, or that another has taken its place.
+fn ends(payload: &[u8], pm_id: u32) -> bool {
+    #[derive(Deserialize)]
+    struct Payload {
+        event: String,
+        process: Process,
+    }
+    payload
+        .strip_prefix(b"j:")
+        .and_then(|json| serde_json::from_slice::<Payload>(json).ok())
+        .is_some_and(|read| read.process.pm_id == pm_id && matches!(read.event.as_str(), "exit" | "online"))
+}
+
+/// What the agent in this process replied to the request to sample: the profile's name, or why not.
+fn reply(payload: &[u8], pm_id: u32) -> Option<Result<String, String>> {
+    #[derive(Deserialize)]
+    struct Payload {
+        data: Data,
+        process: Process,
+    }
+    #[derive(Deserialize)]
+    struct Data {
+        action_name: String,
+        r#return: Answer,
+    }
+    #[derive(Deserialize)]
+    struct Answer {
+        success: bool,
+        uuid: Option<String>,
+        err: Option<String>,
+    }
+    let read: Payload = serde_json::from_slice(payload.strip_prefix(b"j:")?).ok()?;
+    if read.process.pm_id != pm_id || read.data.action_name != SAMPLE_HEAP {
+        return None;
+    }
+    let Answer { success, uuid, err } = read.data.r#return;
+    if success {
+        return uuid.map(Ok);
+    }
+    let words = err.unwrap_or_else(|| "no reason".to_owned());
+    Some(Err(words.chars().filter(|letter| !letter.is_control()).take(LONGEST_WORDS).collect()))
+}
+
 /// The profile's text where this is the one we asked for; pm2's agent sends it inline.
-fn ours(payload: &[u8], pm_id: u32) -> Option<String> {
+fn ours(payload: &[u8], pm_id: u32, name: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Payload {
         data: Data,
@@ -131,16 +222,13 @@ fn ours(payload: &[u8], pm_id: u32) -> Option<String> {
     struct Data {
         #[serde(rename = "data")]
         text: String,
+        uuid: String,
         initiated: String,
         r#type: String,
     }
-    #[derive(Deserialize)]
-    struct Process {
-        pm_id: u32,
-    }
-    let read: Payload = serde_json::from_slice(payload.strip_prefix(b"j:")?).ok()?;
-    let fits = read.process.pm_id == pm_id && read.data.r#type == "heapprofile" && read.data.initiated == INITIATED;
-    fits.then_some(read.data.text)
+    let Payload { data, process } = serde_json::from_slice(payload.strip_prefix(b"j:")?).ok()?;
+    let asked = data.uuid == name && data.initiated == INITIATED;
+    (process.pm_id == pm_id && data.r#type == "heapprofile" && asked).then_some(data.text)
 }
 
 #[cfg(test)]
@@ -157,12 +245,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_profiles_are_kept() {
-        let bytes = [frame("s:log:out", "j:{}"), frame("s:logilings!", "j:1"), frame("s:profilings", "j:2")].concat();
+    async fn only_profiles_and_short_replies_are_kept() {
+        let long = "x".repeat(usize::try_from(LONGEST_REPLY).unwrap() + 1);
+        let frames = [
+            frame("s:log:out", "j:{}"),
+            frame("s:logilings!", "j:1"),
+            frame("s:axm:reply", &long),
+            frame("s:profilings", "j:2"),
+            frame("s:axm:reply", "j:3"),
+        ];
+        let bytes = frames.concat();
         let mut input = bytes.as_slice();
-        assert_eq!(next(&mut input, 100).await.unwrap(), None);
-        assert_eq!(next(&mut input, 100).await.unwrap(), None);
-        assert_eq!(next(&mut input, 100).await.unwrap(), Some(b"j:2".to_vec()));
+        for expected in [None, None, None, Some((PROFILES, b"j:2")), Some((REPLIES, b"j:3"))] {
+            let expected = expected.map(|(topic, payload)| Heard { topic, payload: payload.to_vec() });
+            assert_eq!(next(&mut input, LARGEST_FRAME).await.unwrap(), expected);
+        }
         assert!(matches!(next(&mut input, 100).await, Err(BusErrorKind::Io(_))), "the end of the stream is an error");
     }
 
@@ -178,14 +275,53 @@ mod tests {
 
     #[test]
     fn another_profile_is_not_taken_for_ours() {
-        let payload = |pm_id: u32, kind: &str, by: &str| {
-            format!(r#"j:{{"data":{{"data":"x","type":"{kind}","initiated":"{by}"}},"process":{{"pm_id":{pm_id}}}}}"#)
+        let payload = |pm_id: u32, kind: &str, by: &str, name: &str| {
+            format!(
+                r#"j:{{"data":{{"data":"x","type":"{kind}","initiated":"{by}","uuid":"{name}"}},"process":{{"pm_id":{pm_id}}}}}"#
+            )
         };
-        assert_eq!(ours(payload(3, "heapprofile", INITIATED).as_bytes(), 3).as_deref(), Some("x"));
-        for other in [payload(4, "heapprofile", INITIATED), payload(3, "cpuprofile", INITIATED)] {
-            assert_eq!(ours(other.as_bytes(), 3), None);
+        assert_eq!(ours(payload(3, "heapprofile", INITIATED, "a").as_bytes(), 3, "a").as_deref(), Some("x"));
+        for other in [
+            payload(4, "heapprofile", INITIATED, "a"),
+            payload(3, "cpuprofile", INITIATED, "a"),
+            payload(3, "heapprofile", "manual", "a"),
+            payload(3, "heapprofile", INITIATED, "b"),
+            "j:nonsense".to_owned(),
+        ] {
+            assert_eq!(ours(other.as_bytes(), 3, "a"), None, "{other}");
         }
-        assert_eq!(ours(payload(3, "heapprofile", "manual").as_bytes(), 3), None);
-        assert_eq!(ours(b"j:nonsense", 3), None);
+    }
+
+    #[test]
+    fn the_end_of_the_process_is_noticed_and_that_of_another_is_not() {
+        let payload = |pm_id: &str, event: &str| {
+            format!(r#"j:{{"event":"{event}","process":{{"pm_id":{pm_id},"env":{{"SECRET":"x"}}}}}}"#)
+        };
+        for (pm_id, event, expected) in [
+            ("3", "exit", true),
+            ("3", "online", true),
+            ("3", "stopping", false),
+            ("4", "exit", false),
+            ("\"_old_3\"", "exit", false),
+        ] {
+            assert_eq!(ends(payload(pm_id, event).as_bytes(), 3), expected, "{pm_id} {event}");
+        }
+    }
+
+    #[test]
+    fn what_the_agent_replies_is_read_and_other_actions_are_passed_over() {
+        let payload = |pm_id: u32, action: &str, answer: &str| {
+            format!(
+                r#"j:{{"data":{{"at":1,"action_name":"{action}","return":{answer}}},"process":{{"pm_id":{pm_id}}}}}"#
+            )
+        };
+        let read = |payload: String| reply(payload.as_bytes(), 3);
+        let busy = r#"{"err":"A profiling is already running","success":false}"#;
+        assert_eq!(read(payload(3, SAMPLE_HEAP, r#"{"success":true,"uuid":"a"}"#)), Some(Ok("a".to_owned())));
+        assert_eq!(read(payload(3, SAMPLE_HEAP, busy)), Some(Err("A profiling is already running".to_owned())));
+        assert_eq!(read(payload(3, SAMPLE_HEAP, r#"{"success":false}"#)), Some(Err("no reason".to_owned())));
+        assert_eq!(read(payload(4, SAMPLE_HEAP, busy)), None);
+        assert_eq!(read(payload(3, "km:heap:sampling:stop", busy)), None);
+        assert_eq!(read(payload(3, "refresh", r#""done""#)), None);
     }
 }

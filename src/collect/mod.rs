@@ -14,6 +14,8 @@
 //! | `system`    | `/proc` and control groups; the parsers are pure      | no   |
 //! | `socket`    | the client of a daemon                                | no   |
 //! | `command`   | the pm2 command as the fallback                       | no   |
+//! | `look`      | a look just before something is asked of a process    | no   |
+//! | `bus`       | profiles on a daemon's public socket                  | no   |
 //! | `discover`  | homes that nobody configured                          | no   |
 //! | `daemon`    | one daemon's collection                               | no   |
 //! | `metrics_url` | where an app exposes metrics                        | yes  |
@@ -34,6 +36,7 @@ pub mod exposition;
 pub mod freshness;
 pub mod identity;
 pub mod list;
+pub mod look;
 mod metrics_url;
 pub mod socket;
 pub mod system;

@@ -13,6 +13,7 @@ mod reference;
 mod replay;
 mod settings;
 mod shape;
+mod short_run;
 mod stats;
 mod trial;
 
@@ -21,4 +22,5 @@ pub(crate) use detector::slope_of_floors;
 pub use limits::Limits;
 pub use replay::{Episode, Fed, Replay};
 pub use settings::{Grade, Settings};
+pub use short_run::{PerWork, ShortAnswer, ShortFloor, ShortSettings, ShortVerdict, judge_short};
 pub use trial::TESTS;

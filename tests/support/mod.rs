@@ -15,6 +15,7 @@
 pub mod certificates;
 pub mod fake_daemon;
 pub mod fake_proc;
+pub mod inspected;
 pub mod pm2;
 pub mod raw;
 pub mod sidecar;

@@ -61,7 +61,7 @@ impl Stretch {
 
 /// The course of memory over a recording, coarse enough to stay small.
 #[derive(Debug, Default)]
-pub(super) struct Course {
+pub(in crate::cli) struct Course {
     first: Option<Steady>,
     last: Steady,
     width: i64,
@@ -70,7 +70,7 @@ pub(super) struct Course {
 
 impl Course {
     /// Takes in the figures of one moment, in bytes; `NaN` where there are none. Moments come in order.
-    pub(super) fn add(&mut self, at: Steady, resident: f64, heap: f64, native: f64) {
+    pub(in crate::cli) fn add(&mut self, at: Steady, resident: f64, heap: f64, native: f64) {
         let (native, native_count) = if native.is_nan() { (0.0, 0.0) } else { (native, 1.0) };
         let stretch = Stretch { low: resident, high: resident, heap, native, native_count, state: None };
         self.last = self.last.max(at);
@@ -80,7 +80,7 @@ impl Course {
     }
 
     /// Notes the verdict of an evaluation.
-    pub(super) fn mark(&mut self, at: Steady, state: LeakState) {
+    pub(in crate::cli) fn mark(&mut self, at: Steady, state: LeakState) {
         if let Some(place) = self.place(at) {
             place.state = place.state.max(Some(state));
         }
@@ -152,36 +152,36 @@ impl Course {
 
 /// A fitted line.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Line {
+pub(in crate::cli) struct Line {
     /// The signal it is fitted to.
-    pub(super) signal: Signal,
+    pub(in crate::cli) signal: Signal,
     /// Where it begins.
-    pub(super) from: Steady,
+    pub(in crate::cli) from: Steady,
     /// Where it ends.
-    pub(super) to: Steady,
+    pub(in crate::cli) to: Steady,
     /// Its slope.
-    pub(super) bytes_per_second: f64,
+    pub(in crate::cli) bytes_per_second: f64,
 }
 
 /// What a chart shows beside the course.
 #[derive(Debug, Clone)]
-pub(super) struct Setting {
+pub(in crate::cli) struct Setting {
     /// Columns of the terminal.
-    pub(super) width: usize,
+    pub(in crate::cli) width: usize,
     /// Whether colour may be used.
-    pub(super) color: bool,
+    pub(in crate::cli) color: bool,
     /// The limit.
-    pub(super) limit: Option<Bytes>,
+    pub(in crate::cli) limit: Option<Bytes>,
     /// The fitted line.
-    pub(super) line: Option<Line>,
+    pub(in crate::cli) line: Option<Line>,
     /// The state at the end, which colours the line.
-    pub(super) state: LeakState,
+    pub(in crate::cli) state: LeakState,
     /// The labels of both ends of the time.
-    pub(super) ends: (String, String),
+    pub(in crate::cli) ends: (String, String),
 }
 
 /// Draws the chart; empty where there is nothing to show.
-pub(super) fn draw(course: &Course, setting: &Setting) -> String {
+pub(in crate::cli) fn draw(course: &Course, setting: &Setting) -> String {
     let plot = course.columns(setting.width.saturating_sub(LABELS + 2).max(10));
     let floor = course.floor();
     let highest = plot.iter().map(|stretch| stretch.high).fold(f64::NAN, f64::max);
@@ -312,7 +312,7 @@ const SHADE: &str = "\u{1b}[90m";
 const LIMIT: &str = "\u{1b}[31m";
 
 /// The colour of a state.
-pub(super) fn state_ink(state: LeakState) -> &'static str {
+pub(in crate::cli) fn state_ink(state: LeakState) -> &'static str {
     match state {
         LeakState::Learning => "",
         LeakState::Stable => "\u{1b}[32m",
@@ -322,7 +322,7 @@ pub(super) fn state_ink(state: LeakState) -> &'static str {
 }
 
 /// Text in a colour, where colour is wanted.
-pub(super) fn painted(color: bool, ink: &str, words: &str) -> String {
+pub(in crate::cli) fn painted(color: bool, ink: &str, words: &str) -> String {
     if color && !ink.is_empty() { format!("{ink}{words}\u{1b}[0m") } else { words.to_owned() }
 }
 

@@ -5,7 +5,7 @@
 //! detector: what runs here is what runs live.
 
 mod cells;
-mod chart;
+pub(super) mod chart;
 mod csv;
 mod judge;
 mod order;
@@ -79,7 +79,7 @@ pub(crate) struct AnalyzeArguments {
 
 /// When to use colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Color {
+pub(super) enum Color {
     /// On a terminal.
     Auto,
     /// Always.
@@ -162,7 +162,7 @@ enum Answer {
     Failure { file: String, error: String },
 }
 
-fn look(color: Color) -> Look {
+pub(super) fn look(color: Color) -> Look {
     let terminal = std::io::stdout().is_terminal();
     let width = if terminal { rustix::termios::tcgetwinsize(std::io::stdout()).ok() } else { None };
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());

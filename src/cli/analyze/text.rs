@@ -12,11 +12,11 @@ use crate::model::{Basis, LeakState};
 
 /// How the answer looks.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Look {
+pub(in crate::cli) struct Look {
     /// Columns of the terminal.
-    pub(super) width: usize,
+    pub(in crate::cli) width: usize,
     /// Whether colour may be used.
-    pub(super) color: bool,
+    pub(in crate::cli) color: bool,
 }
 
 /// Episodes named one by one.

@@ -11,8 +11,11 @@
 //! event loop.
 
 pub mod cgroup;
+mod close_up;
+mod listening;
 mod own;
 pub mod parse;
+mod tree;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
@@ -23,7 +26,10 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 use thiserror::Error;
 
+pub use self::close_up::CloseUp;
+pub use self::listening::{connections, listening_ports, taken_ports};
 pub use self::own::{own_pids, own_sample};
+pub use self::tree::TreeProcess;
 use crate::model::{Bytes, HostSample, SystemSample, WallTime};
 
 /// A `/proc` file that is read whole is never longer than this.

@@ -11,6 +11,8 @@ pub struct Stat {
     pub is_dead: bool,
     /// Its parent.
     pub parent: u32,
+    /// Its process group.
+    pub group: u32,
     /// CPU time spent in user and kernel mode, in clock ticks.
     pub cpu_ticks: u64,
     /// Threads.
@@ -28,12 +30,14 @@ pub fn stat(text: &[u8]) -> Option<Stat> {
     // Numbered as in proc_pid_stat(5), where the state is field 3.
     let state = fields.next()?;
     let parent = fields.next()?.parse().ok()?;
-    let user: u64 = fields.nth(14 - 5)?.parse().ok()?;
+    // The kernel's own have group 0; what is no number is none.
+    let group = fields.next()?.parse().unwrap_or(0);
+    let user: u64 = fields.nth(14 - 6)?.parse().ok()?;
     let system: u64 = fields.next()?.parse().ok()?;
     let threads = fields.nth(20 - 16)?.parse().ok()?;
     let start_ticks = fields.nth(22 - 21)?.parse().ok()?;
     let is_dead = matches!(state, "Z" | "X" | "x");
-    Some(Stat { pid, is_dead, parent, cpu_ticks: user.saturating_add(system), threads, start_ticks })
+    Some(Stat { pid, is_dead, parent, group, cpu_ticks: user.saturating_add(system), threads, start_ticks })
 }
 
 /// What is used of `/proc/<pid>/status`.
@@ -80,6 +84,27 @@ pub fn status(text: &[u8]) -> Status {
     status
 }
 
+/// What a process does with each signal: bit n − 1 stands for signal n.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SignalMasks {
+    /// Held back.
+    pub blocked: u64,
+    /// Thrown away.
+    pub ignored: u64,
+    /// Handled by code of its own.
+    pub caught: u64,
+}
+
+/// Reads the signal masks from `/proc/<pid>/status`.
+pub fn signal_masks(text: &[u8]) -> Option<SignalMasks> {
+    let mask = |name: &str| {
+        let lines = text.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
+        let value = lines.filter_map(|line| line.strip_prefix(name)?.strip_prefix(':')).next()?;
+        u64::from_str_radix(value.trim(), 16).ok()
+    };
+    Some(SignalMasks { blocked: mask("SigBlk")?, ignored: mask("SigIgn")?, caught: mask("SigCgt")? })
+}
+
 fn kibibytes(value: &[u8]) -> Option<Bytes> {
     let number = std::str::from_utf8(value).ok()?.trim().strip_suffix("kB")?.trim_end();
     number.parse::<u64>().ok()?.checked_mul(1024).map(Bytes)
@@ -115,7 +140,8 @@ mod tests {
     #[test]
     fn stat_reads_through_any_command_name() {
         let rest = "S 7 42 42 0 -1 4194304 1 2 3 4 150 50 9 9 20 0 11 0 163425 1000 500 18446744073709551615 1 1 1 0";
-        let expected = Stat { pid: 42, is_dead: false, parent: 7, cpu_ticks: 200, threads: 11, start_ticks: 163_425 };
+        let expected =
+            Stat { pid: 42, is_dead: false, parent: 7, group: 42, cpu_ticks: 200, threads: 11, start_ticks: 163_425 };
         for name in ["node", "a b", "x) S 1 (y", "(", ")", "", "two\nlines", "\u{fffd}"] {
             assert_eq!(stat(format!("42 ({name}) {rest}\n").as_bytes()), Some(expected), "{name}");
         }
@@ -140,6 +166,14 @@ mod tests {
         assert_eq!(status(b"Name:\tkworker\nThreads:\t1\n"), Status::default());
         let old = status(b"VmRSS:\t 5 kB\nVmSwap:\t garbage\n");
         assert_eq!((old.resident, old.anonymous, old.swapped), (Bytes(5120), None, None));
+    }
+
+    #[test]
+    fn signal_masks_are_hexadecimal() {
+        let text = b"Name:\tnode\nSigQ:\t6/9\nSigBlk:\t0000000000000000\nSigIgn:\t0000000001001000\nSigCgt:\t0000000100004602\n";
+        assert_eq!(signal_masks(text), Some(SignalMasks { blocked: 0, ignored: 0x0100_1000, caught: 0x1_0000_4602 }));
+        assert_eq!(signal_masks(b"SigBlk:\t0\nSigCgt:\t0\n"), None);
+        assert_eq!(signal_masks(b"SigBlk:\t0\nSigIgn:\tnone\nSigCgt:\t0\n"), None);
     }
 
     #[test]

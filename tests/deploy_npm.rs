@@ -1,5 +1,7 @@
 //! The npm packages as a user meets them: packed, served by a registry, installed by npm and by pm2, and run.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
 mod support;
 
 use std::fs;

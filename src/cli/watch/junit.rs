@@ -1,4 +1,4 @@
-//! The report as `JUnit` XML: one test case for each process. A leak is a failure, a run that is too short an error. Pure.
+//! The report as JUnit XML: one test case for each process. A leak is a failure, a run that is too short an error. Pure.
 
 use quick_xml::Writer;
 use quick_xml::events::{BytesDecl, BytesText, Event};
@@ -66,8 +66,8 @@ fn write_case(writer: &mut Writer<Vec<u8>>, case: &ProcessReport, class: &str, s
     let mut details = reason.clone();
     if let Some(evidence) = &case.evidence {
         details.push_str(&allowed(&format!("\n{}", evidence.path)));
-        for row in &evidence.functions {
-            details.push_str(&allowed(&format!("\n{} B  {}", row.self_bytes, row.frame)));
+        for line in evidence.lines() {
+            details.push_str(&allowed(&format!("\n{line}")));
         }
     }
     element
@@ -121,16 +121,16 @@ mod tests {
         let mut reader = quick_xml::Reader::from_str(&text);
         let mut cases = 0;
         loop {
-            match reader.read_event().unwrap() {
-                Event::Start(element) if element.name().as_ref() == b"testcase" => {
-                    let name = element.try_get_attribute("name").unwrap().unwrap();
-                    let name =
-                        quick_xml::escape::unescape(std::str::from_utf8(&name.value).unwrap()).unwrap().into_owned();
-                    assert_eq!(name, "a<b>&\"c\"\u{fffd} (pid 7)");
-                    cases += 1;
-                }
-                Event::Eof => break,
-                _ => {}
+            let event = reader.read_event().unwrap();
+            if let Event::Start(element) = &event
+                && element.name().as_ref() == b"testcase"
+            {
+                let name = element.try_get_attribute("name").unwrap().unwrap();
+                let name = quick_xml::escape::unescape(std::str::from_utf8(&name.value).unwrap()).unwrap().into_owned();
+                assert_eq!(name, "a<b>&\"c\"\u{fffd} (pid 7)");
+                cases += 1;
+            } else if event == Event::Eof {
+                break;
             }
         }
         assert_eq!(cases, 3);

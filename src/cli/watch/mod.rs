@@ -8,7 +8,7 @@
 //! | `outcome`   | what a run comes to, with the evidence of a leak            | no   |
 //! | `processes` | the tree's processes, their inspectors and floors           | no   |
 //! | `report`    | answers, words, chart, CSV                                  | yes  |
-//! | `junit`     | the same as `JUnit` XML                                      | yes  |
+//! | `junit`     | the same as JUnit XML                                      | yes  |
 //!
 //! It refuses to judge (that is `trend::judge_short`), to leave anything running that it started, and to send a signal to or
 //! open an inspector in a process that it did not start.
@@ -67,7 +67,7 @@ pub(super) struct WatchArguments {
     /// Write every reading to a file, as `leakslope analyze` reads it.
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
-    /// Write the answer to a file as `JUnit` XML.
+    /// Write the answer to a file as JUnit XML.
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
     /// Where the heap profile of a leak is kept [default: `evidence` in the state directory, else the current folder].

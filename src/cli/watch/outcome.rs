@@ -103,5 +103,6 @@ async fn take_profile(watched: &mut Watched, folder: &Path, now: WallTime) -> Re
     let name = script.unwrap_or_else(|| watched.name.clone());
     let file = take::file_name(&name.as_str().into(), watched.pid, now);
     let path = keep::write_alone(folder, &file, &profile).map_err(|error| error.to_string())?;
-    Ok(Evidence { path: path.display().to_string(), functions: summary.functions })
+    let functions = if summary.own.is_empty() { summary.functions } else { summary.own };
+    Ok(Evidence { path: path.display().to_string(), total_bytes: summary.total_bytes, functions })
 }

@@ -23,7 +23,7 @@ const STEP: Duration = Duration::from_secs(20);
 /// The ports that Node takes for an inspector by itself: 9229, and one more for each worker of a cluster.
 const USUAL_PORTS: RangeInclusive<u16> = 9229..=9329;
 /// The average number of bytes between two samples of a profile.
-const SAMPLING: Bytes = Bytes(16 << 10);
+const SAMPLING: Bytes = Bytes(8 << 10);
 /// What the process says of its memory, …
 const MEMORY: &str = "process.memoryUsage()";
 /// … and by way of the preload, right after a collection.
@@ -153,7 +153,8 @@ impl Processes {
         let alive: BTreeSet<(u32, u64)> = tree.iter().map(|process| (process.pid, process.start_ticks)).collect();
         for (key, watched) in &mut self.watched {
             if !alive.contains(key) {
-                watched.session = None;
+                // Whoever has ended cannot be read, which is no failure.
+                (watched.session, watched.failure) = (None, None);
             }
         }
         // The memory of a process that was gone before it said anything counts for nobody.

@@ -43,8 +43,20 @@ pub(super) struct Judged {
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Evidence {
     pub(super) path: String,
-    /// The functions that allocated most of it.
+    pub(super) total_bytes: u64,
+    /// The app's own functions that allocated most of it, with all they called; any function where none is the app's.
     pub(super) functions: Vec<FunctionRow>,
+}
+
+impl Evidence {
+    /// The functions in words, one a line.
+    pub(super) fn lines(&self) -> impl Iterator<Item = String> {
+        let whole = Bytes(self.total_bytes.max(1)).as_f64();
+        self.functions.iter().map(move |row| {
+            let held = Bytes(row.total_bytes);
+            format!("{:>9}  {:>5.1} %  {}", held.to_string(), held.as_f64() / whole * 100.0, row.frame)
+        })
+    }
 }
 
 /// What the load generator counted.
@@ -197,7 +209,7 @@ pub(super) fn text(report: &Report, floors: &[ShortFloor], width: usize, color: 
     // Writing to a string cannot fail.
     let _infallible = write!(text, "\n{answer}\n{}\n", wrap(&report.reason, width, 2));
     for process in &report.processes {
-        figures(&mut text, process, width);
+        figures(&mut text, process);
     }
     if let Some(load) = &report.load {
         let requests = load.requests.map_or_else(
@@ -215,7 +227,7 @@ pub(super) fn text(report: &Report, floors: &[ShortFloor], width: usize, color: 
     text
 }
 
-fn figures(text: &mut String, process: &ProcessReport, width: usize) {
+fn figures(text: &mut String, process: &ProcessReport) {
     let _infallible = writeln!(text, "\n{}: {}", clean(&process.title()), process.answer.as_str());
     if let Some(verdict) = process.verdict() {
         if let Some(slope) = verdict.slope {
@@ -229,11 +241,9 @@ fn figures(text: &mut String, process: &ProcessReport, width: usize) {
     }
     let Some(evidence) = &process.evidence else { return };
     let _infallible = writeln!(text, "  profile   {}", clean(&evidence.path));
-    let _infallible = writeln!(text, "  allocated after the warm-up and still alive, by function:");
-    for row in &evidence.functions {
-        let size = Bytes(row.self_bytes).to_string();
-        let words = format!("{size:>9}  {:>5.1} %  {}", row.self_share * 100.0, row.frame);
-        let _infallible = writeln!(text, "{}", wrap(&words, width.max(60), 4));
+    let _infallible = writeln!(text, "  allocated after the warm-up and still alive, by function with all it called:");
+    for line in evidence.lines() {
+        let _infallible = writeln!(text, "    {}", clean(&line));
     }
 }
 

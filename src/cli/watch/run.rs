@@ -68,7 +68,12 @@ pub(super) async fn watch(arguments: &WatchArguments, evidence: &Path) -> anyhow
         result = running.go(evidence) => result,
         (name, signal) = signals.any() => {
             how = signal;
-            Err(anyhow::anyhow!("ended by {name} before the run was over; whatever it had started was told and is gone"))
+            let rest = if arguments.pid.is_some() {
+                "the process goes on as it was"
+            } else {
+                "whatever it had started was told and has ended"
+            };
+            Err(anyhow::anyhow!("ended by {name} before the run was over; {rest}"))
         }
     };
     running.end(how).await;

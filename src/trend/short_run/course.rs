@@ -9,8 +9,16 @@ pub(super) struct Course {
     pub(super) pace: f64,
     /// The pace of the last third as a share of it.
     pub(super) last_third: f64,
-    /// The pace of the second half as a share of that of the first, with its interval; none where the first did not grow.
-    pub(super) steadiness: Option<(f64, f64, f64)>,
+    /// The pace of the second half as a share of that of the first, in two ways.
+    pub(super) steadiness: Vec<Share>,
+}
+
+/// A share with its interval of 95 %.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Share {
+    pub(super) middle: f64,
+    pub(super) low: f64,
+    pub(super) high: f64,
 }
 
 impl Course {
@@ -21,13 +29,10 @@ impl Course {
         let pace = theil_sen(at, &value);
         let third = at.len() - at.len() / 3;
         let last_third = theil_sen(&at[third..], &value[third..]);
-        // Steps, like a table that doubles, hardly touch the one and noise hardly the other: who is surer here is believed.
-        let width = |(_, low, high): &(f64, f64, f64)| high - low;
-        let estimates = [by_intervals(at, &value), by_lines(at, &value)];
         Self {
             pace,
             last_third: if pace > 0.0 { last_third / pace } else { 0.0 },
-            steadiness: estimates.into_iter().flatten().min_by(|one, other| width(one).total_cmp(&width(other))),
+            steadiness: [by_intervals(at, &value), by_lines(at, &value)].into_iter().flatten().collect(),
         }
     }
 }
@@ -39,18 +44,21 @@ pub(super) fn keep(value: &mut [f64]) {
     }
 }
 
-/// The paces of the single intervals: those of the second half against those of the first.
-fn by_intervals(at: &[f64], value: &[f64]) -> Option<(f64, f64, f64)> {
+/// The paces of the single intervals: those of the second half against those of the first. Steps, like a table that
+/// doubles, hardly touch it, and noise does. None where the first half did not grow.
+fn by_intervals(at: &[f64], value: &[f64]) -> Option<Share> {
     let paces: Vec<f64> =
         at.windows(2).zip(value.windows(2)).map(|(at, value)| (value[1] - value[0]) / (at[1] - at[0])).collect();
     let (first, second) = (&paces[..paces.len() / 2], &paces[paces.len().div_ceil(2)..]);
     let usual = median(&mut first.to_vec());
     let (middle, low, high) = shift(first, second);
-    (usual > 0.0).then(|| (1.0 + middle / usual, 1.0 + low / usual, 1.0 + high / usual))
+    let share = |difference: f64| 1.0 + difference / usual;
+    (usual > 0.0).then(|| Share { middle: share(middle), low: share(low), high: share(high) })
 }
 
-/// A line through each half; the interval of their ratio by the propagation of errors to first order.
-fn by_lines(at: &[f64], value: &[f64]) -> Option<(f64, f64, f64)> {
+/// A line through each half; the interval of their ratio by the propagation of errors to first order. Noise hardly touches
+/// it, and steps do. None where the first half did not grow.
+fn by_lines(at: &[f64], value: &[f64]) -> Option<Share> {
     let half = at.len() / 2;
     let fitted = |at: &[f64], value: &[f64]| {
         let mut floors = Floors::new();
@@ -64,7 +72,7 @@ fn by_lines(at: &[f64], value: &[f64]) -> Option<(f64, f64, f64)> {
         let ratio = second / first;
         let below = (second - second_low).hypot(ratio * (first_high - first)) / first;
         let above = (second_high - second).hypot(ratio * (first - first_low)) / first;
-        (ratio, ratio - below, ratio + above)
+        Share { middle: ratio, low: ratio - below, high: ratio + above }
     })
 }
 

@@ -83,7 +83,9 @@ fn what_goes_when_the_load_ends_is_no_leak() {
     let mut gone = run(|second| if second < 37.5 { rise(second) } else { 5.0 * MIB });
     let mut going = run(|second| rise(second) - (second - 37.5).max(0.0) * 400.0 * KIB);
     for floors in [&mut kept, &mut gone, &mut going] {
-        floors.iter_mut().for_each(|floor| floor.after_load = floor.at.as_secs_f64() >= 37.5);
+        for floor in floors {
+            floor.after_load = floor.at.as_secs_f64() >= 37.5;
+        }
     }
     assert_eq!(judge(&kept).answer, ShortAnswer::Leak);
     assert_eq!((judge(&gone).answer, judge(&gone).test), (ShortAnswer::NoLeak, "drain"));

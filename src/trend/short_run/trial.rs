@@ -156,20 +156,20 @@ impl<'a> Trial<'a> {
             let text = format!("not in the last {}; run it longer to see whether it goes on", span(lull));
             return unsure("stopped", &text);
         }
-        let Some((ratio, low, high)) = course.steadiness else {
+        let Some(first) = course.steadiness.first() else {
             return unsure("uneven", "in a few steps; run it longer to see whether they go on");
         };
         let percent = |share: f64| (share.clamp(0.0, 9.99) * 100.0).round();
-        let halves = format!("the second half grew at {} % of the pace of the first", percent(ratio));
-        if high < SLOWER {
+        let halves = format!("the second half grew at {} % of the pace of the first", percent(first.middle));
+        // Steps mislead one way of looking and noise the other: slowing down is what both see.
+        if course.steadiness.iter().all(|share| share.high < SLOWER) {
             let text =
                 format!("{halves}, as a cache does that is filling; run it longer, or begin later with --warmup");
             return unsure("slowing", &text);
         }
-        if !(HALVED..=DOUBLED).contains(&low) {
-            let text =
-                format!("unevenly: {halves}, give or take ({} to {}); run it longer", percent(low), percent(high));
-            return unsure("uneven", &text);
+        if !course.steadiness.iter().any(|share| (HALVED..=DOUBLED).contains(&share.low)) {
+            let (low, high) = (percent(first.low), percent(first.high));
+            return unsure("uneven", &format!("unevenly: {halves}, give or take ({low} to {high} %); run it longer"));
         }
         let allowed = self.settings.max_slope.unwrap_or(0.0);
         if self.slope.high <= allowed {
@@ -197,12 +197,12 @@ impl<'a> Trial<'a> {
         match self.settings.max_slope {
             Some(allowed) if self.smallest_visible() > allowed && self.slope.high > allowed => {
                 let visible = pace(self.smallest_visible());
-                let text = format!(
+                let sentence = format!(
                     "too short to say: {what}. The smallest leak that this run can show is {visible}, more than the {} that \
                      are allowed; run it longer",
                     pace(allowed)
                 );
-                (ShortAnswer::TooShort, "precision", text)
+                (ShortAnswer::TooShort, "precision", sentence)
             }
             _ => (ShortAnswer::NoLeak, test, what.to_owned()),
         }

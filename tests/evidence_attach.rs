@@ -12,6 +12,7 @@ use std::time::Duration;
 use leakslope::evidence::inspector::Inspector;
 use leakslope::evidence::keep::{self, Road};
 use rstest::rstest;
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 use rustix::process::{Pid, Signal, kill_process};
 use support::inspected::{PORT, Turn, assert_untouched, is_open, pid, refused, run, told};
 use support::pm2::{Pm2, app, is_alive};
@@ -119,8 +120,10 @@ fn an_app_that_stands_still_now_and_then_is_profiled_and_its_pause_is_told() {
     assert_untouched(pid, &text);
 
     // Now it stands still for good: nothing opens, and nothing is made worse.
-    fs::write(&stop, "").unwrap();
-    wait_for("the end of it", DEADLINE, || if stop.exists() { Err("it goes on".to_owned()) } else { Ok(()) });
+    mknodat(CWD, &stop, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let _never_written = wait_for("it to stand still", DEADLINE, || {
+        rustix::fs::open(&stop, OFlags::WRONLY | OFlags::NONBLOCK, Mode::empty()).map_err(|error| error.to_string())
+    });
     let text = refused(&place, &SHORT, "failed: its inspector did not open within 30 s: its event loop is blocked");
     assert_untouched(pid, &text);
 }

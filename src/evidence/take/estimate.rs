@@ -1,7 +1,7 @@
 //! What a heap snapshot will cost the app, and whether it may be taken: pure.
 //!
-//! The figures for a first snapshot are those of a harsh heap, of many small objects (docs/evidence.md has them measured).
-//! The next ones of a series go by the snapshot before.
+//! The figures for a first snapshot are those of a harsh heap, of many small objects. The next ones of a series go by the
+//! snapshot before.
 
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ const MEMORY_TIMES: u64 = 10;
 const MARGIN_PERCENT: u64 = 150;
 /// The pause that needs nobody's word.
 const UNASKED_PAUSE: Duration = Duration::from_secs(1);
+const PROFILE: &str = "take a profile instead (leakslope heap profile)";
 /// How long an app warms up unless told otherwise.
 pub const WARM_UP: Duration = Duration::from_mins(5);
 
@@ -73,8 +74,10 @@ pub struct Facts {
     pub resident: Bytes,
     /// What it may hold, and who says so.
     pub limits: Vec<(LimitKind, Bytes)>,
-    /// Room on the disk, and within the budget for evidence where there is one.
+    /// Room on the disk.
     pub disk_available: Bytes,
+    /// Room within the budget for evidence, where there is one.
+    pub budget_left: Option<Bytes>,
 }
 
 /// What a person has asked for.
@@ -94,21 +97,21 @@ pub fn objections(facts: &Facts, wishes: &Wishes, estimate: &Estimate) -> Vec<St
     let warm_up = wishes.warm_up.unwrap_or(WARM_UP);
     if facts.uptime < warm_up {
         objections.push(format!(
-            "it has run for {}, and what an app loads at first would look like a leak: wait until it has run for {}, or say \
-             how long it warms up (--warm-up)",
+            "it has run for {}, and what an app loads at first would look like a leak: wait until it has run for {}, or \
+             say how long it warms up (--warm-up)",
             seconds(facts.uptime),
             seconds(warm_up)
         ));
     }
     if facts.learning == Some(true) && wishes.warm_up.is_none() {
-        objections.push(
-            "the sidecar is still learning how it behaves: wait for its verdict, or say how long it warms up (--warm-up)".to_owned(),
-        );
+        let learning =
+            "the sidecar is still learning how it behaves: wait for its verdict, or say how long it warms up";
+        objections.push(format!("{learning} (--warm-up)"));
     }
     objections.extend(against_pause(facts, wishes, estimate));
     if estimate.memory > facts.memory_available {
         objections.push(format!(
-            "V8 may take {} for it and {} are available: free memory, or take a profile instead (leakslope heap profile)",
+            "V8 may take {} for it and {} are available: free memory, or {PROFILE}",
             estimate.memory, facts.memory_available
         ));
     }
@@ -116,21 +119,13 @@ pub fn objections(facts: &Facts, wishes: &Wishes, estimate: &Estimate) -> Vec<St
     for (kind, limit) in &facts.limits {
         if grown > *limit {
             objections.push(format!(
-                "it may grow from {} to {grown} and is ended at {limit} ({}): raise that limit meanwhile, or take a profile \
-                 instead (leakslope heap profile)",
+                "it may grow from {} to {grown} and is ended at {limit} ({}): raise that limit meanwhile, or {PROFILE}",
                 facts.resident,
                 kind.as_str()
             ));
         }
     }
-    let needed = Bytes(estimate.size.0.saturating_mul(wishes.snapshots.into()));
-    if needed > facts.disk_available {
-        let files = if wishes.snapshots == 1 { "the file".to_owned() } else { format!("{} files", wishes.snapshots) };
-        objections.push(format!(
-            "{files} may take {needed} and there is room for {}: make some, or choose another folder (--output)",
-            facts.disk_available
-        ));
-    }
+    objections.extend(against_disk(facts, wishes, estimate));
     objections
 }
 
@@ -140,17 +135,32 @@ fn against_pause(facts: &Facts, wishes: &Wishes, estimate: &Estimate) -> Option<
     match wishes.accepted_pause {
         Some(accepted) if estimate.pause <= accepted => None,
         Some(accepted) => Some(format!(
-            "it may stand still for {pause} at each snapshot and {} are accepted: {word}, or take a profile instead (leakslope \
-             heap profile)",
+            "it may stand still for {pause} at each snapshot and {} are accepted: {word}, or {PROFILE}",
             seconds(accepted)
         )),
         None if facts.others_online == 0 => Some(format!(
-            "it is the last healthy process of its app and may stand still for {pause} at each snapshot: start another one, or \
-             {word}"
+            "it is the last healthy process of its app and may stand still for {pause} at each snapshot: start another \
+             one, or {word}"
         )),
         None if estimate.pause <= UNASKED_PAUSE => None,
         None => Some(format!("it may stand still for {pause} at each snapshot: {word}")),
     }
+}
+
+fn against_disk(facts: &Facts, wishes: &Wishes, estimate: &Estimate) -> Option<String> {
+    let needed = Bytes(estimate.size.0.saturating_mul(wishes.snapshots.into()));
+    let files = if wishes.snapshots == 1 { "the file".to_owned() } else { format!("{} files", wishes.snapshots) };
+    if needed > facts.disk_available {
+        return Some(format!(
+            "{files} may take {needed} and the disk has room for {}: make some, or choose another folder (--output)",
+            facts.disk_available
+        ));
+    }
+    let left = facts.budget_left.filter(|left| needed > *left)?;
+    Some(format!(
+        "{files} may take {needed} and evidence may take {left} in its own folder: raise evidence.max_disk, or choose \
+         another folder (--output)"
+    ))
 }
 
 /// A time in whole seconds, rounded up, as the command line takes it.
@@ -165,6 +175,7 @@ mod tests {
     use super::*;
 
     const MIB: u64 = 1 << 20;
+    const SECONDS: Duration = Duration::from_secs(1);
 
     fn fine() -> Facts {
         Facts {
@@ -175,6 +186,7 @@ mod tests {
             resident: Bytes(300 * MIB),
             limits: vec![(LimitKind::MaxMemoryRestart, Bytes(3000 * MIB)), (LimitKind::Cgroup, Bytes(3000 * MIB))],
             disk_available: Bytes(2000 * MIB),
+            budget_left: None,
         }
     }
 
@@ -205,21 +217,23 @@ mod tests {
     }
 
     #[rstest]
-    #[case(Facts { uptime: Duration::from_secs(40), ..fine() }, wishes(), "it has run for 40s", "until it has run for 300s")]
-    #[case(Facts { uptime: Duration::from_secs(40), ..fine() },
-        Wishes { warm_up: Some(Duration::from_secs(60)), ..wishes() }, "it has run for 40s", "until it has run for 60s")]
+    #[case(Facts { uptime: SECONDS * 40, ..fine() }, wishes(), "it has run for 40s", "until it has run for 300s")]
+    #[case(Facts { uptime: SECONDS * 40, ..fine() }, Wishes { warm_up: Some(SECONDS * 60), ..wishes() },
+        "it has run for 40s", "until it has run for 60s")]
     #[case(Facts { learning: Some(true), ..fine() }, wishes(), "still learning", "--warm-up")]
     #[case(fine(), Wishes { accepted_pause: None, ..wishes() }, "stand still for 24s", "--i-accept-a-pause-of 24s")]
-    #[case(fine(), Wishes { accepted_pause: Some(Duration::from_secs(20)), ..wishes() }, "for 24s at each snapshot and 20s are",
+    #[case(fine(), Wishes { accepted_pause: Some(SECONDS * 20), ..wishes() }, "for 24s at each snapshot and 20s are",
         "--i-accept-a-pause-of 24s")]
     #[case(Facts { others_online: 0, ..fine() }, Wishes { accepted_pause: None, ..wishes() }, "last healthy process",
         "start another one")]
-    #[case(Facts { memory_available: Bytes(1900 * MIB), ..fine() }, wishes(), "may take 1.95 GiB for it and 1.86 GiB are available",
-        "heap profile")]
+    #[case(Facts { memory_available: Bytes(1900 * MIB), ..fine() }, wishes(),
+        "may take 1.95 GiB for it and 1.86 GiB are available", "heap profile")]
     #[case(Facts { limits: vec![(LimitKind::MaxMemoryRestart, Bytes(2048 * MIB))], ..fine() }, wishes(),
         "from 300 MiB to 2.25 GiB and is ended at 2 GiB (max_memory_restart)", "raise that limit")]
-    #[case(Facts { disk_available: Bytes(1700 * MIB), ..fine() }, wishes(), "3 files may take 1.76 GiB and there is room for 1.66 GiB",
-        "--output")]
+    #[case(Facts { disk_available: Bytes(1700 * MIB), ..fine() }, wishes(),
+        "3 files may take 1.76 GiB and the disk has room for 1.66 GiB", "--output")]
+    #[case(Facts { budget_left: Some(Bytes(512 * MIB)), ..fine() }, wishes(),
+        "3 files may take 1.76 GiB and evidence may take 512 MiB", "raise evidence.max_disk")]
     fn each_objection_has_its_figures_and_what_to_do(
         #[case] facts: Facts,
         #[case] wishes: Wishes,
@@ -251,6 +265,7 @@ mod tests {
             resident: Bytes(0),
             limits: vec![(LimitKind::Cgroup, Bytes(1))],
             disk_available: Bytes(0),
+            budget_left: Some(Bytes(0)),
         };
         let strict = Wishes { accepted_pause: None, ..wishes() };
         assert_eq!(objections(&nothing, &strict, &estimate(Bytes(200 * MIB), None)).len(), 6);

@@ -1,4 +1,4 @@
-//! Taking evidence from a running process: which checks come first, by which road, and how the app is left as it was found.
+//! Taking evidence from a running process: which checks come first, by which road, and how the app is left as it was.
 //!
 //! | part           | what it is for                                              | pure |
 //! |----------------|-------------------------------------------------------------|------|
@@ -9,8 +9,9 @@
 //! | `estimate`     | what a snapshot will cost, and what speaks against it       | yes  |
 //! | `series`       | snapshots one after the other in one session                | no   |
 //!
-//! Nothing is asked of an app unless the very life that is meant is online. A profile goes
-//! through the inspector only where pm2's agent is missing, and a snapshot is taken only on a person's word. This room refuses to decide when evidence is wanted.
+//! Nothing is asked of an app unless the very life that is meant is online. A profile goes through the inspector only
+//! where pm2's agent is missing, and a snapshot is taken only on a person's word. This room refuses to decide when evidence
+//! is wanted.
 
 mod action;
 mod attach;
@@ -100,6 +101,8 @@ pub struct Taken {
     pub size: Bytes,
     /// By which road, and what that cost the app.
     pub cost: Cost,
+    /// That the app's inspector is still open, and until when: its event loop is blocked.
+    pub still_open: Option<String>,
 }
 
 /// A profile that came.
@@ -108,6 +111,8 @@ struct Sampled {
     road: Road,
     /// How late the event loop was at the worst, where that was seen.
     pause: Option<Duration>,
+    /// That the app's inspector is still open.
+    still_open: Option<String>,
 }
 
 /// Why nothing was taken.
@@ -122,7 +127,7 @@ pub struct TakeError {
     pub kind: TakeErrorKind,
 }
 
-/// What stood against it; a refusal comes before anything was done to the app.
+/// What stood against it; a refusal comes before anything that costs the app something.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TakeErrorKind {
     /// A check before the start, or pm2 itself, said no.
@@ -147,14 +152,15 @@ pub async fn targets(daemon: &DaemonName, home: &Path, app: &str) -> Result<Vec<
     Ok(entries.into_iter().filter(|entry| entry.app.as_str() == app).filter_map(target).collect())
 }
 
-/// Takes a sampling heap profile into a new file under `folder`: by pm2's action where pm2's agent is in the app, else by its
-/// inspector.
+/// Takes a sampling heap profile into a new file under `folder`: by pm2's action where pm2's agent is in the app, else by
+/// its inspector.
 ///
 /// # Errors
 /// [`TakeError`]: refused before anything was done, or failed with the app left running.
 pub async fn profile(target: &Target, order: &ProfileOrder, folder: &Path) -> Result<Taken, TakeError> {
     let error = |kind| TakeError { app: target.app.clone(), process: target.key.clone(), kind };
     let sampled = sample(target, order).await.map_err(error)?;
+    let still_open = sampled.still_open;
     let pause_seconds = sampled.pause.map(|pause| pause.as_secs_f64());
     let cost = Cost { road: sampled.road, pause_seconds, expected: None };
     let record = Record {
@@ -174,7 +180,7 @@ pub async fn profile(target: &Target, order: &ProfileOrder, folder: &Path) -> Re
     };
     let kept = tokio::task::spawn_blocking(keeping).await.map_err(|panicked| panicked.to_string());
     let path = kept.and_then(|kept| kept).map_err(|why| error(TakeErrorKind::Failed(why)))?;
-    Ok(Taken { path, size, cost })
+    Ok(Taken { path, size, cost, still_open })
 }
 
 async fn sample(target: &Target, order: &ProfileOrder) -> Result<Sampled, TakeErrorKind> {
@@ -196,8 +202,9 @@ async fn sample(target: &Target, order: &ProfileOrder) -> Result<Sampled, TakeEr
     let mut attached = attach::attach(target, &look, order.at).await?;
     match sample_attached(&mut attached, order).await {
         Ok(profile) => {
-            let pause = attached.release().await.map_err(TakeErrorKind::Failed)?;
-            Ok(Sampled { profile, road: Road::Inspector, pause: Some(pause) })
+            let released = attached.release().await;
+            let (pause, still_open) = (released.worst_delay, released.still_open);
+            Ok(Sampled { profile, road: Road::Inspector, pause, still_open })
         }
         Err(why) => Err(attached.given_up(why).await),
     }
@@ -220,8 +227,8 @@ fn objection(listed: &Listed, target: &Target) -> Option<String> {
     (listed.status != Status::Online).then(|| format!("it is {status}, not online; try again when it is"))
 }
 
-/// `<app>-<pm_id>-<time>.<ending>`, with a pid before the time where there is one, and with nothing of the app's name that
-/// means something to a file system.
+/// `<app>-<pm_id>-<time>.<ending>`, with a pid before the time where there is one, and with nothing of the app's name
+/// that means something to a file system.
 fn file_name(app: &AppName, pm_id: u32, pid: Option<u32>, at: WallTime, ending: &str) -> String {
     let safe = |letter: char| if letter.is_ascii_alphanumeric() || "-_".contains(letter) { letter } else { '_' };
     let app: String = app.as_str().chars().take(80).map(safe).collect();

@@ -1,7 +1,7 @@
-//! Heap snapshots of one process, one after the other, in one session of its inspector: only within one do the ids of objects
-//! mean the same in every file.
+//! Heap snapshots of one process, one after the other, in one session of its inspector: only within one do the ids of
+//! objects mean the same in every file.
 //!
-//! Before each it looks at the app and the machine afresh and refuses with figures; nothing is taken unless a person asked.
+//! Before each it looks at the app and the machine afresh and refuses with figures. Nothing is taken unless a person asks.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,13 +14,13 @@ use super::{TakeError, TakeErrorKind, Target, file_name, objection};
 use crate::collect::look::{LOOK_DEADLINE, Look, client, look};
 use crate::collect::system::SystemReader;
 use crate::evidence::inspector::Written;
-use crate::evidence::keep::{Begun, Cost, Expected, Kind, Record, Road};
+use crate::evidence::keep::{self, Begun, Cost, Expected, Kind, Record, Road};
 use crate::model::{Bytes, LimitKind, Status, WallTime};
 
 /// Chunks are gathered to pieces of this size.
 const PIECE: usize = 256 << 10;
-/// A snapshot may take this many times as long as expected, and a minute, before it is given up; and its file may get this
-/// many times as large, and 64 MiB.
+/// A snapshot may take this many times as long as expected, and a minute, before it is given up; and its file may get
+/// this many times as large, and 64 MiB.
 const PATIENCE: u32 = 5;
 
 /// What snapshots to take.
@@ -52,6 +52,8 @@ pub enum Step<'a> {
         /// What it may cost.
         estimate: Estimate,
     },
+    /// Older evidence was deleted to keep within the budget.
+    MadeRoom(&'a Record),
     /// It was taken.
     Taken(&'a Snapshot),
     /// The app goes on until the next one.
@@ -74,7 +76,7 @@ pub struct Snapshot {
 /// Takes the snapshots into new files under `folder`, telling each step; `wall` reads the clock.
 ///
 /// # Errors
-/// [`TakeError`]: refused with every reason at once, or failed; the snapshots before stay, the inspector is closed again.
+/// [`TakeError`]: refused with every reason at once, or failed. The snapshots before stay; the inspector is closed again.
 pub async fn snapshots(
     target: &Target,
     order: &SeriesOrder,
@@ -87,13 +89,13 @@ pub async fn snapshots(
     let look = series.look().await.map_err(TakeErrorKind::Refused).map_err(error)?;
     // Where the list tells the heap's size, much is refused before anything is opened.
     let heap = target.heap_used.unwrap_or_default();
-    series.check(&look, order.count, &estimate(heap, None)).await.map_err(TakeErrorKind::Refused).map_err(error)?;
+    series.check(&look, &[], &estimate(heap, None)).await.map_err(TakeErrorKind::Refused).map_err(error)?;
     let mut attached = attach(target, &look, (series.wall)()).await.map_err(error)?;
     match series.run(&mut attached, tell).await {
-        Ok(taken) => attached.release().await.map(|_worst| taken).map_err(TakeErrorKind::Failed),
-        // An inspector that could not be closed weighs more than a refusal.
+        Ok(taken) => attached.release().await.still_open.map_or(Ok(taken), |open| Err(TakeErrorKind::Failed(open))),
         Err(TakeErrorKind::Refused(why)) => {
-            Err(attached.release().await.map_or_else(TakeErrorKind::Failed, |_worst| TakeErrorKind::Refused(why)))
+            let open = attached.release().await.still_open;
+            Err(TakeErrorKind::Refused(open.map_or(why.clone(), |open| format!("{why}; {open}"))))
         }
         Err(TakeErrorKind::Failed(why)) => Err(attached.given_up(why).await),
     }
@@ -127,12 +129,12 @@ impl<Wall: Fn() -> WallTime> Series<'_, Wall> {
             let estimate = estimate(heap, taken.last().map(|snapshot| &snapshot.measured));
             tell(Step::Expected { number, heap, estimate });
             let look = self.look().await.map_err(TakeErrorKind::Refused)?;
-            let facts =
-                self.check(&look, self.order.count + 1 - number, &estimate).await.map_err(TakeErrorKind::Refused)?;
+            let machine = self.check(&look, &taken, &estimate).await.map_err(TakeErrorKind::Refused)?;
+            self.make_room(estimate.size, tell).await.map_err(TakeErrorKind::Refused)?;
             let (path, written) = self.take(attached, number, heap, &estimate).await.map_err(failed)?;
             let measured = Measured { heap, pause: written.pause, size: written.size };
             let after = self.machine(&look).await.map_err(failed)?.resident;
-            let snapshot = Snapshot { number, path, measured, resident: [facts.resident, after] };
+            let snapshot = Snapshot { number, path, measured, resident: [machine.resident, after] };
             tell(Step::Taken(&snapshot));
             taken.push(snapshot);
         }
@@ -177,7 +179,7 @@ impl<Wall: Fn() -> WallTime> Series<'_, Wall> {
     }
 
     /// Refuses with every reason at once.
-    async fn check(&self, look: &Look, snapshots: u32, estimate: &Estimate) -> Result<Machine, String> {
+    async fn check(&self, look: &Look, taken: &[Snapshot], estimate: &Estimate) -> Result<Machine, String> {
         let listed = look.find(self.target.key.pm_id)?;
         let machine = self.machine(look).await?;
         let others = look.entries.iter().filter(|entry| {
@@ -192,14 +194,27 @@ impl<Wall: Fn() -> WallTime> Series<'_, Wall> {
             memory_available: machine.memory_available,
             resident: machine.resident,
             limits: pm2.into_iter().chain(machine.cgroup_limit.map(|limit| (LimitKind::Cgroup, limit))).collect(),
-            disk_available: self
+            disk_available: machine.disk_available,
+            // The snapshots before are not deleted for the next.
+            budget_left: self
                 .order
                 .budget
-                .map_or(machine.disk_available, |budget| budget.min(machine.disk_available)),
+                .map(|budget| budget.saturating_sub(taken.iter().map(|snapshot| snapshot.measured.size).sum())),
         };
+        let snapshots = self.order.count - u32::try_from(taken.len()).unwrap_or(self.order.count);
         let wishes = Wishes { snapshots, accepted_pause: self.order.accepted_pause, warm_up: self.order.warm_up };
         let objections = objections(&facts, &wishes, estimate);
         if objections.is_empty() { Ok(machine) } else { Err(objections.join("; ")) }
+    }
+
+    /// Deletes older evidence where there is a budget.
+    async fn make_room(&self, needed: Bytes, tell: &mut impl FnMut(Step<'_>)) -> Result<(), String> {
+        let Some(budget) = self.order.budget else { return Ok(()) };
+        let folder = self.folder.to_owned();
+        let deleting = tokio::task::spawn_blocking(move || keep::make_room(&folder, budget, needed));
+        let gone = deleting.await.map_err(|panicked| panicked.to_string())?.map_err(|error| error.to_string())?;
+        gone.iter().for_each(|record| tell(Step::MadeRoom(record)));
+        Ok(())
     }
 
     /// Asks the system about the process, the memory and the disk.

@@ -100,6 +100,7 @@ mod tests {
             pm_id: 0,
             taken_at: crate::model::WallTime(0),
             sampled_seconds: None,
+            cost: None,
             file: id.to_owned(),
         };
         EvidenceItemView { state: state.to_owned(), ..EvidenceItemView::of_profile(&record, None, Err(String::new())) }

@@ -8,6 +8,7 @@ mod compare;
 mod completions;
 mod demo;
 pub mod heap;
+mod heap_snapshot;
 pub mod heap_take;
 mod man;
 mod output;

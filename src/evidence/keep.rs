@@ -4,7 +4,7 @@
 //! elsewhere or is too long is passed over. The oldest go when the budget asks for it. It refuses to delete anything but
 //! files with a record, and what it has itself begun and could not finish.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -114,8 +114,22 @@ pub enum Road {
 pub struct Cost {
     /// By which road.
     pub road: Road,
-    /// The longest that the event loop was late meanwhile, in seconds, where that was seen.
+    /// The longest that the app stood still meanwhile, in seconds, where that was seen.
     pub pause_seconds: Option<f64>,
+    /// What was expected before.
+    #[serde(default)]
+    pub expected: Option<Expected>,
+}
+
+/// What a snapshot was expected to cost.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Expected {
+    /// The heap's size just before.
+    pub heap_bytes: Bytes,
+    /// How long the app would stand still, in seconds.
+    pub pause_seconds: f64,
+    /// How large the file would get.
+    pub file_bytes: Bytes,
 }
 
 impl Record {
@@ -208,11 +222,9 @@ fn size_of(path: &Path) -> u64 {
 /// # Errors
 /// What the system says, with the path; then neither of the two is left behind.
 pub fn write(folder: &Path, record: &Record, bytes: &[u8]) -> std::io::Result<PathBuf> {
-    let path = write_alone(folder, &record.file, bytes)?;
-    let beside = record_path(folder, record);
-    let recorded = serde_json::to_vec(record).map_err(std::io::Error::from).and_then(|text| create(&beside, &text));
-    recorded.inspect_err(|_no_record| drop(std::fs::remove_file(&path)))?;
-    Ok(path)
+    let mut begun = Begun::new(folder, &record.file)?;
+    begun.write(bytes)?;
+    begun.finish(Some(record))
 }
 
 /// Writes a file of evidence of which there is nothing to record, for no daemon knows of its process; else as [`write`].
@@ -220,18 +232,73 @@ pub fn write(folder: &Path, record: &Record, bytes: &[u8]) -> std::io::Result<Pa
 /// # Errors
 /// What the system says, with the path; then nothing is left behind.
 pub fn write_alone(folder: &Path, file: &str, bytes: &[u8]) -> std::io::Result<PathBuf> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| named(folder, &error))?;
-    let path = folder.join(file);
-    create(&path, bytes)?;
-    Ok(path)
+    let mut begun = Begun::new(folder, file)?;
+    begun.write(bytes)?;
+    begun.finish(None)
 }
 
-/// Writes a new file; what was begun and not finished is taken away again.
-fn create(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|error| named(path, &error))?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all());
-    written.inspect_err(|_half| drop(std::fs::remove_file(path))).map_err(|error| named(path, &error))
+/// A file of evidence that is being written; it is taken away again unless it is finished.
+#[derive(Debug)]
+pub struct Begun {
+    path: PathBuf,
+    file: File,
+    finished: bool,
+}
+
+impl Begun {
+    /// Begins a file in `folder`, which is made where there is none, readable by its owner alone.
+    ///
+    /// # Errors
+    /// What the system says, with the path.
+    pub fn new(folder: &Path, file: &str) -> std::io::Result<Self> {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| named(folder, &error))?;
+        let path = folder.join(file);
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        let file = file.map_err(|error| named(&path, &error))?;
+        Ok(Self { path, file, finished: false })
+    }
+
+    /// Writes the next bytes.
+    ///
+    /// # Errors
+    /// What the system says, with the path.
+    pub fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.file.write_all(bytes).map_err(|error| named(&self.path, &error))
+    }
+
+    /// A second handle on the file, for who writes it piece by piece.
+    ///
+    /// # Errors
+    /// What the system says, with the path.
+    pub fn handle(&self) -> std::io::Result<File> {
+        self.file.try_clone().map_err(|error| named(&self.path, &error))
+    }
+
+    /// Ends the file: it and its record beside it have reached the disk when this returns.
+    ///
+    /// # Errors
+    /// What the system says, with the path; then neither of the two is left behind.
+    pub fn finish(mut self, record: Option<&Record>) -> std::io::Result<PathBuf> {
+        self.file.sync_all().map_err(|error| named(&self.path, &error))?;
+        if let (Some(record), Some(folder)) = (record, self.path.parent()) {
+            let beside = record_path(folder, record);
+            let name = beside.file_name().unwrap_or_default().to_string_lossy();
+            let mut begun = Self::new(folder, &name)?;
+            begun.write(&serde_json::to_vec(record)?)?;
+            begun.finish(None)?;
+        }
+        self.finished = true;
+        Ok(self.path.clone())
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        if !self.finished {
+            // What cannot be deleted is no more than untidy.
+            std::fs::remove_file(&self.path).ok();
+        }
+    }
 }
 
 fn named(path: &Path, error: &std::io::Error) -> std::io::Error {
@@ -261,7 +328,7 @@ fn record_path(folder: &Path, record: &Record) -> PathBuf {
 
 fn record(path: &Path) -> Option<Record> {
     let mut text = Vec::new();
-    std::fs::File::open(path).ok()?.take(RECORD_BYTES).read_to_end(&mut text).ok()?;
+    File::open(path).ok()?.take(RECORD_BYTES).read_to_end(&mut text).ok()?;
     let record: Record = serde_json::from_slice(&text).ok()?;
     let beside = path.file_stem().is_some_and(|stem| stem == record.file.as_str());
     (beside && !record.file.contains('/')).then_some(record)

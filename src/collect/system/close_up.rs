@@ -13,6 +13,8 @@ pub struct CloseUp {
     pub namespaces: usize,
     /// What it does with signals.
     pub signals: parse::SignalMasks,
+    /// The function of the kernel that its main thread sleeps in; none while it runs, or where that is not ours to see.
+    pub sleeps_in: Option<String>,
     /// The program; none where it is not ours to see.
     pub executable: Option<PathBuf>,
     /// Its working directory; none where it is not ours to see.
@@ -29,6 +31,7 @@ impl SystemReader {
         let stat = self.pid_file(pid, "stat").and_then(parse::stat).filter(|stat| !stat.is_dead)?;
         let text = self.pid_file(pid, "status")?;
         let (signals, status) = (parse::signal_masks(text)?, parse::status(text));
+        let sleeps_in = self.pid_file(pid, "wchan").map(|name| String::from_utf8_lossy(name).trim().to_owned());
         let words = self.pid_file(pid, "cmdline").map(|text| String::from_utf8_lossy(text).into_owned());
         let link = |process: &str, name: &str| std::fs::read_link(self.proc.join(process).join(name)).ok();
         let process = pid.to_string();
@@ -37,6 +40,7 @@ impl SystemReader {
             start_ticks: stat.start_ticks,
             namespaces: status.namespaces,
             signals,
+            sleeps_in: sleeps_in.filter(|name| !name.is_empty() && name != "0"),
             executable: link(&process, "exe"),
             folder: link(&process, "cwd"),
             command_line: words.unwrap_or_default().split('\0').map(str::to_owned).collect(),

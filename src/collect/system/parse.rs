@@ -170,7 +170,8 @@ mod tests {
 
     #[test]
     fn signal_masks_are_hexadecimal() {
-        let text = b"Name:\tnode\nSigQ:\t6/9\nSigBlk:\t0000000000000000\nSigIgn:\t0000000001001000\nSigCgt:\t0000000100004602\n";
+        let text = b"Name:\tnode\nSigQ:\t6/9\nSigBlk:\t0000000000000000\nSigIgn:\t0000000001001000\n\
+            SigCgt:\t0000000100004602\n";
         assert_eq!(signal_masks(text), Some(SignalMasks { blocked: 0, ignored: 0x0100_1000, caught: 0x1_0000_4602 }));
         assert_eq!(signal_masks(b"SigBlk:\t0\nSigCgt:\t0\n"), None);
         assert_eq!(signal_masks(b"SigBlk:\t0\nSigIgn:\tnone\nSigCgt:\t0\n"), None);

@@ -13,8 +13,8 @@ use crate::evidence::keep::Road;
 
 /// How long pm2's agent may take to begin, and the profile to come after the sampling has ended.
 const GRACE: Duration = Duration::from_secs(30);
-const NO_REPLY: &str = "pm2's agent in it did not answer: its event loop is blocked, or it has just been started; try again \
-    when it answers requests";
+const NO_REPLY: &str = "pm2's agent in it did not answer: its event loop is blocked, or it has just been started; try \
+    again when it answers requests";
 const NO_PROFILE: &str = "no profile came: its event loop is blocked, or it was reloaded meanwhile; try again when it \
     answers requests";
 
@@ -47,7 +47,7 @@ pub(super) async fn sample(
     };
     // Both at once: whoever is connected must read.
     let ((), profile) = tokio::try_join!(ask, answer)?;
-    Ok(Sampled { profile: profile.into_bytes(), road: Road::Pm2Action, pause: None })
+    Ok(Sampled { profile: profile.into_bytes(), road: Road::Pm2Action, pause: None, still_open: None })
 }
 
 fn request(pm_id: u32, order: &ProfileOrder) -> Result<Request, String> {
@@ -59,7 +59,7 @@ fn request(pm_id: u32, order: &ProfileOrder) -> Result<Request, String> {
 /// What pm2 said against passing the request on, with what to do about it.
 fn unasked(words: &str) -> String {
     if words.contains("Action doesn't exist") {
-        return "pm2's agent in it offers no profiles: it is no Node app, or has just been started; try again in a moment"
+        return "pm2's agent in it offers no profiles: it is no Node app, or has just been started; try again later"
             .to_owned();
     }
     format!("pm2 says: {words}")

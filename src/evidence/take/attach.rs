@@ -1,7 +1,7 @@
-//! Into an app by its inspector, and out again: after checks it is opened with SIGUSR1, and it is closed however things go.
+//! Into an app by its inspector, and out again: after checks it is opened with SIGUSR1, and closed however things go.
 //!
-//! It refuses to signal what is not Node, what does not catch the signal, or an app that listens for it itself; to share an
-//! inspector with a debugger; and to close one that was open before.
+//! It refuses to signal what is not Node, what does not catch the signal, or an app that listens for it itself; to share
+//! an inspector with a debugger; and to close one that was open before.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -16,7 +16,7 @@ use super::{TakeErrorKind, Target, checks, own_listener};
 use crate::collect::identity::{Standing, standing};
 use crate::collect::look::Look;
 use crate::collect::system::{SystemReader, connections, listening_ports, taken_ports};
-use crate::evidence::inspector::{Inspector, InspectorError, LoopDelay};
+use crate::evidence::inspector::{Inspector, InspectorError, InspectorErrorKind, LoopDelay};
 use crate::http::client;
 use crate::model::WallTime;
 
@@ -32,6 +32,8 @@ pub(super) const STEP: Duration = Duration::from_secs(30);
 const CLOSING: Duration = Duration::from_secs(30);
 /// An inspector that was just asked for may still open within this time.
 const LATE: Duration = Duration::from_secs(2);
+/// How often it is looked whether an app goes on, [`POLL`] apart.
+const LOOKS: usize = 40;
 const POLL: Duration = Duration::from_millis(50);
 /// Closes the inspector a moment later, when whoever asked is gone: with somebody attached it would block the app.
 const CLOSE: &str = "(inspector => { const end = () => { try { inspector.close(); } catch { /* closed already */ } }; \
@@ -60,6 +62,15 @@ pub(super) struct Attached {
     opened: Opened,
 }
 
+/// How a session ended.
+#[derive(Debug)]
+pub(super) struct Released {
+    /// How late the event loop was at the worst; none where it could not say so any more.
+    pub(super) worst_delay: Option<Duration>,
+    /// That the inspector is still open, and until when.
+    pub(super) still_open: Option<String>,
+}
+
 /// An open inspector.
 #[derive(Debug)]
 struct Opened {
@@ -75,7 +86,7 @@ struct Opened {
 /// Opens the inspector of the process, unless it is open, and attaches to it.
 ///
 /// # Errors
-/// Refused before anything was done to the app, or failed with its inspector closed again (or else the sentence says so).
+/// Refused before anything was done to the app, or failed with its inspector closed again (or the sentence says so).
 pub(super) async fn attach(target: &Target, look: &Look, now: WallTime) -> Result<Attached, TakeErrorKind> {
     let (pid, daemon) = (target.life.pid, look.daemon_pid);
     let listed = look.find(target.key.pm_id).map_err(TakeErrorKind::Refused)?.clone();
@@ -93,12 +104,13 @@ pub(super) async fn attach(target: &Target, look: &Look, now: WallTime) -> Resul
         let own_listener = || {
             let (file, line) = own_listener::find(&seen.command_line, seen.folder.as_deref())?;
             Some(format!(
-                "it may listen for SIGUSR1 itself ({}:{line}), and would take the signal for its own; open its inspector in \
-                 another way (node_args: --inspect), then try again",
+                "it may listen for SIGUSR1 itself ({}:{line}), and would take the signal for its own; open its inspector \
+                 in another way (node_args: --inspect), then try again",
                 file.display()
             ))
         };
-        let against_signal = checks::against_signal(&seen).or_else(own_listener);
+        let against_signal =
+            checks::against_signal(&seen).or_else(own_listener).or_else(|| against_now(&mut reader, pid));
         let before = listening_ports(Path::new(PROC), pid);
         let process = Held { start_ticks: seen.start_ticks, ..process };
         Ok((Opened { process, port: None, before, ours: false }, against_signal))
@@ -117,6 +129,19 @@ pub(super) async fn attach(target: &Target, look: &Look, now: WallTime) -> Resul
         Ok((inspector, watch)) => Ok(Attached { opened, inspector, watch }),
         Err(error) => Err(opened.given_up(&error.to_string()).await),
     }
+}
+
+/// What speaks against a signal just now; a moment later it may be over.
+fn against_now(reader: &mut SystemReader, pid: u32) -> Option<String> {
+    let mut place = String::new();
+    for _ in 0..LOOKS {
+        let seen = reader.close_up(pid)?;
+        place = checks::broken_off(&seen)?.to_owned();
+        std::thread::sleep(POLL);
+    }
+    Some(format!(
+        "it waits in the system ({place}), and the signal would break that off; try again when it answers requests"
+    ))
 }
 
 fn held(pid: u32) -> Result<Held, String> {
@@ -153,8 +178,8 @@ async fn already_open(opened: &Opened) -> Result<Option<u16>, String> {
     }
     if taken_ports(Path::new(PROC), pid).contains(&PORT) {
         return Err(format!(
-            "port {PORT}, where its inspector would open, is taken by another process (`ss -ltnp sport = :{PORT}` names it); \
-             close that one, then try again"
+            "port {PORT}, where its inspector would open, is taken by another process (`ss -ltnp sport = :{PORT}` names \
+             it); close that one, then try again"
         ));
     }
     Ok(None)
@@ -180,8 +205,8 @@ async fn open(opened: &mut Opened) -> Result<(), TakeErrorKind> {
         if Instant::now() >= end {
             opened.ours = false;
             return Err(TakeErrorKind::Failed(format!(
-                "its inspector did not open within {} s: its event loop is blocked, or it listens for SIGUSR1 itself; try again \
-                 when it answers requests. An inspector that opens later on 127.0.0.1:{PORT} stays open until it is restarted",
+                "its inspector did not open within {} s: it listens for SIGUSR1 itself, or is blocked; an inspector that \
+                 opens later on 127.0.0.1:{PORT} stays open until the app is restarted",
                 OPENING.as_secs()
             )));
         }
@@ -192,7 +217,12 @@ async fn open(opened: &mut Opened) -> Result<(), TakeErrorKind> {
 async fn session(opened: &Opened) -> Result<(Inspector, LoopDelay), String> {
     let port = opened.port.ok_or("no port")?;
     let mut inspector = Inspector::open(address(port), STEP).await.map_err(|error| error.to_string())?;
-    let asked = inspector.process_pid(STEP).await.map_err(|error| error.to_string())?;
+    let asked = inspector.process_pid(STEP).await.map_err(|error| match error.kind {
+        InspectorErrorKind::Deadline { .. } => {
+            format!("its event loop is blocked for {} s now; try again when it answers requests", STEP.as_secs())
+        }
+        _ => error.to_string(),
+    })?;
     if asked != opened.process.pid {
         return Err(format!(
             "the inspector at 127.0.0.1:{port} is that of process {asked}; close that one, then try again"
@@ -242,17 +272,12 @@ impl Attached {
         opened.given_up(&why).await
     }
 
-    /// Ends the session, closes the inspector if it was opened for it, and sees its listener gone. Returns how long the event
-    /// loop was late at the worst.
-    ///
-    /// # Errors
-    /// A sentence: the inspector may still be open.
-    pub(super) async fn release(self) -> Result<Duration, String> {
+    /// Ends the session, closes the inspector if it was opened for it, and sees its listener gone.
+    pub(super) async fn release(self) -> Released {
         let Self { mut inspector, watch, mut opened } = self;
-        let worst = inspector.worst_delay(watch, STEP).await;
+        let worst_delay = inspector.worst_delay(watch, STEP).await.ok();
         drop(inspector);
-        opened.shut().await?;
-        worst.map_err(|error| error.to_string())
+        Released { worst_delay, still_open: opened.shut().await.err() }
     }
 }
 
@@ -295,9 +320,9 @@ impl Opened {
             let left = CLOSING.saturating_sub(begin.elapsed());
             if left.is_zero() {
                 self.ours = false;
+                // What was asked waits in the app, so nobody has to come back for it.
                 return Err(format!(
-                    "its inspector is still open at 127.0.0.1:{port}, as its event loop is blocked: restart it, or try again when \
-                     it answers requests"
+                    "its inspector is still open at 127.0.0.1:{port} and closes as soon as its event loop goes on"
                 ));
             }
             if !asked && let Ok(mut inspector) = Inspector::open(address(port), left).await {

@@ -38,22 +38,33 @@ pub(super) fn against_signal(seen: &CloseUp) -> Option<String> {
         .then(|| format!("it holds SIGUSR1 back, so its inspector would not open: {OTHERWISE}"))
 }
 
+/// Where the main thread sleeps, if the signal would break that off: Node hands a read of a pipe or a terminal that was
+/// interrupted to the app as an error, and few apps expect one. Waiting for events or for a lock is not broken off.
+pub(super) fn broken_off(seen: &CloseUp) -> Option<&str> {
+    seen.sleeps_in.as_deref().filter(|place| !["epoll", "ep_poll", "futex"].iter().any(|fine| place.contains(fine)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::collect::system::parse::SignalMasks;
 
-    #[test]
-    fn only_node_that_catches_the_signal_is_sent_it() {
-        let fine = CloseUp {
+    fn fine() -> CloseUp {
+        CloseUp {
             start_ticks: 1,
             namespaces: 1,
             signals: SignalMasks { blocked: 0, ignored: 0x0100_1000, caught: 0x1_0000_4602 },
+            sleeps_in: None,
             executable: Some("/usr/bin/node".into()),
             folder: None,
             command_line: Vec::new(),
             shares_network: Some(true),
-        };
+        }
+    }
+
+    #[test]
+    fn only_node_that_catches_the_signal_is_sent_it() {
+        let fine = fine();
         let against = |seen: &CloseUp| against_looking(seen).or_else(|| against_signal(seen));
         assert_eq!(against(&fine), None);
         assert_eq!(against(&CloseUp { executable: Some("/opt/node-22 (deleted)".into()), ..fine.clone() }), None);
@@ -73,6 +84,22 @@ mod tests {
         ] {
             let objection = against(&seen).unwrap_or_default();
             assert!(objection.contains(why), "{objection} | {why}");
+        }
+    }
+
+    #[test]
+    fn only_waiting_for_events_or_a_lock_is_not_broken_off() {
+        for (place, broken) in [
+            (None, false),
+            (Some("ep_poll"), false),
+            (Some("do_epoll_wait"), false),
+            (Some("futex_wait_queue"), false),
+            (Some("anon_pipe_read"), true),
+            (Some("n_tty_read"), true),
+            (Some("do_wait"), true),
+        ] {
+            let seen = CloseUp { sleeps_in: place.map(str::to_owned), ..fine() };
+            assert_eq!(broken_off(&seen).is_some(), broken, "{place:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Taking evidence from a running process: which checks come first, by which road, and how the app is left as it was found.
+//! Taking evidence from a running process: which checks come first, by which road, and how the app is left as it was.
 //!
 //! | part           | what it is for                                              | pure |
 //! |----------------|-------------------------------------------------------------|------|
@@ -6,14 +6,19 @@
 //! | `attach`       | into an app by its inspector, and out again                 | no   |
 //! | `checks`       | whether SIGUSR1 would open an inspector, or do harm         | yes  |
 //! | `own_listener` | whether the app listens for SIGUSR1 itself                  | no   |
+//! | `estimate`     | what a snapshot will cost, and what speaks against it       | yes  |
+//! | `series`       | snapshots one after the other in one session                | no   |
 //!
-//! Nothing is asked of an app unless the very life that is meant is online. The inspector is only for apps without pm2's
-//! agent. This room refuses to decide when evidence is wanted.
+//! Nothing is asked of an app unless the very life that is meant is online. A profile goes through the inspector only
+//! where pm2's agent is missing, and a snapshot is taken only on a person's word. This room refuses to decide when evidence
+//! is wanted.
 
 mod action;
 mod attach;
 mod checks;
+pub mod estimate;
 mod own_listener;
+pub mod series;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -49,6 +54,24 @@ pub struct Target {
     pub heap_used: Option<Bytes>,
 }
 
+impl Target {
+    /// The record of a file of evidence of this life that a person asked for.
+    fn record(&self, file: String, at: WallTime, cost: Cost) -> Record {
+        Record {
+            kind: Kind::default(),
+            trigger: Trigger::default(),
+            daemon: self.key.daemon.clone(),
+            app: self.app.clone(),
+            pm_id: self.key.pm_id,
+            life: Some(self.life),
+            taken_at: at,
+            sampled_seconds: None,
+            cost: Some(cost),
+            file,
+        }
+    }
+}
+
 /// What profile to take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProfileOrder {
@@ -65,7 +88,7 @@ pub struct ProfileOrder {
 impl ProfileOrder {
     /// The name that the file will have.
     pub fn file(&self, target: &Target) -> String {
-        file_name(&target.app, target.key.pm_id, self.at)
+        file_name(&target.app, target.key.pm_id, None, self.at, "heapprofile")
     }
 }
 
@@ -78,6 +101,8 @@ pub struct Taken {
     pub size: Bytes,
     /// By which road, and what that cost the app.
     pub cost: Cost,
+    /// That the app's inspector is still open, and until when: its event loop is blocked.
+    pub still_open: Option<String>,
 }
 
 /// A profile that came.
@@ -86,6 +111,8 @@ struct Sampled {
     road: Road,
     /// How late the event loop was at the worst, where that was seen.
     pause: Option<Duration>,
+    /// That the app's inspector is still open.
+    still_open: Option<String>,
 }
 
 /// Why nothing was taken.
@@ -100,7 +127,7 @@ pub struct TakeError {
     pub kind: TakeErrorKind,
 }
 
-/// What stood against it; a refusal comes before anything was done to the app.
+/// What stood against it; a refusal comes before anything that costs the app something.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TakeErrorKind {
     /// A check before the start, or pm2 itself, said no.
@@ -125,36 +152,35 @@ pub async fn targets(daemon: &DaemonName, home: &Path, app: &str) -> Result<Vec<
     Ok(entries.into_iter().filter(|entry| entry.app.as_str() == app).filter_map(target).collect())
 }
 
-/// Takes a sampling heap profile into a new file under `folder`: by pm2's action where pm2's agent is in the app, else by its
-/// inspector.
+/// Takes a sampling heap profile into a new file under `folder`: by pm2's action where pm2's agent is in the app, else by
+/// its inspector.
 ///
 /// # Errors
 /// [`TakeError`]: refused before anything was done, or failed with the app left running.
 pub async fn profile(target: &Target, order: &ProfileOrder, folder: &Path) -> Result<Taken, TakeError> {
     let error = |kind| TakeError { app: target.app.clone(), process: target.key.clone(), kind };
     let sampled = sample(target, order).await.map_err(error)?;
-    let cost = Cost { road: sampled.road, pause_seconds: sampled.pause.map(|pause| pause.as_secs_f64()) };
+    let still_open = sampled.still_open;
+    let pause_seconds = sampled.pause.map(|pause| pause.as_secs_f64());
+    let cost = Cost { road: sampled.road, pause_seconds, expected: None };
     let record = Record {
         kind: Kind::HeapProfile,
         trigger: order.trigger,
-        life: Some(target.life),
-        daemon: target.key.daemon.clone(),
-        app: target.app.clone(),
-        pm_id: target.key.pm_id,
-        taken_at: order.at,
         sampled_seconds: Some(order.duration.as_secs_f64()),
-        cost: Some(cost),
-        file: order.file(target),
+        ..target.record(order.file(target), order.at, cost)
     };
     let (folder, size) = (folder.to_owned(), Bytes(sampled.profile.len() as u64));
     let keeping = move || -> Result<PathBuf, String> {
         let profile = sampled.profile.as_slice();
+        if size > LARGEST_PROFILE {
+            return Err(format!("the profile is {size} long, over {LARGEST_PROFILE}: sample for a shorter time"));
+        }
         profile::read(profile, "the profile that came").map_err(|unreadable| unreadable.to_string())?;
         keep::write(&folder, &record, profile).map_err(|unwritten| unwritten.to_string())
     };
     let kept = tokio::task::spawn_blocking(keeping).await.map_err(|panicked| panicked.to_string());
     let path = kept.and_then(|kept| kept).map_err(|why| error(TakeErrorKind::Failed(why)))?;
-    Ok(Taken { path, size, cost })
+    Ok(Taken { path, size, cost, still_open })
 }
 
 async fn sample(target: &Target, order: &ProfileOrder) -> Result<Sampled, TakeErrorKind> {
@@ -176,8 +202,9 @@ async fn sample(target: &Target, order: &ProfileOrder) -> Result<Sampled, TakeEr
     let mut attached = attach::attach(target, &look, order.at).await?;
     match sample_attached(&mut attached, order).await {
         Ok(profile) => {
-            let pause = attached.release().await.map_err(TakeErrorKind::Failed)?;
-            Ok(Sampled { profile, road: Road::Inspector, pause: Some(pause) })
+            let released = attached.release().await;
+            let (pause, still_open) = (released.worst_delay, released.still_open);
+            Ok(Sampled { profile, road: Road::Inspector, pause, still_open })
         }
         Err(why) => Err(attached.given_up(why).await),
     }
@@ -200,14 +227,15 @@ fn objection(listed: &Listed, target: &Target) -> Option<String> {
     (listed.status != Status::Online).then(|| format!("it is {status}, not online; try again when it is"))
 }
 
-/// `<app>-<number>-<time>.heapprofile`, with nothing of the app's name that means something to a file system. The number is
-/// pm2's, or the pid where pm2 knows nothing of the process.
-pub fn file_name(app: &AppName, number: u32, at: WallTime) -> String {
+/// `<app>-<number>-<time>.<ending>`, with a pid before the time where there is one, and with nothing of the app's name
+/// that means something to a file system. The number is pm2's, or the pid where pm2 knows nothing of the process.
+pub fn file_name(app: &AppName, number: u32, pid: Option<u32>, at: WallTime, ending: &str) -> String {
     let safe = |letter: char| if letter.is_ascii_alphanumeric() || "-_".contains(letter) { letter } else { '_' };
     let app: String = app.as_str().chars().take(80).map(safe).collect();
     let time = jiff::Timestamp::from_millisecond(at.0)
         .map_or_else(|_out_of_range| at.0.to_string(), |time| time.strftime("%Y%m%dT%H%M%S%3fZ").to_string());
-    format!("{app}-{number}-{time}.heapprofile")
+    let pid = pid.map(|pid| format!("{pid}-")).unwrap_or_default();
+    format!("{app}-{number}-{pid}{time}.{ending}")
 }
 
 #[cfg(test)]
@@ -216,8 +244,10 @@ mod tests {
 
     #[test]
     fn a_file_name_holds_no_path() {
-        let name = file_name(&"../a b/ü".into(), 3, WallTime(1_700_000_000_123));
-        assert_eq!(name, "___a_b__-3-20231114T221320123Z.heapprofile");
+        let (app, at) = ("../a b/ü".into(), WallTime(1_700_000_000_123));
+        assert_eq!(file_name(&app, 3, None, at, "heapprofile"), "___a_b__-3-20231114T221320123Z.heapprofile");
+        let numbered = file_name(&app, 3, Some(4711), at, "2.heapsnapshot");
+        assert_eq!(numbered, "___a_b__-3-4711-20231114T221320123Z.2.heapsnapshot");
     }
 
     #[tokio::test]

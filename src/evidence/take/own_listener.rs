@@ -1,8 +1,8 @@
-//! Does the app listen for SIGUSR1 itself? The system cannot tell whose handler a signal has, so the app's source is looked
-//! through for the signal's name in quotes.
+//! Does the app listen for SIGUSR1 itself? The system cannot tell whose handler a signal has, so the app's source is
+//! looked through for the signal's name in quotes.
 //!
-//! It looks at the app's own files (not at `node_modules`), at so many and no more, and quotes nothing of them. What it does
-//! not find may still be there: in a package, or in a name put together at run time. Then the app's own listener runs
+//! It looks at the app's own files (not at `node_modules`), at so many and no more, and quotes nothing of them. What it
+//! does not find may still be there: in a package, or in a name put together at run time. Then the app's own listener runs
 //! instead, and no inspector opens.
 
 use std::fs::File;

@@ -16,9 +16,6 @@ use promql_parser::util::{ExprVisitor, walk_expr};
 use queries::{Query, interpolate, of_dashboards, of_rules};
 use rule_files::{files, read, rules};
 
-/// Families that alerts and dashboards ask for and that the sidecar does not export yet, with their labels.
-const COMING: &[(&str, &[&str])] = &[("pm2_process_evidence_timestamp_seconds", &["daemon", "app", "pm_id", "kind"])];
-
 /// What Prometheus itself puts on every series of a target.
 const TARGET: &[&str] = &["instance", "job"];
 
@@ -82,11 +79,10 @@ fn queries() -> Vec<Query> {
     of_rules().into_iter().chain(of_dashboards()).collect()
 }
 
-/// Family to labels: what is exported, what is coming, what the rules record, and what Prometheus keeps itself.
+/// Family to labels: what is exported, what the rules record, and what Prometheus keeps itself.
 fn known() -> BTreeMap<String, BTreeSet<String>> {
     let exported = catalogue().iter().map(|family| (family.name, family.labels));
     let mut known: BTreeMap<String, BTreeSet<String>> = exported
-        .chain(COMING.iter().copied())
         .map(|(name, labels)| (name.to_owned(), labels.iter().chain(TARGET).map(|&label| label.to_owned()).collect()))
         .collect();
     let all: BTreeSet<String> = known.values().flatten().cloned().collect();
@@ -95,13 +91,6 @@ fn known() -> BTreeMap<String, BTreeSet<String>> {
     known.insert("up".to_owned(), own(&[]));
     known.insert("ALERTS".to_owned(), own(&["alertname", "alertstate"]));
     known
-}
-
-#[test]
-fn families_that_are_coming_have_not_come() {
-    for (name, _) in COMING {
-        assert!(!catalogue().iter().any(|family| family.name == *name), "{name} is exported: strike it off COMING");
-    }
 }
 
 #[test]
@@ -181,7 +170,7 @@ fn texts_of_alerts_name_families_that_exist() {
 #[test]
 fn whatever_is_exported_is_on_a_dashboard() {
     let shown: BTreeSet<String> = of_dashboards().iter().flat_map(|query| asked(query).families).collect();
-    let names = catalogue().iter().map(|family| family.name).chain(COMING.iter().map(|(name, _)| *name));
+    let names = catalogue().iter().map(|family| family.name);
     let missing: Vec<&str> = names.filter(|&name| !shown.contains(name)).collect();
     assert_eq!(missing, Vec::<&str>::new(), "families that no panel shows");
 }

@@ -94,6 +94,14 @@ verify = {{ stable_for = "1s" }}
     });
     assert!(standing.contains(of_leak["id"].as_str().unwrap()), "{standing}");
 
+    let (metrics, _) = sidecar.until("the metric", |metrics| {
+        let labels = [("app", "leaker"), ("pm_id", "0"), ("kind", "heap_profile")];
+        metrics
+            .value("pm2_process_evidence_timestamp_seconds", &labels)
+            .filter(|at| Some(*at) == of_leak["taken_at"].as_f64())
+    });
+    assert_eq!(metrics.all("pm2_process_evidence_timestamp_seconds", &[]).len(), 1);
+
     // The file is for who shows a token, by its id alone.
     let id = of_leak["id"].as_str().unwrap();
     let file = |id: &str, token| ask(&sidecar, "GET", &format!("/api/v1/evidence/{id}/file"), token, "");

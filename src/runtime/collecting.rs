@@ -145,7 +145,8 @@ impl Collecting<'_> {
         }
         let snapshot = Arc::new(snapshot);
         let standing = self.tell_policy(&snapshot, &verdicts).await;
-        let published = Published::new(snapshot, verdicts, self.version_slopes.clone(), standing);
+        let evidence = self.shared.evidence.stamps();
+        let published = Published::new(snapshot, verdicts, self.version_slopes.clone(), standing, evidence);
         self.write_ahead(&published);
         self.shared.published.store(Some(Arc::new(published)));
         self.shared.evidence.collected();

@@ -25,6 +25,7 @@ use crate::evidence::keep::{self, Kind, Record, Trigger};
 use crate::evidence::take::{self, LARGEST_PROFILE, ProfileOrder, SAMPLING_INTERVAL, Target};
 use crate::evidence::when::{self, Busy, Candidate, Item, Progress};
 use crate::evidence::{EvidenceSettings, profile};
+use crate::export::EvidenceStamp;
 use crate::model::{Life, ProcessKey, WallTime};
 use crate::policy::EvidenceTaken;
 use crate::ui::EvidenceItemView;
@@ -140,6 +141,18 @@ impl Evidence {
             (other.record.taken_at, &other.record.file).cmp(&(one.record.taken_at, &one.record.file))
         });
         items
+    }
+
+    /// The newest file of each kind of each process, for metrics.
+    pub fn stamps(&self) -> Vec<EvidenceStamp> {
+        let mut stamps: Vec<EvidenceStamp> = Vec::new();
+        for record in self.records().iter() {
+            let (key, kind) = (record.key(), record.kind.as_str());
+            if !stamps.iter().any(|known| (&known.key, &known.app, known.kind) == (&key, &record.app, kind)) {
+                stamps.push(EvidenceStamp { key, app: record.app.clone(), kind, at: record.taken_at });
+            }
+        }
+        stamps
     }
 
     fn records(&self) -> Arc<[Record]> {
@@ -484,6 +497,7 @@ mod tests {
         for number in 1..4 {
             keep::write(&folder, &record(&format!("{number}.heapprofile")), PROFILE.as_bytes()).unwrap();
             assert_eq!(evidence.items().len(), number);
+            assert_eq!(evidence.stamps().len(), 1, "the newest of a process is enough for metrics");
         }
         assert!(evidence.file("2.heapprofile").is_some());
         for id in ["", "..", "../evidence/2.heapprofile", "2.heapprofile.json", "9.heapprofile"] {

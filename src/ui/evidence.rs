@@ -47,7 +47,7 @@ impl EvidenceItemView {
             trigger: record.trigger.as_str().to_owned(),
             state: state.to_owned(),
             duration_seconds: record.sampled_seconds,
-            pause_seconds: None,
+            pause_seconds: record.cost.and_then(|cost| cost.pause_seconds),
             size_bytes: None,
             sentence,
             top: Vec::new(),
@@ -98,7 +98,7 @@ fn close(open: &mut Vec<FrameView>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evidence::keep::{Kind, Trigger};
+    use crate::evidence::keep::{Cost, Kind, Road, Trigger};
     use crate::evidence::profile::read;
     use crate::evidence::profile::read::Call;
     use crate::model::WallTime;
@@ -113,7 +113,7 @@ mod tests {
             pm_id: 0,
             taken_at: WallTime(1500),
             sampled_seconds: Some(2.0),
-            cost: None,
+            cost: Some(Cost { road: Road::Inspector, pause_seconds: Some(0.02) }),
             file: "shop-0-1.heapprofile".to_owned(),
         }
     }
@@ -129,6 +129,7 @@ mod tests {
         let profile = read(PROFILE.as_bytes(), "test").unwrap();
         let view = EvidenceItemView::of_profile(&record(), Some(10), Ok(&profile));
         assert_eq!((view.state.as_str(), view.trigger.as_str(), view.taken_at), ("done", "leak", 1.5));
+        assert_eq!(view.pause_seconds, Some(0.02));
         let names: Vec<(&str, u64)> = view.top.iter().map(|row| (row.name.as_str(), row.bytes)).collect();
         assert_eq!(names, [("remember", 5000), ("idle", 900), ("serve", 100)]);
         assert!(view.sentence.starts_with("remember at /app/a.js:10 allocated"), "{}", view.sentence);

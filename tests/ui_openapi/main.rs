@@ -221,6 +221,7 @@ fn processes() {
         verdicts: &verdicts,
         version_slopes: &[],
         restarts: None,
+        evidence: &[],
     });
     holds("Processes", &view);
     view.interval_seconds = Some(15.0);

@@ -104,7 +104,7 @@ impl Evidence {
     }
 
     pub(super) fn configure(&self, settings: &EvidenceSettings) {
-        self.settings.store(Arc::new(settings.clone()));
+        self.settings.store(Arc::new(*settings));
     }
 
     /// Has the latest collection looked at.

@@ -113,7 +113,7 @@ mod tests {
             pm_id: 0,
             taken_at: WallTime(1500),
             sampled_seconds: Some(2.0),
-            cost: Some(Cost { road: Road::Inspector, pause_seconds: Some(0.02) }),
+            cost: Some(Cost { road: Road::Inspector, pause_seconds: Some(0.02), expected: None }),
             file: "shop-0-1.heapprofile".to_owned(),
         }
     }

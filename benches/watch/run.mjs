@@ -4,8 +4,10 @@
 //
 // A right answer is "leak" for an app that leaks and "no leak" for one that does not; for one of which a short run cannot
 // tell (a cache that is still filling), "no leak" and "too short to say" are both right. A leak that is reported there is the
-// worst answer and is counted by itself.
+// worst answer and is counted by itself. Every round takes each app once; SIGINT ends it after the runs that are under way.
 import { execFile } from 'node:child_process';
+import fs from 'node:fs';
+import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -52,11 +54,12 @@ const cases = [
 ].filter((one) => !values.only || values.only.split(',').some((word) => one.name.includes(word)));
 
 let started = 0;
+const evidence = fs.mkdtempSync(path.join(os.tmpdir(), 'watch-bench-'));
 
 function run(one) {
   const kept = values.keep ? ['--csv', path.join(values.keep, `${one.name}-${++started}.csv`)] : [];
   const load = one.load ? ['--load', one.load] : [];
-  const args = ['watch', '--duration', values.duration, '--format', 'json', ...kept, ...load, '--', 'node', one.file];
+  const args = ['watch', '--duration', values.duration, '--format', 'json', '--output', evidence, ...kept, ...load, '--', 'node', one.file];
   return new Promise((resolve) => {
     execFile(values.binary, args, { env: { ...process.env, ...one.env }, maxBuffer: 1 << 26 }, (error, stdout, stderr) => {
       try {
@@ -71,6 +74,7 @@ function run(one) {
 const rows = new Map(cases.map((one) => [one, { right: 0, answers: {}, wrong: [] }]));
 const queue = [];
 for (let round = 0; round < Number(values.runs); round++) for (const one of cases) queue.push(one);
+process.on('SIGINT', () => (queue.length = 0));
 await Promise.all(Array.from({ length: Number(values.beside) }, async () => {
   while (queue.length) {
     const one = queue.shift();
@@ -81,6 +85,8 @@ await Promise.all(Array.from({ length: Number(values.beside) }, async () => {
     else row.wrong.push(report.reason);
   }
 }));
+
+fs.rmSync(evidence, { recursive: true });
 
 console.log(`| app (${values.duration}) | expected | right | answers |\n| --- | --- | --- | --- |`);
 let [right, total, falsely] = [0, 0, 0];

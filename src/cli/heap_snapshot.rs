@@ -78,7 +78,7 @@ pub(super) fn run(flags: &Flags, arguments: &SnapshotArguments) -> anyhow::Resul
             taken = snapshots(&target, &order, &folder.path, || clock.wall(), &mut tell) => {
                 taken.map_err(|error| anyhow!(clean(&error.to_string())))
             }
-            name = signals.any() => Err(anyhow!("ended by {name}; the snapshots that were taken are complete")),
+            (name, _) = signals.any() => Err(anyhow!("ended by {name}; the snapshots that were taken are complete")),
         };
         unprinted.map_or(taken, Err)
     })?;

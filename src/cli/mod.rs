@@ -27,6 +27,7 @@ use clap::Parser as _;
 use arguments::{Arguments, Command, Flags};
 
 use crate::config::{self, ConfigError, Settings};
+use crate::evidence::keep;
 use crate::http::client::{self, Beside};
 use crate::http::own_certificate;
 use crate::runtime::{self, RunError};
@@ -88,7 +89,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Restarts(arguments) => restarts::restarts(&flags, &arguments),
         Command::Plan(arguments) => restarts::plan(&flags, &arguments),
         Command::Heap(arguments) => heap::run(&flags, &arguments),
-        Command::Watch(arguments) => watch::run(&arguments),
+        Command::Watch(arguments) => watch::run(&flags, &arguments),
         Command::Man(arguments) => man::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),
         Command::Status(status) => status::run(&flags, &status),
@@ -126,6 +127,11 @@ fn beside(settings: &Settings, token_file: Option<&std::path::Path>) -> anyhow::
         (None, None) => None,
     };
     Ok(Beside { address: client::reachable(&web.listen_address), certificate, token })
+}
+
+/// Where evidence is kept unless a command is told otherwise.
+fn evidence_folder(flags: &Flags) -> std::path::PathBuf {
+    config::state_directory(&flags.surroundings()).map_or_else(|| ".".into(), |state| state.join(keep::FOLDER))
 }
 
 fn present(candidate: &str) -> bool {

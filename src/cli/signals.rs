@@ -1,22 +1,30 @@
 //! Whoever stops a command stops what it has under way, too: the signals that ask for it.
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use rustix::process::Signal;
+use tokio::signal::unix::{Signal as UnixSignal, SignalKind, signal};
 
-/// SIGINT and SIGTERM, from the moment this is made.
+/// SIGINT, SIGTERM and SIGHUP, from the moment this is made.
 #[derive(Debug)]
-pub(super) struct Signals(Signal, Signal);
+pub(super) struct Signals([(&'static str, Signal, UnixSignal); 3]);
 
 impl Signals {
     /// Takes the signals over; they no longer end the process by themselves.
     pub(super) fn listen() -> anyhow::Result<Self> {
-        Ok(Self(signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?))
+        Ok(Self([
+            ("SIGINT", Signal::INT, signal(SignalKind::interrupt())?),
+            ("SIGTERM", Signal::TERM, signal(SignalKind::terminate())?),
+            ("SIGHUP", Signal::HUP, signal(SignalKind::hangup())?),
+        ]))
     }
 
     /// Waits for one and names it.
-    pub(super) async fn any(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.0.recv() => "SIGINT",
-            _ = self.1.recv() => "SIGTERM",
-        }
+    pub(super) async fn any(&mut self) -> (&'static str, Signal) {
+        let [interrupt, terminate, hang_up] = &mut self.0;
+        let (name, signal, _) = tokio::select! {
+            _ = interrupt.2.recv() => interrupt,
+            _ = terminate.2.recv() => terminate,
+            _ = hang_up.2.recv() => hang_up,
+        };
+        (*name, *signal)
     }
 }

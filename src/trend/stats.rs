@@ -79,19 +79,38 @@ pub(super) fn theil_sen(at: &[f64], value: &[f64]) -> f64 {
 pub(super) fn theil_sen_interval(at: &[f64], value: &[f64], inflation: f64) -> (f64, f64, f64) {
     let mut slopes = [0.0; PAIRS];
     let count = pair_slopes(at, value, &mut slopes);
+    let spread = 1.96 * (kendall_variance(value.len()) * inflation).sqrt();
+    middle_and_bounds(&mut slopes[..count], spread)
+}
+
+/// By how much the second sample lies above the first (Hodges and Lehmann 1963), with its interval of 95 % from the
+/// normal ranks of Mann and Whitney (1947); zeros where one is empty. At most [`MOST`] points in all.
+pub(super) fn shift(first: &[f64], second: &[f64]) -> (f64, f64, f64) {
+    let mut differences = [0.0; PAIRS];
+    let mut count = 0;
+    for (before, after) in first.iter().flat_map(|before| second.iter().map(move |after| (before, after))) {
+        differences[count] = after - before;
+        count += 1;
+    }
+    let all = as_f64(count);
+    let spread = 2.0 * 1.96 * (all * as_f64(first.len() + second.len() + 1) / 12.0).sqrt();
+    middle_and_bounds(&mut differences[..count], spread)
+}
+
+/// The median of some figures, and those `spread` ranks apart around it.
+fn middle_and_bounds(figures: &mut [f64], spread: f64) -> (f64, f64, f64) {
+    let count = figures.len();
     if count == 0 {
         return (0.0, 0.0, 0.0);
     }
-    let slopes = &mut slopes[..count];
-    slopes.sort_unstable_by(f64::total_cmp);
-    let spread = 1.96 * (kendall_variance(value.len()) * inflation).sqrt();
+    figures.sort_unstable_by(f64::total_cmp);
     let low = ((as_f64(count) - spread) / 2.0).max(0.0);
     let high = f64::midpoint(as_f64(count), spread).min(as_f64(count - 1));
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the indices")]
     let (low, high) = (low as usize, high as usize);
     let middle =
-        if count % 2 == 1 { slopes[count / 2] } else { f64::midpoint(slopes[count / 2 - 1], slopes[count / 2]) };
-    (middle, slopes[low.min(count - 1)], slopes[high])
+        if count % 2 == 1 { figures[count / 2] } else { f64::midpoint(figures[count / 2 - 1], figures[count / 2]) };
+    (middle, figures[low.min(count - 1)], figures[high])
 }
 
 fn pair_slopes(at: &[f64], value: &[f64], slopes: &mut [f64; PAIRS]) -> usize {
@@ -165,6 +184,18 @@ mod tests {
         assert!((theil_sen(&at, &bent) - 3.0).abs() < 0.2, "two outliers hardly move it");
         let (_, low, high) = theil_sen_interval(&at, &bent, 1.0);
         assert!(low <= 3.0 && 3.0 <= high);
+    }
+
+    #[test]
+    fn a_shift_is_found_through_outliers() {
+        let first: Vec<f64> = (0..12).map(|place| 10.0 + f64::from(place % 3)).collect();
+        let mut second: Vec<f64> = first.iter().map(|value| value + 5.0).collect();
+        second[3] = 1e9;
+        let (middle, low, high) = shift(&first, &second[..11]);
+        assert!((middle - 5.0).abs() < 0.6 && low <= middle && middle <= high && high < 7.0, "{middle} {low} {high}");
+        let (middle, low, high) = shift(&first, &first);
+        assert!(middle.abs() < f64::EPSILON && low <= 0.0 && high >= 0.0);
+        assert_eq!(shift(&[], &first), (0.0, 0.0, 0.0));
     }
 
     #[test]

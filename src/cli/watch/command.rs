@@ -63,8 +63,8 @@ impl Group {
         Ok(status)
     }
 
-    /// Ends the group and whoever of `known` has left it: by SIGTERM, and after a while by SIGKILL.
-    pub(super) async fn end(&mut self, reader: &mut SystemReader, known: &BTreeSet<(u32, u64)>) {
+    /// Ends the group and whoever of `known` has left it: by `signal`, and after a while by SIGKILL.
+    pub(super) async fn end(&mut self, signal: Signal, reader: &mut SystemReader, known: &BTreeSet<(u32, u64)>) {
         let until = Instant::now() + GRACE;
         let mut told = false;
         loop {
@@ -85,7 +85,7 @@ impl Group {
             }
             let late = Instant::now() >= until;
             if !told || late {
-                let signal = if late { Signal::KILL } else { Signal::TERM };
+                let signal = if late { Signal::KILL } else { signal };
                 // Who is gone by now needs no signal.
                 for pid in pids.iter().filter_map(|pid| Pid::from_raw(i32::try_from(*pid).ok()?)) {
                     kill_process(pid, signal).ok();
@@ -103,12 +103,23 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
+        // Once it was seen to end, its number may be a stranger's.
         if !self.ended
+            && self.status.is_none()
             && let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw)
         {
             kill_process_group(pid, Signal::KILL).ok();
         }
     }
+}
+
+/// A Node process that has announced itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Announced {
+    /// Where its inspector listens.
+    pub(super) inspector: SocketAddr,
+    /// What it runs; empty where that is no file.
+    pub(super) script: String,
 }
 
 /// The folder with the preload, in which Node processes announce their inspectors; it is removed when dropped.
@@ -148,18 +159,19 @@ impl Announcements {
         options
     }
 
-    /// The inspector and the script of every process that has announced itself.
-    pub(super) fn read(&self) -> BTreeMap<u32, (SocketAddr, String)> {
+    /// Every process that has announced itself.
+    pub(super) fn read(&self) -> BTreeMap<u32, Announced> {
         let Ok(files) = std::fs::read_dir(&self.folder) else { return BTreeMap::new() };
         files.flatten().filter_map(|file| announced(&file.path())).collect()
     }
 }
 
-fn announced(path: &Path) -> Option<(u32, (SocketAddr, String))> {
+fn announced(path: &Path) -> Option<(u32, Announced)> {
     let pid = path.file_name()?.to_str()?.parse().ok()?;
     let text = std::fs::read_to_string(path).ok()?;
     let (port, script) = text.split_once('\n')?;
-    Some((pid, (SocketAddr::from(([127, 0, 0, 1], port.parse().ok()?)), script.trim_end().to_owned())))
+    let inspector = SocketAddr::from(([127, 0, 0, 1], port.parse().ok()?));
+    Some((pid, Announced { inspector, script: script.trim_end().to_owned() }))
 }
 
 impl Drop for Announcements {

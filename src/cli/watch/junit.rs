@@ -17,7 +17,7 @@ pub(super) fn document(report: &Report) -> anyhow::Result<Vec<u8>> {
         signal: crate::model::Signal::Resident,
         reason: report.reason.clone(),
         signals: Vec::new(),
-        functions: Vec::new(),
+        evidence: None,
     }];
     let cases = if report.processes.is_empty() { &whole[..] } else { &report.processes };
     let count = |answer| cases.iter().filter(|case| case.answer == answer).count().to_string();
@@ -64,8 +64,11 @@ fn write_case(writer: &mut Writer<Vec<u8>>, case: &ProcessReport, class: &str, s
         }
     };
     let mut details = reason.clone();
-    for row in &case.functions {
-        details.push_str(&allowed(&format!("\n{} B  {}", row.self_bytes, row.frame)));
+    if let Some(evidence) = &case.evidence {
+        details.push_str(&allowed(&format!("\n{}", evidence.path)));
+        for line in evidence.lines() {
+            details.push_str(&allowed(&format!("\n{line}")));
+        }
     }
     element
         .write_inner_content(|writer| {
@@ -99,7 +102,7 @@ mod tests {
             signal: Signal::Heap,
             reason: reason.to_owned(),
             signals: Vec::new(),
-            functions: Vec::new(),
+            evidence: None,
         };
         let report = Report {
             command: "node 'x' > \"y\" & z".to_owned(),
@@ -118,16 +121,16 @@ mod tests {
         let mut reader = quick_xml::Reader::from_str(&text);
         let mut cases = 0;
         loop {
-            match reader.read_event().unwrap() {
-                Event::Start(element) if element.name().as_ref() == b"testcase" => {
-                    let name = element.try_get_attribute("name").unwrap().unwrap();
-                    let name =
-                        quick_xml::escape::unescape(std::str::from_utf8(&name.value).unwrap()).unwrap().into_owned();
-                    assert_eq!(name, "a<b>&\"c\"\u{fffd} (pid 7)");
-                    cases += 1;
-                }
-                Event::Eof => break,
-                _ => {}
+            let event = reader.read_event().unwrap();
+            if let Event::Start(element) = &event
+                && element.name().as_ref() == b"testcase"
+            {
+                let name = element.try_get_attribute("name").unwrap().unwrap();
+                let name = quick_xml::escape::unescape(std::str::from_utf8(&name.value).unwrap()).unwrap().into_owned();
+                assert_eq!(name, "a<b>&\"c\"\u{fffd} (pid 7)");
+                cases += 1;
+            } else if event == Event::Eof {
+                break;
             }
         }
         assert_eq!(cases, 3);

@@ -6,12 +6,12 @@
 use std::process::{ExitStatus, Stdio};
 
 use anyhow::Context as _;
-use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{ChildStdout, Command};
 
 use super::command::{Group, to_stderr};
 
-/// Most of a line that is looked at.
+/// Most of a line that is looked at; the rest of it is passed over.
 const LONGEST_LINE: usize = 4096;
 
 /// What a line of a load generator counts.
@@ -47,12 +47,41 @@ pub(super) enum LoadEvent {
     Exited(ExitStatus),
 }
 
+/// What a load generator prints, line by line.
+#[derive(Debug)]
+struct Lines {
+    out: BufReader<ChildStdout>,
+    /// The line as far as it has come.
+    line: Vec<u8>,
+}
+
+impl Lines {
+    /// The next line; none at the end. Nothing is lost where this is given up half-way.
+    async fn next(&mut self) -> std::io::Result<Option<String>> {
+        loop {
+            let chunk = self.out.fill_buf().await?;
+            let end = chunk.iter().position(|byte| *byte == b'\n');
+            let room = LONGEST_LINE.saturating_sub(self.line.len());
+            let words = &chunk[..end.unwrap_or(chunk.len())];
+            self.line.extend_from_slice(&words[..words.len().min(room)]);
+            let (ended, used) = (chunk.is_empty(), end.map_or(chunk.len(), |end| end + 1));
+            self.out.consume(used);
+            if end.is_some() || (ended && !self.line.is_empty()) {
+                return Ok(Some(String::from_utf8_lossy(&std::mem::take(&mut self.line)).into_owned()));
+            }
+            if ended {
+                return Ok(None);
+            }
+        }
+    }
+}
+
 /// A running load generator with its counts over all its runs.
 #[derive(Debug)]
 pub(super) struct Load {
     words: String,
     port: Option<u16>,
-    running: Option<(Group, Option<Lines<BufReader<ChildStdout>>>)>,
+    running: Option<(Group, Option<Lines>)>,
     /// Counts of the runs before this one, …
     before: (f64, f64),
     /// … and of this one.
@@ -70,12 +99,7 @@ impl Load {
         Ok(load)
     }
 
-    /// Notes that it has ended by itself: it is to be started again.
-    pub(super) fn resting(&mut self) {
-        self.running = None;
-    }
-
-    /// Starts it again where it has ended by itself.
+    /// Starts it again where it has ended.
     pub(super) fn start_if_resting(&mut self) -> anyhow::Result<()> {
         if self.running.is_none() { self.again() } else { Ok(()) }
     }
@@ -91,7 +115,7 @@ impl Load {
             command.env("LEAKSLOPE_PORT", port.to_string());
         }
         let mut group = Group::start(command).context("the load")?;
-        let lines = group.child().stdout.take().map(|out| BufReader::with_capacity(LONGEST_LINE, out).lines());
+        let lines = group.child().stdout.take().map(|out| Lines { out: BufReader::new(out), line: Vec::new() });
         self.running = Some((group, lines));
         self.rounds += 1;
         Ok(())
@@ -101,7 +125,7 @@ impl Load {
     pub(super) async fn event(&mut self) -> anyhow::Result<LoadEvent> {
         let Some((group, lines)) = &mut self.running else { return std::future::pending().await };
         if let Some(reading) = lines {
-            match reading.next_line().await {
+            match reading.next().await {
                 Ok(Some(line)) => return Ok(LoadEvent::Line(line)),
                 Ok(None) | Err(_) => *lines = None,
             }

@@ -5,9 +5,10 @@
 //! | `run`       | the run itself: waits, reads, ends                          | no   |
 //! | `command`   | the command in its own group, the preload                   | no   |
 //! | `load`      | the load generator and what it counts                       | no, but for its lines |
+//! | `outcome`   | what a run comes to, with the evidence of a leak            | no   |
 //! | `processes` | the tree's processes, their inspectors and floors           | no   |
 //! | `report`    | answers, words, chart, CSV                                  | yes  |
-//! | `junit`     | the same as JUnit XML                                       | yes  |
+//! | `junit`     | the same as JUnit XML                                      | yes  |
 //!
 //! It refuses to judge (that is `trend::judge_short`), to leave anything running that it started, and to send a signal to or
 //! open an inspector in a process that it did not start.
@@ -15,6 +16,7 @@
 mod command;
 mod junit;
 mod load;
+mod outcome;
 mod processes;
 mod report;
 mod run;
@@ -28,9 +30,9 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::analyze::{Color, look};
-use super::arguments::Format;
+use super::arguments::{Flags, Format};
 use super::exit;
-use super::output::print;
+use super::output::{complain, print};
 use crate::trend::ShortAnswer;
 
 /// Judge whether a command leaks, in a minute: the leak gate for CI.
@@ -58,7 +60,7 @@ pub(super) struct WatchArguments {
     /// The growth that is allowed, like 1MiB/h (also /s, /min, /d) [default: any growth that goes on is a leak].
     #[arg(long, value_name = "SIZE/TIME", value_parser = slope)]
     max_slope: Option<f64>,
-    /// A load generator to run beside the command once a port is listened on, given as $LEAKSLOPE_PORT; run again when
+    /// A load generator to run beside the command once a port is listened on, given as `$LEAKSLOPE_PORT`; run again when
     /// it ends. Lines with `requests=N` (and `sent=N`) on its standard output count the work.
     #[arg(long, value_name = "CMD", conflicts_with = "pid")]
     load: Option<String>,
@@ -68,9 +70,9 @@ pub(super) struct WatchArguments {
     /// Write the answer to a file as JUnit XML.
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
-    /// Write the answer to a file as JSON.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    /// Where the heap profile of a leak is kept [default: `evidence` in the state directory, else the current folder].
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
     /// A chart and sentences for people, or JSON for programs.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -86,6 +88,25 @@ impl WatchArguments {
 
     fn interval(&self) -> Duration {
         self.interval.unwrap_or((self.duration / 60).clamp(Duration::from_millis(250), Duration::from_secs(10)))
+    }
+}
+
+/// Readings of one run, at the most: what is remembered of each has to fit into memory.
+const MOST_READINGS: u128 = 20_000;
+
+impl WatchArguments {
+    /// What is wrong with the spans together.
+    fn wrong(&self) -> Option<String> {
+        let readings = self.duration.as_millis() / self.interval().as_millis().max(1);
+        if self.warm_up() >= self.duration {
+            Some("--warmup leaves nothing of --duration to judge; make it shorter".to_owned())
+        } else if readings > MOST_READINGS {
+            Some(format!(
+                "--interval makes {readings} readings in --duration, {MOST_READINGS} at the most; make it longer"
+            ))
+        } else {
+            None
+        }
     }
 }
 
@@ -118,26 +139,25 @@ fn slope(text: &str) -> Result<f64, String> {
 ///
 /// # Errors
 /// The command could not be started or failed, or a file could not be written.
-pub(super) fn run(arguments: &WatchArguments) -> anyhow::Result<ExitCode> {
-    if arguments.warm_up() >= arguments.duration {
-        super::output::complain("leakslope: --warmup leaves nothing of --duration to judge");
+pub(super) fn run(flags: &Flags, arguments: &WatchArguments) -> anyhow::Result<ExitCode> {
+    if let Some(wrong) = arguments.wrong() {
+        complain(&format!("leakslope: {wrong}"));
         return Ok(ExitCode::from(exit::USAGE));
     }
+    let evidence = arguments.output.clone().unwrap_or_else(|| super::evidence_folder(flags));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let found = runtime.block_on(run::watch(arguments))?;
-    let json = || serde_json::to_string_pretty(&found.report).map(|text| format!("{text}\n"));
+    let found = runtime.block_on(run::watch(arguments, &evidence))?;
     let write = |path: &Option<PathBuf>, text: Vec<u8>| match path {
         Some(path) => std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display())),
         None => Ok(()),
     };
     write(&arguments.csv, report::csv(&found.rows, found.start).into_bytes())?;
     write(&arguments.junit, junit::document(&found.report)?)?;
-    write(&arguments.json, json()?.into_bytes())?;
     match arguments.format {
-        Format::Json => print(&json()?)?,
+        Format::Json => print(&format!("{}\n", serde_json::to_string_pretty(&found.report)?))?,
         Format::Text => {
             let look = look(arguments.color);
-            print(&report::text(&found.report, &found.rows, look.width, look.color))?;
+            print(&report::text(&found.report, &found.floors, look.width, look.color))?;
         }
     }
     Ok(match found.report.answer {

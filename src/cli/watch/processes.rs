@@ -1,12 +1,15 @@
 //! The processes of the tree, each with its inspector and its floors.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::command::Announcements;
-use crate::collect::system::{SystemReader, TreeProcess};
+use super::command::Announced;
+use crate::collect::system::{SystemReader, TreeProcess, listening_ports};
 use crate::evidence::inspector::{Inspector, InspectorError};
 use crate::evidence::profile::{self, ProfileSummary};
 use crate::model::Bytes;
@@ -17,8 +20,10 @@ const MOST_INSPECTORS: usize = 16;
 const MOST_PROCESSES: usize = 64;
 /// The time an app has for one step; a collection of a large heap takes seconds.
 const STEP: Duration = Duration::from_secs(20);
+/// The ports that Node takes for an inspector by itself: 9229, and one more for each worker of a cluster.
+const USUAL_PORTS: RangeInclusive<u16> = 9229..=9329;
 /// The average number of bytes between two samples of a profile.
-const SAMPLING: Bytes = Bytes(16 << 10);
+const SAMPLING: Bytes = Bytes(8 << 10);
 /// What the process says of its memory, …
 const MEMORY: &str = "process.memoryUsage()";
 /// … and by way of the preload, right after a collection.
@@ -40,7 +45,11 @@ pub(super) struct Watched {
     /// The kernel's name, or the script where it is Node.
     pub(super) name: String,
     session: Option<Inspector>,
-    /// Why there is no session, where there should be one.
+    /// Whether the preload is in it.
+    prepared: bool,
+    /// Whether an inspector was looked for, where none was announced.
+    looked: bool,
+    /// Why there is no session, or no profile, where there should be one.
     pub(super) failure: Option<String>,
     sampling: bool,
     /// Heap and buffers after garbage collection.
@@ -61,7 +70,8 @@ pub(super) struct Moment {
 }
 
 impl Moment {
-    fn floor(&self, bytes: f64) -> ShortFloor {
+    /// A floor read at this moment.
+    pub(super) fn floor(&self, bytes: f64) -> ShortFloor {
         ShortFloor { at: self.at, bytes, work: self.work, waiting: self.waiting, after_load: self.after_load }
     }
 }
@@ -110,11 +120,10 @@ impl Processes {
     pub(super) async fn read(
         &mut self,
         moment: &Moment,
-        announcements: Option<&Announcements>,
+        announced: Option<&BTreeMap<u32, Announced>>,
         sample_allocations: bool,
     ) -> anyhow::Result<Option<Figures>> {
         let tree = self.tree()?;
-        let announced = announcements.map(Announcements::read).unwrap_or_default();
         let mut left_out = 0;
         let mut sum = Figures { resident: 0.0, heap_used: f64::NAN, heap_total: f64::NAN, external: f64::NAN };
         for process in &tree {
@@ -126,12 +135,8 @@ impl Processes {
             }
             let sessions = self.watched.values().filter(|watched| watched.session.is_some()).count();
             let watched = self.watched.entry(key).or_insert_with(|| Watched::new(process));
-            if let Some((address, script)) = announced.get(&process.pid)
-                && watched.session.is_none()
-                && watched.failure.is_none()
-                && sessions < MOST_INSPECTORS
-            {
-                watched.attach(*address, script).await;
+            if watched.session.is_none() && watched.failure.is_none() && sessions < MOST_INSPECTORS {
+                watched.attach(announced).await;
             }
             let figures = watched.read(moment, process, sample_allocations).await;
             let add = |sum: &mut f64, figure: f64| {
@@ -148,7 +153,8 @@ impl Processes {
         let alive: BTreeSet<(u32, u64)> = tree.iter().map(|process| (process.pid, process.start_ticks)).collect();
         for (key, watched) in &mut self.watched {
             if !alive.contains(key) {
-                watched.session = None;
+                // Whoever has ended cannot be read, which is no failure.
+                (watched.session, watched.failure) = (None, None);
             }
         }
         // The memory of a process that was gone before it said anything counts for nobody.
@@ -172,6 +178,8 @@ impl Watched {
             pid: process.pid,
             name: process.name.clone(),
             session: None,
+            prepared: false,
+            looked: false,
             failure: None,
             sampling: false,
             heap: Vec::new(),
@@ -185,7 +193,21 @@ impl Watched {
         !self.heap.is_empty()
     }
 
-    async fn attach(&mut self, address: std::net::SocketAddr, script: &str) {
+    /// Attaches to the inspector that was announced; where nothing announces itself, to one that is open already.
+    async fn attach(&mut self, announced: Option<&BTreeMap<u32, Announced>>) {
+        let (address, script) = match announced {
+            Some(announced) => match announced.get(&self.pid) {
+                Some(found) => (found.inspector, Some(&found.script)),
+                None => return,
+            },
+            None if self.looked => return,
+            None => {
+                self.looked = true;
+                let ports = listening_ports(Path::new("/proc"), self.pid);
+                let Some(port) = ports.into_iter().find(|port| USUAL_PORTS.contains(port)) else { return };
+                (SocketAddr::from(([127, 0, 0, 1], port)), None)
+            }
+        };
         let attached = async {
             let mut session = Inspector::open(address, STEP).await?;
             let pid = session.process_pid(STEP).await?;
@@ -196,8 +218,9 @@ impl Watched {
             Ok((_, pid)) if pid != self.pid => self.failure = Some(format!("{address} belongs to pid {pid}")),
             Ok((session, _)) => {
                 self.session = Some(session);
-                if !script.is_empty() {
-                    self.name = script.to_owned();
+                self.prepared = script.is_some();
+                if let Some(script) = script.filter(|script| !script.is_empty()) {
+                    self.name.clone_from(script);
                 }
             }
             Err(error) => self.failure = Some(error.to_string()),
@@ -208,7 +231,7 @@ impl Watched {
         let mut figures =
             Figures { resident: process.held.as_f64(), heap_used: f64::NAN, heap_total: f64::NAN, external: f64::NAN };
         if let Some(session) = &mut self.session {
-            match memory_of(session).await {
+            match memory_of(session, self.prepared).await {
                 Ok(memory) => {
                     let external = memory.external;
                     self.heap.push(moment.floor(memory.heap_used + external));
@@ -221,6 +244,7 @@ impl Watched {
                         external,
                     };
                     if sample_allocations && !self.sampling {
+                        // A second reading tries again.
                         self.sampling = session.start_sampling(SAMPLING, STEP).await.is_ok();
                     }
                 }
@@ -234,18 +258,27 @@ impl Watched {
         figures
     }
 
-    /// The profile of what was allocated since the warm-up and is still alive.
-    pub(super) async fn profile(&mut self, rows: usize) -> Option<ProfileSummary> {
-        let session = self.session.as_mut().filter(|_| self.sampling)?;
-        session.collect_garbage(STEP).await.ok()?;
-        let stopped = session.stop_sampling(STEP).await.ok()?;
+    /// The profile of what was allocated since the warm-up and is still alive, as a file and as read.
+    pub(super) async fn profile(&mut self, rows: usize) -> Result<(Vec<u8>, ProfileSummary), String> {
+        let session = self.session.as_mut().filter(|_| self.sampling).ok_or("allocations were not sampled")?;
         self.sampling = false;
-        let profile = profile::read(stopped.profile.as_slice(), &self.name).ok()?;
-        Some(profile::summarise(&profile, &self.name, rows))
+        session.collect_garbage(STEP).await.map_err(|error| error.to_string())?;
+        let stopped = session.stop_sampling(STEP).await.map_err(|error| error.to_string())?;
+        let profile = profile::read(stopped.profile.as_slice(), &self.name).map_err(|error| error.to_string())?;
+        let summary = profile::summarise(&profile, &self.name, rows);
+        Ok((stopped.profile, summary))
     }
 }
 
-async fn memory_of(session: &mut Inspector) -> Result<MemoryUsage, String> {
-    let memory = session.evaluate(COLLECTED, false, STEP).await.map_err(|error| error.to_string())?;
+/// Collects garbage and reads the memory: in one step where the preload is there.
+async fn memory_of(session: &mut Inspector, prepared: bool) -> Result<MemoryUsage, String> {
+    let read = async {
+        if prepared {
+            return session.evaluate(COLLECTED, false, STEP).await;
+        }
+        session.collect_garbage(STEP).await?;
+        session.evaluate(MEMORY, false, STEP).await
+    };
+    let memory = read.await.map_err(|error| error.to_string())?;
     serde_json::from_value(memory).map_err(|error| format!("process.memoryUsage() cannot be read: {error}"))
 }

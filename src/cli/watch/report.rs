@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::processes::Watched;
+use super::processes::{Figures, Moment, Watched};
 use crate::cli::analyze::chart::{Course, Line, Setting, draw, painted, state_ink};
 use crate::cli::output::{clean, wrap};
 use crate::cli::pace;
@@ -26,9 +26,37 @@ pub(super) struct ProcessReport {
     pub(super) signal: Signal,
     pub(super) reason: String,
     /// Every signal that was judged.
-    pub(super) signals: Vec<(Signal, ShortVerdict)>,
-    /// Functions that allocated what was kept.
+    pub(super) signals: Vec<Judged>,
+    /// What was taken of a leak.
+    pub(super) evidence: Option<Evidence>,
+}
+
+/// The verdict on one signal.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Judged {
+    pub(super) signal: Signal,
+    #[serde(flatten)]
+    pub(super) verdict: ShortVerdict,
+}
+
+/// A heap profile of what was allocated since the warm-up and is still alive.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Evidence {
+    pub(super) path: String,
+    pub(super) total_bytes: u64,
+    /// The app's own functions that allocated most of it, with all they called; any function where none is the app's.
     pub(super) functions: Vec<FunctionRow>,
+}
+
+impl Evidence {
+    /// The functions in words, one a line.
+    pub(super) fn lines(&self) -> impl Iterator<Item = String> {
+        let whole = Bytes(self.total_bytes.max(1)).as_f64();
+        self.functions.iter().map(move |row| {
+            let held = Bytes(row.total_bytes);
+            format!("{:>9}  {:>5.1} %  {}", held.to_string(), held.as_f64() / whole * 100.0, row.frame)
+        })
+    }
 }
 
 /// What the load generator counted.
@@ -55,51 +83,63 @@ pub(super) struct Report {
     pub(super) notes: Vec<String>,
 }
 
+/// What a signal is of, as the subject of a sentence.
+fn subject(signal: Signal, pid: Option<u32>) -> &'static str {
+    match (signal, pid) {
+        (Signal::Heap | Signal::Footprint, _) => "the heap with its buffers, after garbage collection,",
+        (Signal::Native, _) => "native memory",
+        (Signal::Resident, Some(_)) => "resident memory",
+        (Signal::Resident, None) => "resident memory of the whole tree",
+    }
+}
+
 /// Judges a process by the signals that were read of it.
 pub(super) fn judge(watched: &Watched, warm_up: Duration, max_slope: Option<f64>) -> ProcessReport {
     let heap = ShortSettings::of_heap(warm_up, max_slope);
     // What is not on the heap cannot be told as finely: a limit on growth is held against the heap there.
     let native = ShortSettings::of_resident(warm_up, None);
     let resident = ShortSettings::of_resident(warm_up, max_slope);
-    let mut signals = Vec::new();
-    if watched.has_heap() {
-        let subject = "the heap with its buffers, after garbage collection,";
-        signals.push((Signal::Heap, judge_short(subject, &watched.heap, &heap)));
-        signals.push((Signal::Native, judge_short("native memory", &watched.native, &native)));
+    let judged = |signal, floors: &[ShortFloor], settings| Judged {
+        signal,
+        verdict: judge_short(subject(signal, Some(watched.pid)), floors, settings),
+    };
+    let signals = if watched.has_heap() {
+        vec![judged(Signal::Heap, &watched.heap, &heap), judged(Signal::Native, &watched.native, &native)]
     } else {
-        signals.push((Signal::Resident, judge_short("resident memory", &watched.resident, &resident)));
-    }
+        vec![judged(Signal::Resident, &watched.resident, &resident)]
+    };
     one_answer(Some(watched.pid), watched.name.clone(), signals)
 }
 
 /// Judges the whole tree, where no single process lived long enough.
 pub(super) fn judge_tree(floors: &[ShortFloor], warm_up: Duration, max_slope: Option<f64>) -> ProcessReport {
     let settings = ShortSettings::of_resident(warm_up, max_slope);
-    let verdict = judge_short("resident memory of the whole tree", floors, &settings);
-    one_answer(None, "the process tree".to_owned(), vec![(Signal::Resident, verdict)])
+    let verdict = judge_short(subject(Signal::Resident, None), floors, &settings);
+    one_answer(None, "the process tree".to_owned(), vec![Judged { signal: Signal::Resident, verdict }])
 }
 
-fn one_answer(pid: Option<u32>, name: String, signals: Vec<(Signal, ShortVerdict)>) -> ProcessReport {
+fn one_answer(pid: Option<u32>, name: String, signals: Vec<Judged>) -> ProcessReport {
     // The first is the main one; native memory only counts where it says that there is a leak.
-    let leak = signals.iter().find(|(_, verdict)| verdict.answer == ShortAnswer::Leak);
-    let (signal, verdict) = leak.unwrap_or(&signals[0]).clone();
-    ProcessReport { pid, name, answer: verdict.answer, signal, reason: verdict.reason, signals, functions: Vec::new() }
+    let leak = signals.iter().find(|judged| judged.verdict.answer == ShortAnswer::Leak);
+    let Judged { signal, verdict } = leak.unwrap_or(&signals[0]).clone();
+    ProcessReport { pid, name, answer: verdict.answer, signal, reason: verdict.reason, signals, evidence: None }
 }
 
-/// The answer of the whole: a leak anywhere, else a doubt anywhere, else none.
+/// The process whose answer is that of the whole: a leak anywhere, else a doubt anywhere, else none.
+pub(super) fn decisive(processes: &[ProcessReport]) -> Option<&ProcessReport> {
+    processes.iter().rev().max_by_key(|process| process.answer)
+}
+
+/// The answer of the whole.
 pub(super) fn overall(processes: &[ProcessReport]) -> (ShortAnswer, String) {
-    let worst = processes.iter().rev().max_by_key(|process| process.answer);
-    worst.map_or_else(
-        || (ShortAnswer::TooShort, "too short to say: no process lived long enough to be judged".to_owned()),
-        |process| {
-            let words = if processes.len() > 1 {
-                format!("{}: {}", process.title(), process.reason)
-            } else {
-                process.reason.clone()
-            };
-            (process.answer, words)
-        },
-    )
+    match decisive(processes) {
+        Some(process) if processes.len() > 1 => (process.answer, format!("{}: {}", process.title(), process.reason)),
+        Some(process) => (process.answer, process.reason.clone()),
+        None => {
+            let text = "too short to say: no process lived long enough to be judged; watch one that stays";
+            (ShortAnswer::TooShort, text.to_owned())
+        }
+    }
 }
 
 impl ProcessReport {
@@ -109,7 +149,7 @@ impl ProcessReport {
     }
 
     fn verdict(&self) -> Option<&ShortVerdict> {
-        self.signals.iter().find(|(signal, _)| *signal == self.signal).map(|(_, verdict)| verdict)
+        self.signals.iter().find(|judged| judged.signal == self.signal).map(|judged| &judged.verdict)
     }
 }
 
@@ -130,35 +170,29 @@ fn headline(answer: ShortAnswer) -> &'static str {
     }
 }
 
-/// The figures of the whole tree at each moment, for the chart and the CSV.
+/// The figures of the whole tree at one moment, for the CSV.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Row {
-    pub(super) at: Duration,
-    pub(super) resident: f64,
-    pub(super) heap_used: f64,
-    pub(super) heap_total: f64,
-    pub(super) external: f64,
-    pub(super) work: Option<f64>,
+    pub(super) moment: Moment,
+    pub(super) figures: Figures,
 }
 
-/// The report for people: chart, answer, reason, figures, evidence.
-pub(super) fn text(report: &Report, rows: &[Row], width: usize, color: bool) -> String {
+/// The report for people: a chart of the floors that the answer rests on, answer, reason, figures, evidence.
+pub(super) fn text(report: &Report, floors: &[ShortFloor], width: usize, color: bool) -> String {
     let mut course = Course::default();
     let at = |span: Duration| Steady(i64::try_from(span.as_millis()).unwrap_or(i64::MAX));
-    for row in rows {
-        // The chart's floor is the heap with its buffers where those were read.
-        let native = if row.heap_used.is_nan() { f64::NAN } else { 0.0 };
-        course.add(at(row.at), row.resident, row.heap_used + row.external, native);
-        let warm = row.at.as_secs_f64() >= report.warm_up_seconds;
-        course.mark(at(row.at), if warm { state(report.answer) } else { LeakState::Learning });
+    for floor in floors {
+        course.add(at(floor.at), floor.bytes, f64::NAN, f64::NAN);
+        let judged = floor.at.as_secs_f64() >= report.warm_up_seconds && !floor.after_load;
+        course.mark(at(floor.at), if judged { state(report.answer) } else { LeakState::Learning });
     }
-    let judged = report.processes.iter().find(|process| process.answer == report.answer);
+    let judged = decisive(&report.processes);
     let line = judged.and_then(ProcessReport::verdict).and_then(|verdict| {
-        let slope = verdict.slope.filter(|_| report.processes.len() == 1)?;
-        let signal = if judged?.signal == Signal::Heap { Signal::Heap } else { Signal::Resident };
-        Some(Line { signal, from: at(verdict.from), to: at(verdict.to), bytes_per_second: slope.bytes_per_second })
+        let [from, to] =
+            [verdict.from_seconds, verdict.to_seconds].map(|at_second| at(Duration::from_secs_f64(at_second)));
+        Some(Line { signal: Signal::Resident, from, to, bytes_per_second: verdict.slope?.bytes_per_second })
     });
-    let end = rows.last().map_or(0.0, |row| row.at.as_secs_f64());
+    let end = floors.last().map_or(0.0, |floor| floor.at.as_secs_f64());
     let setting = Setting {
         width,
         color,
@@ -167,20 +201,25 @@ pub(super) fn text(report: &Report, rows: &[Row], width: usize, color: bool) -> 
         state: state(report.answer),
         ends: ("0 s".to_owned(), format!("{end:.0} s")),
     };
-    let mut text = draw(&course, &setting);
+    let shown = judged.map_or_else(String::new, |process| {
+        format!("{} of {}\n", subject(process.signal, process.pid), clean(&process.title()))
+    });
+    let mut text = shown + &draw(&course, &setting);
     let answer = painted(color, state_ink(state(report.answer)), headline(report.answer));
     // Writing to a string cannot fail.
     let _infallible = write!(text, "\n{answer}\n{}\n", wrap(&report.reason, width, 2));
     for process in &report.processes {
-        figures(&mut text, process, width);
+        figures(&mut text, process);
     }
     if let Some(load) = &report.load {
         let requests = load.requests.map_or_else(
             || "it counted no requests (see docs/ci.md)".to_owned(),
             |requests| format!("{requests:.0} requests answered"),
         );
+        let outran = judged.and_then(ProcessReport::verdict).and_then(|verdict| verdict.backlog);
+        let outran = outran.map_or("", |_more| ": the load outran the app");
         let waiting = load.waiting.map_or_else(String::new, |waiting| format!(", {waiting:.0} waiting at the end"));
-        let _infallible = writeln!(text, "\nload      started {} time(s), {requests}{waiting}", load.rounds);
+        let _infallible = writeln!(text, "\nload      started {} time(s), {requests}{waiting}{outran}", load.rounds);
     }
     for note in &report.notes {
         let _infallible = writeln!(text, "{}", wrap(&format!("note: {note}"), width, 0));
@@ -188,7 +227,7 @@ pub(super) fn text(report: &Report, rows: &[Row], width: usize, color: bool) -> 
     text
 }
 
-fn figures(text: &mut String, process: &ProcessReport, width: usize) {
+fn figures(text: &mut String, process: &ProcessReport) {
     let _infallible = writeln!(text, "\n{}: {}", clean(&process.title()), process.answer.as_str());
     if let Some(verdict) = process.verdict() {
         if let Some(slope) = verdict.slope {
@@ -200,13 +239,11 @@ fn figures(text: &mut String, process: &ProcessReport, width: usize) {
             let _infallible = writeln!(text, "  a request {bytes} B kept ({low} to {high}), {:.0} requests", per.count);
         }
     }
-    if !process.functions.is_empty() {
-        let _infallible = writeln!(text, "  allocated after the warm-up and still alive, by function:");
-    }
-    for row in &process.functions {
-        let size = Bytes(row.self_bytes).to_string();
-        let words = format!("{size:>9}  {:>5.1} %  {}", row.self_share * 100.0, row.frame);
-        let _infallible = writeln!(text, "{}", wrap(&words, width.max(60), 4));
+    let Some(evidence) = &process.evidence else { return };
+    let _infallible = writeln!(text, "  profile   {}", clean(&evidence.path));
+    let _infallible = writeln!(text, "  allocated after the warm-up and still alive, by function with all it called:");
+    for line in evidence.lines() {
+        let _infallible = writeln!(text, "    {}", clean(&line));
     }
 }
 
@@ -216,18 +253,18 @@ pub(super) fn csv(rows: &[Row], start: i64) -> String {
         post_gc_heap_used_bytes,major_gcs,requests\n"
         .to_owned();
     let cell = |figure: f64| if figure.is_nan() { String::new() } else { format!("{figure:.0}") };
-    for (number, row) in rows.iter().enumerate() {
-        let at = start.saturating_add(i64::try_from(row.at.as_millis()).unwrap_or(0));
-        let gcs = if row.heap_used.is_nan() { String::new() } else { (number + 1).to_string() };
+    for (number, Row { moment, figures }) in rows.iter().enumerate() {
+        let at = start.saturating_add(i64::try_from(moment.at.as_millis()).unwrap_or(0));
+        let gcs = if figures.heap_used.is_nan() { String::new() } else { (number + 1).to_string() };
         let _infallible = writeln!(
             text,
             "{at},{},{},{},{},{},{gcs},{}",
-            cell(row.resident),
-            cell(row.heap_used),
-            cell(row.heap_total),
-            cell(row.external),
-            cell(row.heap_used),
-            cell(row.work.unwrap_or(f64::NAN)),
+            cell(figures.resident),
+            cell(figures.heap_used),
+            cell(figures.heap_total),
+            cell(figures.external),
+            cell(figures.heap_used),
+            cell(moment.work.unwrap_or(f64::NAN)),
         );
     }
     text

@@ -1,22 +1,25 @@
 //! One run from its start to its end: waits until the app is ready, reads floors, drives the load, ends everything.
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use rustix::process::Signal;
 use tokio::process::Command;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::WatchArguments;
 use super::command::{Announcements, Group, to_stderr};
 use super::load::{Load, LoadEvent};
 use super::processes::{Moment, Processes};
-use super::report::{FUNCTIONS, LoadReport, Report, Row, judge, judge_tree, overall};
+use super::report::{Report, Row};
 use crate::cli::output::{clean, complain};
 use crate::cli::signals::Signals;
 use crate::collect::system::listening_ports;
 use crate::runtime::Clock;
-use crate::trend::{ShortAnswer, ShortFloor};
+use crate::trend::ShortFloor;
 
 /// How long a load waits for a port, …
 const PORT_WITHIN: Duration = Duration::from_mins(1);
@@ -25,6 +28,8 @@ const NODE_WITHIN: Duration = Duration::from_secs(4);
 const POLL: Duration = Duration::from_millis(100);
 /// After a reading the app has this many times as long for itself.
 const REST: u32 = 3;
+/// Lines of the load that are read at once.
+const MOST_LINES: usize = 1000;
 /// The longest part of the run in which the load has ended.
 const SETTLE: Duration = Duration::from_secs(10);
 
@@ -32,13 +37,15 @@ const SETTLE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) report: Report,
+    /// The floors that the answer rests on.
+    pub(super) floors: Vec<ShortFloor>,
     pub(super) rows: Vec<Row>,
     /// The wall time of the beginning in milliseconds.
     pub(super) start: i64,
 }
 
 /// Watches, and ends whatever was started here, however it goes.
-pub(super) async fn watch(arguments: &WatchArguments) -> anyhow::Result<Found> {
+pub(super) async fn watch(arguments: &WatchArguments, evidence: &Path) -> anyhow::Result<Found> {
     let mut signals = Signals::listen()?;
     let announcements = if arguments.command.is_empty() { None } else { Some(Announcements::make()?) };
     let group = match &announcements {
@@ -56,11 +63,20 @@ pub(super) async fn watch(arguments: &WatchArguments) -> anyhow::Result<Found> {
         notes: Vec::new(),
         exited: None,
     };
+    let mut how = Signal::TERM;
     let result = tokio::select! {
-        result = running.go() => result,
-        name = signals.any() => Err(anyhow::anyhow!("ended by {name}; the command was ended, too")),
+        result = running.go(evidence) => result,
+        (name, signal) = signals.any() => {
+            how = signal;
+            let rest = if arguments.pid.is_some() {
+                "the process goes on as it was"
+            } else {
+                "whatever it had started was told and has ended"
+            };
+            Err(anyhow::anyhow!("ended by {name} before the run was over; {rest}"))
+        }
     };
-    running.end().await;
+    running.end(how).await;
     result
 }
 
@@ -72,20 +88,21 @@ fn start(arguments: &WatchArguments, announcements: &Announcements) -> anyhow::R
     Group::start(command)
 }
 
-struct Running<'a> {
-    arguments: &'a WatchArguments,
-    processes: Processes,
+/// A run that is going on.
+pub(super) struct Running<'a> {
+    pub(super) arguments: &'a WatchArguments,
+    pub(super) processes: Processes,
     announcements: Option<Announcements>,
     group: Option<Group>,
-    load: Option<Load>,
-    rows: Vec<Row>,
-    notes: Vec<String>,
+    pub(super) load: Option<Load>,
+    pub(super) rows: Vec<Row>,
+    pub(super) notes: Vec<String>,
     /// How the command ended, where it ended by itself.
     exited: Option<ExitStatus>,
 }
 
 impl Running<'_> {
-    async fn go(&mut self) -> anyhow::Result<Found> {
+    async fn go(&mut self, evidence: &Path) -> anyhow::Result<Found> {
         let clock = Clock::resume(None);
         let port = self.ready().await?;
         if let Some(words) = &self.arguments.load {
@@ -100,14 +117,12 @@ impl Running<'_> {
             self.arguments.warm_up().as_secs_f64()
         ));
         self.readings(begin).await?;
-        if let Some(status) = self.exited.filter(|status| !status.success()) {
-            bail!("the command ended with {status} after {:.0} s", begin.elapsed().as_secs_f64());
-        }
-        let report = self.report(begin.elapsed()).await;
-        Ok(Found { report, rows: std::mem::take(&mut self.rows), start })
+        let (report, floors) = self.report(begin.elapsed(), evidence, clock.wall()).await;
+        Ok(Found { report, floors, rows: std::mem::take(&mut self.rows), start })
     }
 
-    fn command(&self) -> String {
+    /// What is watched, for people.
+    pub(super) fn command(&self) -> String {
         let words: Vec<String> =
             self.arguments.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
         match self.arguments.pid {
@@ -119,6 +134,7 @@ impl Running<'_> {
     /// Waits until there is something to watch; with a load, until the app listens. Returns the port.
     async fn ready(&mut self) -> anyhow::Result<Option<u16>> {
         let begin = Instant::now();
+        let mut seen = None;
         loop {
             let tree = self.processes.tree()?;
             if tree.is_empty() && self.arguments.pid.is_some() {
@@ -126,7 +142,9 @@ impl Running<'_> {
             }
             self.look_at_exit()?;
             if self.exited.is_some() && tree.is_empty() {
-                bail!("the command ended before it could be watched");
+                bail!(
+                    "the command ended by itself before it could be watched: watch one that stays, or give it more to do"
+                );
             }
             let announced = self.announcements.as_ref().map(Announcements::read).unwrap_or_default();
             if self.arguments.load.is_none() {
@@ -134,15 +152,20 @@ impl Running<'_> {
                     return Ok(None);
                 }
             } else {
-                let inspectors: Vec<u16> = announced.values().map(|(address, _)| address.port()).collect();
-                let proc = std::path::Path::new("/proc");
-                let mut ports = tree.iter().flat_map(|process| listening_ports(proc, process.pid));
-                if let Some(port) = ports.find(|port| !inspectors.contains(port)) {
-                    return Ok(Some(port));
+                let inspectors: Vec<u16> = announced.values().map(|process| process.inspector.port()).collect();
+                let mut ports = tree.iter().flat_map(|process| listening_ports(Path::new("/proc"), process.pid));
+                let port = ports.find(|port| !inspectors.contains(port));
+                // Seen twice: an inspector listens a moment before it is announced.
+                if port.is_some() && port == seen {
+                    return Ok(port);
                 }
+                seen = port;
                 if begin.elapsed() >= PORT_WITHIN {
                     let seconds = PORT_WITHIN.as_secs();
-                    bail!("the command listens on no TCP port after {seconds} s, so the load was not started");
+                    bail!(
+                        "the command listens on no TCP port after {seconds} s, so the load was not started; \
+                        without --load it is watched as it is"
+                    );
                 }
             }
             sleep(POLL).await;
@@ -154,10 +177,7 @@ impl Running<'_> {
             && let Some(group) = &mut self.group
             && let Some(status) = group.child().try_wait()?
         {
-            self.exited = Some(status);
-            if !status.success() {
-                bail!("the command ended with {status}");
-            }
+            self.ended(status)?;
         }
         Ok(())
     }
@@ -177,7 +197,7 @@ impl Running<'_> {
             }
             let after_load = settle > Duration::ZERO && now >= end - settle;
             if after_load {
-                self.end_load().await;
+                self.end_load(Signal::TERM).await;
             }
             if !self.read(begin, after_load).await? {
                 self.look_at_exit()?;
@@ -195,12 +215,6 @@ impl Running<'_> {
     /// Waits, and meanwhile hears the load and the command; false when the command has ended and left nobody.
     async fn wait_until(&mut self, until: Instant) -> anyhow::Result<bool> {
         loop {
-            let load = async {
-                match &mut self.load {
-                    Some(load) => load.event().await,
-                    None => std::future::pending().await,
-                }
-            };
             let exit = async {
                 match &mut self.group {
                     Some(group) => group.exited().await,
@@ -208,14 +222,10 @@ impl Running<'_> {
                 }
             };
             tokio::select! {
-                () = sleep_until(until) => return Ok(true),
-                event = load => self.heard(event?)?,
+                () = sleep_until(until) => break,
+                event = next_event(&mut self.load) => self.heard(event?).await?,
                 status = exit => {
-                    let status = status?;
-                    self.exited = Some(status);
-                    if !status.success() {
-                        bail!("the command ended with {status}");
-                    }
+                    self.ended(status?)?;
                     if self.processes.tree()?.is_empty() {
                         self.notes.push("the command ended by itself before the time was over".to_owned());
                         return Ok(false);
@@ -223,23 +233,37 @@ impl Running<'_> {
                 }
             }
         }
+        // What the load has counted by now belongs to the reading that comes.
+        for _ in 0..MOST_LINES {
+            let Ok(event) = timeout(Duration::ZERO, next_event(&mut self.load)).await else { break };
+            self.heard(event?).await?;
+        }
+        Ok(true)
     }
 
-    fn heard(&mut self, event: LoadEvent) -> anyhow::Result<()> {
-        let Some(load) = &mut self.load else { return Ok(()) };
+    async fn heard(&mut self, event: LoadEvent) -> anyhow::Result<()> {
         match event {
             LoadEvent::Line(line) => {
-                if !load.count(&line) {
+                if self.load.as_mut().is_some_and(|load| !load.count(&line)) {
                     complain(&clean(&line));
                 }
                 Ok(())
             }
             LoadEvent::Exited(status) if status.success() => {
-                load.resting();
+                self.end_load(Signal::TERM).await;
                 Ok(())
             }
-            LoadEvent::Exited(status) => bail!("the load ended with {status}"),
+            LoadEvent::Exited(status) => bail!("the load ended with {status}; what it printed is above"),
         }
+    }
+
+    /// Notes that the command ended by itself; an error where it failed.
+    fn ended(&mut self, status: ExitStatus) -> anyhow::Result<()> {
+        self.exited = Some(status);
+        if !status.success() {
+            bail!("the command ended with {status}; what it printed is above");
+        }
+        Ok(())
     }
 
     async fn read(&mut self, begin: Instant, after_load: bool) -> anyhow::Result<bool> {
@@ -256,99 +280,34 @@ impl Running<'_> {
             after_load,
         };
         let sampling = at >= self.arguments.warm_up();
-        let Some(figures) = self.processes.read(&moment, self.announcements.as_ref(), sampling).await? else {
+        let announced = self.announcements.as_ref().map(Announcements::read);
+        let Some(figures) = self.processes.read(&moment, announced.as_ref(), sampling).await? else {
             return Ok(false);
         };
-        self.rows.push(Row {
-            at,
-            resident: figures.resident,
-            heap_used: figures.heap_used,
-            heap_total: figures.heap_total,
-            external: figures.external,
-            work: moment.work,
-        });
+        self.rows.push(Row { moment, figures });
         Ok(true)
     }
 
-    async fn report(&mut self, lasted: Duration) -> Report {
-        let (warm_up, max_slope) = (self.arguments.warm_up(), self.arguments.max_slope);
-        let last = self.rows.last().map_or(Duration::ZERO, |row| row.at);
-        let through = |first: Duration, end: Duration| {
-            first <= warm_up + self.arguments.interval() * 2 && end + self.arguments.interval() * 3 >= last
-        };
-        let mut reports = Vec::new();
-        let mut passing = 0_usize;
-        for watched in self.processes.watched.values_mut() {
-            let span = watched.resident.first().zip(watched.resident.last());
-            if !span.is_some_and(|(first, end)| through(first.at, end.at)) {
-                passing += 1;
-                continue;
-            }
-            let mut report = judge(watched, warm_up, max_slope);
-            if report.answer == ShortAnswer::Leak
-                && let Some(profile) = watched.profile(FUNCTIONS).await
-            {
-                report.functions = profile.functions;
-            }
-            if let Some(failure) = watched.failure.as_ref().filter(|_| !self.rows.is_empty()) {
-                let name = clean(&watched.name);
-                self.notes.push(format!("the heap of {name} (pid {}) could not be read: {failure}", watched.pid));
-            }
-            reports.push(report);
-        }
-        if passing > 0 {
-            self.notes
-                .push(format!("{passing} process(es) did not live through the run and were not judged one by one"));
-        }
-        if self.processes.left_out > 0 {
-            self.notes.push(format!("{} more process(es) were only counted into the tree", self.processes.left_out));
-        }
-        if reports.is_empty() && !self.rows.is_empty() {
-            let floors: Vec<ShortFloor> = self
-                .rows
-                .iter()
-                .map(|row| ShortFloor {
-                    at: row.at,
-                    bytes: row.resident,
-                    work: row.work,
-                    waiting: None,
-                    after_load: false,
-                })
-                .collect();
-            reports.push(judge_tree(&floors, warm_up, max_slope));
-        }
-        let (answer, reason) = overall(&reports);
-        Report {
-            command: self.command(),
-            answer,
-            reason,
-            duration_seconds: lasted.as_secs_f64(),
-            warm_up_seconds: warm_up.as_secs_f64(),
-            interval_seconds: self.arguments.interval().as_secs_f64(),
-            max_slope_bytes_per_second: max_slope,
-            load: self.load.as_ref().map(|load| LoadReport {
-                command: self.arguments.load.clone().unwrap_or_default(),
-                rounds: load.rounds,
-                requests: load.requests(),
-                waiting: load.waiting(),
-            }),
-            processes: reports,
-            notes: std::mem::take(&mut self.notes),
-        }
-    }
-
-    async fn end_load(&mut self) {
+    async fn end_load(&mut self, signal: Signal) {
         if let Some(mut group) = self.load.as_mut().and_then(Load::take) {
-            group.end(&mut self.processes.reader, &std::collections::BTreeSet::new()).await;
+            group.end(signal, &mut self.processes.reader, &BTreeSet::new()).await;
         }
     }
 
     /// Ends everything that was started here.
-    async fn end(&mut self) {
-        self.end_load().await;
+    async fn end(&mut self, signal: Signal) {
+        self.end_load(signal).await;
         self.processes.close().await;
         if let Some(mut group) = self.group.take() {
-            group.end(&mut self.processes.reader, &self.processes.known).await;
+            group.end(signal, &mut self.processes.reader, &self.processes.known).await;
         }
+    }
+}
+
+/// The load's next event; for ever where there is none.
+async fn next_event(load: &mut Option<Load>) -> anyhow::Result<LoadEvent> {
+    match load {
+        Some(load) => load.event().await,
+        None => std::future::pending().await,
     }
 }

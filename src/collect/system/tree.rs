@@ -29,7 +29,7 @@ impl SystemReader {
     pub fn tree(&mut self, root: u32, group: Option<u32>) -> Result<Vec<TreeProcess>, SystemError> {
         let everyone = self.scan()?;
         let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
-        for stat in everyone.values() {
+        for stat in everyone.values().filter(|stat| !stat.is_dead) {
             children.entry(stat.parent).or_default().push(stat.pid);
         }
         let mut roots: BTreeSet<u32> =

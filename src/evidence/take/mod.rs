@@ -227,15 +227,15 @@ fn objection(listed: &Listed, target: &Target) -> Option<String> {
     (listed.status != Status::Online).then(|| format!("it is {status}, not online; try again when it is"))
 }
 
-/// `<app>-<pm_id>-<time>.<ending>`, with a pid before the time where there is one, and with nothing of the app's name
-/// that means something to a file system.
-fn file_name(app: &AppName, pm_id: u32, pid: Option<u32>, at: WallTime, ending: &str) -> String {
+/// `<app>-<number>-<time>.<ending>`, with a pid before the time where there is one, and with nothing of the app's name
+/// that means something to a file system. The number is pm2's, or the pid where pm2 knows nothing of the process.
+pub fn file_name(app: &AppName, number: u32, pid: Option<u32>, at: WallTime, ending: &str) -> String {
     let safe = |letter: char| if letter.is_ascii_alphanumeric() || "-_".contains(letter) { letter } else { '_' };
     let app: String = app.as_str().chars().take(80).map(safe).collect();
     let time = jiff::Timestamp::from_millisecond(at.0)
         .map_or_else(|_out_of_range| at.0.to_string(), |time| time.strftime("%Y%m%dT%H%M%S%3fZ").to_string());
     let pid = pid.map(|pid| format!("{pid}-")).unwrap_or_default();
-    format!("{app}-{pm_id}-{pid}{time}.{ending}")
+    format!("{app}-{number}-{pid}{time}.{ending}")
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ pub struct SeriesOrder {
 }
 
 /// What happens, to be told to who waits.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Step<'a> {
     /// The next one is about to be taken.
     Expected {

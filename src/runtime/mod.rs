@@ -130,7 +130,7 @@ async fn serve(
         None => (None, None),
     };
     let acting = ActingPolicy { tokens: access.tokens() };
-    let evidence = Evidence::new(state_directory.as_ref(), &restored.clock, settings.evidence.clone());
+    let evidence = Evidence::new(state_directory.as_ref(), &restored.clock, settings.evidence);
     let evidence = Arc::new(evidence);
     let (driver, policy) = match restarting::kept(store.as_ref()).await {
         Ok(kept) => {

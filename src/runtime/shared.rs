@@ -174,7 +174,7 @@ mod tests {
         let pipeline = Pipeline::new(Retention::default(), settings.trend.clone());
         let (store, acting) = (Some(worker.handle()), ActingPolicy::default());
         let clock = Clock::resume(None);
-        let evidence = Arc::new(Evidence::new(None, &clock, settings.evidence.clone()));
+        let evidence = Arc::new(Evidence::new(None, &clock, settings.evidence));
         let shared = Shared::new(clock, settings, pipeline, store, None, acting, evidence);
 
         let before = shared.sidecar_state().await;

@@ -85,6 +85,11 @@ layered! {
 layered! {
     /// `[evidence]`.
     struct Evidence {
+        on_leak: Value<String>,
+        before_restart: Value<String>,
+        before_restart_duration: Value<String>,
+        duration: Value<String>,
+        cooldown: Value<String>,
         max_disk: Value<String>,
     }
 }

@@ -22,6 +22,21 @@ impl EvidenceItemView {
             Ok(summary) => ("done", summary.sentence.clone(), top(summary), tree(&summary.flame)),
             Err(reason) => ("failed", reason.clone(), Vec::new(), None),
         };
+        Self { size_bytes: size, top, flame: flame.map(Box::new), ..Self::bare(record, state, sentence) }
+    }
+
+    /// Makes the view of what is being taken.
+    pub fn running(record: &Record, sentence: String) -> Self {
+        Self::bare(record, "running", sentence)
+    }
+
+    /// Makes the view of a snapshot, which takes too much memory to be read here.
+    pub fn of_snapshot(record: &Record, size: u64) -> Self {
+        let sentence = format!("leakslope heap summary {} tells what holds the memory", record.file);
+        Self { size_bytes: Some(size), ..Self::bare(record, "done", sentence) }
+    }
+
+    fn bare(record: &Record, state: &str, sentence: String) -> Self {
         Self {
             id: record.file.clone(),
             kind: record.kind.as_str().to_owned(),
@@ -32,11 +47,11 @@ impl EvidenceItemView {
             trigger: record.trigger.as_str().to_owned(),
             state: state.to_owned(),
             duration_seconds: record.sampled_seconds,
-            pause_seconds: None,
-            size_bytes: size,
+            pause_seconds: record.cost.and_then(|cost| cost.pause_seconds),
+            size_bytes: None,
             sentence,
-            top,
-            flame: flame.map(Box::new),
+            top: Vec::new(),
+            flame: None,
         }
     }
 }
@@ -83,7 +98,7 @@ fn close(open: &mut Vec<FrameView>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evidence::keep::{Kind, Trigger};
+    use crate::evidence::keep::{Cost, Kind, Road, Trigger};
     use crate::evidence::profile::read;
     use crate::evidence::profile::read::Call;
     use crate::model::WallTime;
@@ -98,7 +113,7 @@ mod tests {
             pm_id: 0,
             taken_at: WallTime(1500),
             sampled_seconds: Some(2.0),
-            cost: None,
+            cost: Some(Cost { road: Road::Inspector, pause_seconds: Some(0.02), expected: None }),
             file: "shop-0-1.heapprofile".to_owned(),
         }
     }
@@ -114,9 +129,10 @@ mod tests {
         let profile = read(PROFILE.as_bytes(), "test").unwrap();
         let view = EvidenceItemView::of_profile(&record(), Some(10), Ok(&profile));
         assert_eq!((view.state.as_str(), view.trigger.as_str(), view.taken_at), ("done", "leak", 1.5));
+        assert_eq!(view.pause_seconds, Some(0.02));
         let names: Vec<(&str, u64)> = view.top.iter().map(|row| (row.name.as_str(), row.bytes)).collect();
         assert_eq!(names, [("remember", 5000), ("idle", 900), ("serve", 100)]);
-        assert!(view.sentence.starts_with("remember at /app/a.js:10 allocated"), "{}", view.sentence);
+        assert!(view.sentence.contains("remember at /app/a.js:10 allocated"), "{}", view.sentence);
         let root = view.flame.unwrap();
         assert_eq!(root.bytes, 6000);
         let below: Vec<(&str, u64)> = root.children.iter().map(|call| (call.name.as_str(), call.bytes)).collect();

@@ -48,6 +48,8 @@ const TABLE: &[(&str, Proof)] = &[
     ("leakslope compare …", Ends(&[0, 3, 4])),
     ("leakslope heap …", Ends(&[0])),
     ("curl -s http://127.0.0.1:19209/…", Ends(&[0])),
+    ("curl -H 'Content-Type: application/json' -d … http://127.0.0.1:19209/api/v1/evidence", Elsewhere("tests/evidence_policy.rs")),
+    ("curl -OJ -H …", Elsewhere("tests/evidence_policy.rs")),
     ("promtool test rules …", Ends(&[0])),
     ("promtool check config", NotRun("the file is the reader's")),
     ("openssl rand -hex 24", Ends(&[0])),

@@ -22,14 +22,15 @@ use support::wait_for;
 
 /// Blocks that hold commands.
 const SHELL: [&str; 2] = ["sh", "console"];
-/// Blocks that hold none. What is in them is proven by `docs_examples.rs`.
+/// Blocks that hold something else, which `docs_examples.rs` proves, and of pipelines the steps.
 const OTHER: [&str; 7] = ["text", "toml", "yaml", "json", "ini", "js", "sudoers"];
 
 /// The commands of every block, and those in the text. Of leakslope's own only the first are run: in the text they are
 /// mentioned, often with a stand-in for a file.
 fn every_command() -> Vec<Piece> {
     let documents = documents();
-    let shell = documents.iter().flat_map(|document| &document.blocks).filter(|block| SHELL.contains(&&*block.info));
+    let holds = |info: &str| SHELL.contains(&info) || info == "yaml";
+    let shell = documents.iter().flat_map(|document| &document.blocks).filter(|block| holds(&block.info));
     let in_text = in_text(&documents).filter(|span| !span.text.starts_with("leakslope ")).cloned();
     shell.flat_map(commands).chain(in_text.collect::<Vec<_>>()).collect()
 }

@@ -10,7 +10,8 @@ use std::path::Path;
 
 use docs_support::markdown::{Document, documents, files, root, tidy};
 
-/// What a link leads to, from the root, and the heading in it; nothing for what is not ours.
+/// What a link leads to, from the root, and the heading in it; of a folder its README, which GitHub shows. Nothing for what is
+/// not ours.
 fn target(document: &Document, link: &str) -> Option<(String, Option<String>)> {
     if link.contains("://") || link.starts_with("mailto:") {
         return None;
@@ -18,6 +19,8 @@ fn target(document: &Document, link: &str) -> Option<(String, Option<String>)> {
     let (path, anchor) = link.split_once('#').map_or((link, None), |(path, anchor)| (path, Some(anchor.to_owned())));
     let folder = Path::new(&document.path).parent().unwrap();
     let path = if path.is_empty() { document.path.clone().into() } else { tidy(&folder.join(path)) };
+    let index = path.join("README.md");
+    let path = if root().join(&index).exists() { index } else { path };
     Some((path.to_str().unwrap().to_owned(), anchor))
 }
 
@@ -50,9 +53,6 @@ fn every_document_is_reached_from_the_readme() {
     while let Some(next) = open.pop() {
         let Some(document) = documents.iter().find(|document| document.path == next) else { continue };
         for (path, _) in document.links.iter().filter_map(|link| target(document, &link.text)) {
-            // Of a folder GitHub shows the README.
-            let index = if root().join(&path).is_dir() { Path::new(&path).join("README.md") } else { path.into() };
-            let path = index.to_str().unwrap().to_owned();
             if reached.insert(path.clone()) {
                 open.push(path);
             }

@@ -18,7 +18,10 @@ pub fn faults(bare: &str) -> Vec<String> {
     let mut faults = Vec::new();
     faults.extend(syntax(bare).err());
     faults.extend(usage(bare).err());
-    faults.extend(words.iter().filter(|word| !is_there(word)).map(|word| format!("{word} is not there")));
+    // kubectl calls what runs in a cluster by names that look like paths.
+    let named = words.iter().zip(words.iter().skip(1)).filter(|(before, _)| words[0] != "kubectl" || **before == "-k");
+    let missing = named.map(|(_, word)| word).chain(words.first()).filter(|word| !is_there(word));
+    faults.extend(missing.map(|word| format!("{word} is not there")));
     faults.extend(units(&words));
     faults.extend(own_words(&words));
     faults
@@ -34,17 +37,25 @@ fn syntax(bare: &str) -> Result<(), String> {
 pub fn usage(bare: &str) -> Result<(), String> {
     let arguments = bare.strip_prefix("leakslope ").or_else(|| bare.strip_prefix("cargo run --release -- "));
     let Some(arguments) = arguments.filter(|arguments| !arguments.contains('|')) else { return Ok(()) };
-    let words = arguments.split(' ').map(|word| match word.trim_matches(['[', ']', '"', '\'']) {
+    // What stands in quotes is one word, whatever it says.
+    let quoted = arguments.split('\'').enumerate();
+    let unquoted: String = quoted.map(|(index, part)| if index % 2 == 1 { "QUOTED" } else { part }).collect();
+    let words = unquoted.split(' ').map(|word| match word.trim_matches(['[', ']']) {
         "…" => "--help",
         "SHELL" => "bash",
         "SPAN" => "1h",
         word => word.trim_end_matches('…'),
     });
-    cli::check_usage(words).map_err(|error| error.lines().next().unwrap_or_default().to_owned())
+    let words: Vec<&str> = words.collect();
+    // A command that is only named, without what it is about, is one that has a help.
+    let named = || cli::check_usage(words.iter().copied().chain(["--help"]));
+    let understood = cli::check_usage(words.iter().copied()).or_else(|_| named());
+    understood.map_err(|error| error.lines().next().unwrap_or_default().to_owned())
 }
 
 /// Whether a word names a file of the project that is there, or no such file at all.
 fn is_there(word: &str) -> bool {
+    let word = word.trim_start_matches("./");
     let Some((top, _)) = word.split_once('/') else { return true };
     let ours = !top.is_empty() && root().join(top).exists();
     if !ours || word.starts_with("target/") {
@@ -71,12 +82,15 @@ fn units(words: &[&str]) -> Vec<String> {
 
 /// Tests and benches that a command names, and words that it says to a program of the project, must stand in the sources.
 fn own_words(words: &[&str]) -> Vec<String> {
-    let after = |flag: &str| words.iter().position(|word| *word == flag).map(|at| (words[at + 1], at + 2));
-    let (source, rest) = if let Some((test, rest)) = after("--test") {
-        (format!("tests/{test}.rs"), rest)
-    } else if let Some((bench, rest)) = after("--bench") {
-        let file = format!("benches/{bench}.rs");
-        (if root().join(&file).exists() { file } else { format!("benches/{bench}/main.rs") }, rest)
+    let at = |flag: &str| words.iter().position(|word| *word == flag);
+    let (source, rest) = if let Some(at) = at("--test") {
+        let more = words[at..].chunks(2).take_while(|pair| pair[0] == "--test").count();
+        let tests = words[at..].iter().skip(1).step_by(2).take(more);
+        let lost = tests.map(|test| format!("tests/{test}.rs")).find(|test| !root().join(test).exists());
+        (lost.unwrap_or(format!("tests/{}.rs", words[at + 1])), at + 2 * more)
+    } else if let Some(at) = at("--bench") {
+        let (file, folder) = (format!("benches/{}.rs", words[at + 1]), format!("benches/{}/main.rs", words[at + 1]));
+        (if root().join(&file).exists() { file } else { folder }, at + 2)
     } else if words[0] == "./tests/run" {
         ("tests/run".to_owned(), 1)
     } else if words[0] == "node" {
@@ -85,8 +99,9 @@ fn own_words(words: &[&str]) -> Vec<String> {
         return Vec::new();
     };
     let Ok(text) = fs::read_to_string(root().join(&source)) else { return vec![format!("{source} is not there")] };
-    // Names of files and numbers are the reader's.
-    let said = words[rest..].iter().filter(|word| !word.contains(['.', '/']) && word.parse::<f64>().is_err());
+    // Numbers, names of files and words in capitals are the reader's.
+    let readers = |word: &str| word.contains(|one: char| "./".contains(one) || one.is_ascii_uppercase());
+    let said = words[rest..].iter().filter(|word| !readers(word) && word.parse::<f64>().is_err());
     let missing = said.filter(|word| !LIBTEST.contains(word) && !text.contains(**word));
     missing.map(|word| format!("{source} knows no {word}")).collect()
 }

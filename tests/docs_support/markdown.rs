@@ -162,16 +162,19 @@ fn anchor(title: &str) -> String {
     kept.map(|one| if one == ' ' { '-' } else { one.to_ascii_lowercase() }).collect()
 }
 
-/// The commands of a block: in `sh` every line that is no comment, in `console` those behind `$`. A line that ends with a
-/// backslash goes on in the next.
+/// The commands of a block: in `sh` every line that is no comment, in `console` those behind `$`, in `yaml` the steps of a
+/// pipeline. A line that ends with a backslash goes on in the next.
 pub fn commands(block: &Block) -> Vec<Piece> {
     let mut found: Vec<Piece> = Vec::new();
-    let mut goes_on = false;
+    let (mut goes_on, mut in_script) = (false, false);
     for (line, number) in block.piece.text.lines().zip(block.piece.spot.line..) {
+        let item = line.trim_start().strip_prefix("- ");
+        in_script = line.trim() == "script:" || in_script && item.is_some();
         let text = match (goes_on, block.info.as_str()) {
             (true, _) => Some(line),
             (false, "console") => line.strip_prefix("$ "),
-            (false, _) => Some(line).filter(|line| !line.trim().is_empty() && !line.starts_with('#')),
+            (false, "yaml") => item.and_then(|item| item.strip_prefix("run: ").or(Some(item).filter(|_| in_script))),
+            (false, _) => Some(line).filter(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#')),
         };
         let Some(text) = text else { continue };
         if let Some(command) = found.last_mut().filter(|_| goes_on) {

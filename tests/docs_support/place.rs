@@ -21,7 +21,7 @@ const MEANT: &[(&str, &str)] = &[
     ("2026-03-01T00:00:00Z", "$(date -d '-10 minutes' +%s)"),
     ("2026-03-04T00:00:00Z", "$(date +%s)"),
     ("step=60", "step=1"),
-    ("--duration 5m", "--duration 1s"),
+    ("--duration 30s", "--duration 1s"),
     ("APP", "shop"),
     ("ID", "0"),
 ];

@@ -24,6 +24,7 @@ use Proof::{Elsewhere, Ends, NotRun, Serves, Suite};
 
 const ROOT: &str = "needs root and systemd";
 const MINUTES: &str = "takes minutes, or a release build";
+const FETCHES: &str = "fetches from a registry";
 const APPS: &str = "changes somebody's apps; held against pm2's help";
 
 /// `…` stands for anything, `sudo` in front is not written; the first line that fits counts.
@@ -40,13 +41,16 @@ const TABLE: &[(&str, Proof)] = &[
     ("WRITE_METRICS_TABLE=1 cargo test …", NotRun("writes into the documents")),
     ("INSTA_UPDATE=always cargo test …", NotRun("writes into the snapshots")),
     ("cargo bench …", NotRun(MINUTES)),
+    ("cargo install --locked --git …", NotRun(FETCHES)),
+    ("leakslope", Serves),
     ("node benches/…", NotRun(MINUTES)),
-    ("npm ci --prefix …", NotRun("fetches from the registry")),
-    ("leakslope", Elsewhere("tests/deploy_npm.rs")),
+    ("npm ci…", NotRun(FETCHES)),
     ("leakslope analyze …", Ends(&[0, 3])),
     ("… | leakslope analyze -", Ends(&[0, 3])),
     ("leakslope compare …", Ends(&[0, 3, 4])),
+    ("leakslope heap snapshot …", Elsewhere("tests/evidence_series.rs")),
     ("leakslope heap …", Ends(&[0])),
+    ("leakslope watch …", Elsewhere("tests/watch.rs")),
     ("curl -s http://127.0.0.1:19209/…", Ends(&[0])),
     ("curl -H 'Content-Type: application/json' -d … http://127.0.0.1:19209/api/v1/evidence", Elsewhere("tests/evidence_policy.rs")),
     ("curl -OJ -H …", Elsewhere("tests/evidence_policy.rs")),
@@ -77,6 +81,8 @@ const TABLE: &[(&str, Proof)] = &[
     ("mkdir -p …", Ends(&[0])),
     ("chmod g+x /home/shop", Ends(&[0])),
     ("useradd …", NotRun(ROOT)),
+    ("apt-get …", NotRun(ROOT)),
+    ("sudoedit …", NotRun(ROOT)),
     ("setfacl …", NotRun("needs root and a user leakslope")),
     ("pm2 ls…", Ends(&[0])),
     ("pm2 ping", Ends(&[0])),
@@ -87,6 +93,7 @@ const TABLE: &[(&str, Proof)] = &[
     ("pm2 logs …", NotRun("goes on until it is interrupted")),
     ("pm2 save", Ends(&[0])),
     ("pm2 restart --update-env", NotRun("names no app")),
+    ("pm2 restart leakslope", NotRun("is for where it runs under pm2")),
     ("pm2 restart …", Ends(&[0])),
     ("pm2 …", NotRun(APPS)),
 ];

@@ -24,7 +24,7 @@ fn write(folder: &Path) -> Result<(), String> {
         cost: None,
         file: "shop-3.heapprofile".to_owned(),
     };
-    keep::write(folder, &record, &[b'x'; 100_000]).map(drop).map_err(|error| error.to_string())
+    keep::write(folder, &record, &vec![b'x'; 100_000]).map(drop).map_err(|error| error.to_string())
 }
 
 /// With room it is written; in the process of the other test there is none.

@@ -58,7 +58,7 @@ before_restart_duration = "2s"
 cooldown = "1s"
 [[app]]
 name = "leaker"
-memory_limit = "2GiB"
+memory_limit = "600MiB"
 [restart]
 mode = "enforce"
 [[restart.policy]]
@@ -102,41 +102,8 @@ verify = {{ stable_for = "1s" }}
     });
     assert_eq!(metrics.all("pm2_process_evidence_timestamp_seconds", &[]).len(), 1);
 
-    // The file is for who shows a token, by its id alone.
-    let id = of_leak["id"].as_str().unwrap();
-    let file = |id: &str, token| ask(&sidecar, "GET", &format!("/api/v1/evidence/{id}/file"), token, "");
-    let answer = file(id, Some(TOKEN));
-    assert_eq!(answer.status, 200, "{}", answer.head);
-    assert_eq!(answer.header("content-disposition"), Some(format!("attachment; filename=\"{id}\"").as_str()));
-    assert!(serde_json::from_str::<Value>(&answer.body).unwrap()["head"].is_object());
-    assert_eq!((file(id, None).status, file(id, Some("another-token-12345")).status), (401, 401));
-    for other in ["none.heapprofile", "..%2F..%2Fleakslope.toml", "%2e%2e", &format!("{id}.json")] {
-        let answer = file(other, Some(TOKEN));
-        assert!(matches!(answer.status, 400 | 404), "{other}: {} {}", answer.status, answer.body);
-    }
-
-    // A person asks; nobody else may meanwhile, and what makes no sense is told so.
-    let post = |token, order: &Value| ask(&sidecar, "POST", "/api/v1/evidence", token, &order.to_string());
-    let order = json!({ "app": "leaker", "pm_id": 0, "kind": "heap_profile", "duration": "4s", "who": "a test" });
-    assert_eq!(post(None, &order).status, 401);
-    let answer = post(Some(TOKEN), &order);
-    let taken: Value = serde_json::from_str(&answer.body).unwrap();
-    assert_eq!(answer.status, 202, "{taken:#}");
-    let running = item(&sidecar, "it to run", DEADLINE, |item| item["id"] == taken["id"]);
-    assert_eq!(running["trigger"], "person");
-    let busy = post(Some(TOKEN), &order);
-    assert!(busy.status == 409 && busy.body.contains("one at a time is enough for a host"), "{}", busy.body);
-    for (order, status, words) in [
-        (json!({ "app": "nobody" }), 409, "no running process of nobody is listed"),
-        (json!({ "app": "leaker", "kind": "heap_snapshot" }), 409, "on the command line only"),
-        (json!({ "app": "leaker", "duration": "2h" }), 400, "a second to an hour"),
-        (json!({ "app": "leaker", "duration": "soon" }), 400, "is not a duration"),
-        (json!({ "app": "leaker", "kind": "core" }), 400, "the body is no such order"),
-    ] {
-        let answer = post(Some(TOKEN), &order);
-        assert!(answer.status == status && answer.body.contains(words), "{order}: {} {}", answer.status, answer.body);
-    }
-    item(&sidecar, "the person's", DEADLINE, |item| item["id"] == taken["id"] && item["state"] == "done");
+    only_a_token_opens_the_file(&sidecar, of_leak["id"].as_str().unwrap());
+    a_person_is_served_and_nobody_else_meanwhile(&sidecar);
 
     // A restart takes its own first, and its record tells of it.
     let restart = json!({ "app": "leaker", "pm_id": 0, "now": true, "who": "a test", "why": "to see" });
@@ -157,6 +124,45 @@ verify = {{ stable_for = "1s" }}
     assert_eq!((&before["state"], &record["evidence"]), (&json!("done"), &before["id"]), "{record:#}");
     let told = record["sentence"].as_str().unwrap();
     assert!(told.contains("a heap profile was taken first") && told.contains("keepForEver at "), "{told}");
+}
+
+/// The file is for who shows a token, by its id alone.
+fn only_a_token_opens_the_file(sidecar: &Sidecar, id: &str) {
+    let file = |id: &str, token| ask(sidecar, "GET", &format!("/api/v1/evidence/{id}/file"), token, "");
+    let answer = file(id, Some(TOKEN));
+    assert_eq!(answer.status, 200, "{}", answer.head);
+    assert_eq!(answer.header("content-disposition"), Some(format!("attachment; filename=\"{id}\"").as_str()));
+    assert!(serde_json::from_str::<Value>(&answer.body).unwrap()["head"].is_object());
+    assert_eq!((file(id, None).status, file(id, Some("another-token-12345")).status), (401, 401));
+    for other in ["none.heapprofile", "..%2F..%2Fleakslope.toml", "%2e%2e", &format!("{id}.json")] {
+        let answer = file(other, Some(TOKEN));
+        assert!(matches!(answer.status, 400 | 404), "{other}: {} {}", answer.status, answer.body);
+    }
+}
+
+/// A person asks; nobody else may meanwhile, and what makes no sense is told so.
+fn a_person_is_served_and_nobody_else_meanwhile(sidecar: &Sidecar) {
+    let post = |token, order: &Value| ask(sidecar, "POST", "/api/v1/evidence", token, &order.to_string());
+    let order = json!({ "app": "leaker", "pm_id": 0, "kind": "heap_profile", "duration": "4s", "who": "a test" });
+    assert_eq!(post(None, &order).status, 401);
+    let answer = post(Some(TOKEN), &order);
+    let told: Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!(answer.status, 202, "{told:#}");
+    let running = item(sidecar, "it to run", DEADLINE, |item| item["id"] == told["id"]);
+    assert_eq!(running["trigger"], "person");
+    let busy = post(Some(TOKEN), &order);
+    assert!(busy.status == 409 && busy.body.contains("one at a time is enough for a host"), "{}", busy.body);
+    for (order, status, words) in [
+        (json!({ "app": "nobody" }), 409, "no running process of nobody is listed"),
+        (json!({ "app": "leaker", "kind": "heap_snapshot" }), 409, "on the command line only"),
+        (json!({ "app": "leaker", "duration": "2h" }), 400, "a second to an hour"),
+        (json!({ "app": "leaker", "duration": "soon" }), 400, "is not a duration"),
+        (json!({ "app": "leaker", "kind": "core" }), 400, "the body is no such order"),
+    ] {
+        let answer = post(Some(TOKEN), &order);
+        assert!(answer.status == status && answer.body.contains(words), "{order}: {} {}", answer.status, answer.body);
+    }
+    item(sidecar, "the person's", DEADLINE, |item| item["id"] == told["id"] && item["state"] == "done");
 }
 
 #[test]

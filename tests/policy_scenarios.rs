@@ -705,10 +705,9 @@ fn a_hook_runs_before_the_order_and_its_failure_holds() {
 
 /// What was ordered of a kind, and in which order.
 fn asked(world: &World) -> Vec<&str> {
-    let words = world.questions.iter().filter_map(|command| match command {
-        Command::TakeEvidence(_) => Some("evidence"),
-        Command::RunHook(_) => Some("hook"),
-        _ => None,
+    let words = world.questions.iter().filter_map(|command| {
+        let hook = matches!(command, Command::RunHook(_)).then_some("hook");
+        matches!(command, Command::TakeEvidence(_)).then_some("evidence").or(hook)
     });
     words.collect()
 }

@@ -16,9 +16,6 @@ use promql_parser::util::{ExprVisitor, walk_expr};
 use queries::{Query, interpolate, of_dashboards, of_rules};
 use rule_files::{files, read, rules};
 
-/// Families that alerts and dashboards ask for and that the sidecar does not export yet, with their labels.
-const COMING: &[(&str, &[&str])] = &[("pm2_process_evidence_timestamp_seconds", &["daemon", "app", "pm_id", "kind"])];
-
 /// What Prometheus itself puts on every series of a target.
 const TARGET: &[&str] = &["instance", "job"];
 
@@ -82,11 +79,10 @@ fn queries() -> Vec<Query> {
     of_rules().into_iter().chain(of_dashboards()).collect()
 }
 
-/// Family to labels: what is exported, what is coming, what the rules record, and what Prometheus keeps itself.
+/// Family to labels: what is exported, what the rules record, and what Prometheus keeps itself.
 fn known() -> BTreeMap<String, BTreeSet<String>> {
     let exported = catalogue().iter().map(|family| (family.name, family.labels));
     let mut known: BTreeMap<String, BTreeSet<String>> = exported
-        .chain(COMING.iter().copied())
         .map(|(name, labels)| (name.to_owned(), labels.iter().chain(TARGET).map(|&label| label.to_owned()).collect()))
         .collect();
     let all: BTreeSet<String> = known.values().flatten().cloned().collect();
@@ -95,13 +91,6 @@ fn known() -> BTreeMap<String, BTreeSet<String>> {
     known.insert("up".to_owned(), own(&[]));
     known.insert("ALERTS".to_owned(), own(&["alertname", "alertstate"]));
     known
-}
-
-#[test]
-fn families_that_are_coming_have_not_come() {
-    for (name, _) in COMING {
-        assert!(!catalogue().iter().any(|family| family.name == *name), "{name} is exported: strike it off COMING");
-    }
 }
 
 #[test]
@@ -181,7 +170,7 @@ fn texts_of_alerts_name_families_that_exist() {
 #[test]
 fn whatever_is_exported_is_on_a_dashboard() {
     let shown: BTreeSet<String> = of_dashboards().iter().flat_map(|query| asked(query).families).collect();
-    let names = catalogue().iter().map(|family| family.name).chain(COMING.iter().map(|(name, _)| *name));
+    let names = catalogue().iter().map(|family| family.name);
     let missing: Vec<&str> = names.filter(|&name| !shown.contains(name)).collect();
     assert_eq!(missing, Vec::<&str>::new(), "families that no panel shows");
 }
@@ -200,17 +189,26 @@ fn documents_name_no_family_that_does_not_exist() {
 }
 
 #[test]
-fn the_table_of_metrics_is_the_catalogue() {
-    const PATH: &str = "docs/metrics.md";
-    let written = read(PATH);
-    let (head, _) = written.split_once("|---|---|---|---|\n").unwrap_or_else(|| panic!("{PATH} has no table"));
-    let rows: Vec<String> = catalogue().iter().map(row).collect();
-    let expected = format!("{head}|---|---|---|---|\n{}\n", rows.join("\n"));
-    if std::env::var_os("WRITE_METRICS_TABLE").is_some() {
-        std::fs::write(rule_files::root().join(PATH), &expected).unwrap_or_else(|error| panic!("{PATH}: {error}"));
+fn the_tables_of_metrics_are_the_catalogue() {
+    for (path, opening, row) in [
+        (
+            "docs/metrics.md",
+            "| name | kind | labels | what it is |\n|---|---|---|---|\n",
+            row as fn(&Descriptor) -> String,
+        ),
+        ("README.md", "| metric | labels | meaning |\n| --- | --- | --- |\n", short_row),
+    ] {
+        let written = read(path);
+        let (head, after) = written.split_once(opening).unwrap_or_else(|| panic!("{path} has no table"));
+        let tail = after.split_once("\n\n").map_or(String::new(), |(_, tail)| format!("\n{tail}"));
+        let rows: String = catalogue().iter().map(|family| row(family) + "\n").collect();
+        let expected = format!("{head}{opening}{rows}{tail}");
+        if std::env::var_os("WRITE_METRICS_TABLE").is_some() {
+            std::fs::write(rule_files::root().join(path), &expected).unwrap_or_else(|error| panic!("{path}: {error}"));
+        }
+        let rewrite = "WRITE_METRICS_TABLE=1 cargo test --test alerts_contract the_tables";
+        assert_eq!(read(path), expected, "{path} is behind the code; write it with: {rewrite}");
     }
-    let rewrite = "WRITE_METRICS_TABLE=1 cargo test --test alerts_contract the_table";
-    assert_eq!(read(PATH), expected, "{PATH} is behind the code; write it with: {rewrite}");
 }
 
 fn row(family: &Descriptor) -> String {
@@ -218,8 +216,16 @@ fn row(family: &Descriptor) -> String {
         Kind::Gauge => "gauge",
         Kind::Counter => "counter",
     };
+    format!("| `{}` | {kind} | {} | {} |", family.name, labels(family), family.help)
+}
+
+fn short_row(family: &Descriptor) -> String {
+    format!("| `{}` | {} | {} |", family.name, labels(family), family.help)
+}
+
+fn labels(family: &Descriptor) -> String {
     let labels: Vec<String> = family.labels.iter().map(|label| format!("`{label}`")).collect();
-    format!("| `{}` | {kind} | {} | {} |", family.name, labels.join(", "), family.help)
+    labels.join(", ")
 }
 
 /// Words of a text that look like the name of a family.

@@ -144,18 +144,15 @@ fn every_runbook_has_its_alert_and_answers_the_five_questions() {
 }
 
 #[test]
-fn commands_in_runbooks_and_alerts_exist() {
-    let help = run_well(env!("CARGO_BIN_EXE_leakslope"), &["--help"]);
-    let commands: BTreeSet<&str> =
-        help.lines().filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next()).collect();
-    let texts = files("docs/runbooks", ".md").into_iter().chain(["alerts/leakslope.alerts.yml".to_owned()]);
-    for path in texts {
-        for command in read(&path).split("`leakslope ").skip(1) {
-            let first =
-                command.split(|one: char| !one.is_ascii_alphanumeric() && one != '-').next().unwrap_or_default();
-            let known = commands.contains(first) || first.is_empty();
-            assert!(known, "{path}: there is no command `leakslope {first}`:\n{help}");
-        }
+fn commands_in_alerts_are_understood() {
+    // `docs_commands.rs` does the same for the runbooks.
+    let text = read("alerts/leakslope.alerts.yml");
+    let commands: Vec<&str> = text.split("`leakslope ").skip(1).filter_map(|rest| rest.split('`').next()).collect();
+    assert!(!commands.is_empty(), "no alert names a command");
+    for command in commands {
+        // What an app is called cannot be known in an alert's text.
+        let understood = leakslope::cli::check_usage(command.split_whitespace().chain(["--help"]));
+        assert_eq!(understood, Ok(()), "leakslope {command}");
     }
 }
 

@@ -57,8 +57,14 @@ async fn every_fault_is_one_failed_collection_with_a_reason() {
         (Behaviour::Message("{\"args\":[[{\"name\":\"hunter2\"".to_owned()), "is not JSON from byte 27 on"),
         (Behaviour::Message("null".to_owned()), "the reply is JSON but holds no arguments"),
         (Behaviour::Message(r#"{"args":[{"0":"hunter2"}]}"#.to_owned()), "the reply is JSON but holds no process list"),
-        (Behaviour::Noise(50 << 20), "a reply of at least 52428800 bytes, over the limit of 33554432"),
-        (Behaviour::Noise(u32::MAX), "a reply of at least 4294967295 bytes, over the limit of 33554432"),
+        (
+            Behaviour::Noise(50 << 20),
+            "a reply of at least 52428800 bytes, over the limit of 33554432: raise collect.max_reply",
+        ),
+        (
+            Behaviour::Noise(u32::MAX),
+            "a reply of at least 4294967295 bytes, over the limit of 33554432: raise collect.max_reply",
+        ),
     ];
     for (behaviour, reason) in cases {
         let what = format!("{behaviour:?}").chars().take(60).collect::<String>();

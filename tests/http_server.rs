@@ -93,6 +93,7 @@ fn routes(app: &Arc<App>, tracker: &TaskTracker) -> Router<App> {
         .route(Route::post("/echo", echo).body_bytes(1000))
         .route(Route::get("/describe/{what}", describe))
         .route(Route::get("/slow", slow))
+        .route(Route::post("/hold", slow).body_bytes(1000))
         .route(Route::get("/late", slow).deadline(SOON))
         .route(Route::get("/big", big))
         .route(Route::get("/parts", parts))
@@ -302,6 +303,34 @@ async fn bodies_are_bounded_by_their_route() {
         .exchange(b"GET /-/healthy HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 4\r\n\r\nbody")
         .await;
     assert_eq!(status(&answer), "200");
+    running.finish().await;
+}
+
+#[tokio::test]
+async fn large_bodies_wait_for_their_turn_and_small_ones_do_not() {
+    let running = start(HttpSettings { body_bytes: 100, large_bodies: 1, ..HttpSettings::default() });
+    let post = |path: &str, length: usize| {
+        let head = format!("POST {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+        [head.into_bytes(), vec![b'b'; length]].concat()
+    };
+    let app = running.app.clone();
+    let begun = |count| {
+        let app = app.clone();
+        wait_until(move || app.begun.load(Ordering::SeqCst) == count)
+    };
+    let mut first = running.connect().await;
+    first.write_all(&post("/hold", 1000)).await.unwrap();
+    begun(1).await;
+    let mut second = running.connect().await;
+    second.write_all(&post("/hold", 1000)).await.unwrap();
+    let small = running.exchange(&post("/echo", 100)).await;
+    assert!(status(&small) == "200" && small.ends_with(&"b".repeat(100)), "{small}");
+    assert!(timeout(SOON, begun(2)).await.is_err(), "two large bodies were held at a time");
+    running.app.release.notify_one();
+    assert_eq!(status(&read_to_end(&mut first).await), "200");
+    begun(2).await;
+    running.app.release.notify_one();
+    assert_eq!(status(&read_to_end(&mut second).await), "200");
     running.finish().await;
 }
 

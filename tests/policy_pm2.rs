@@ -203,6 +203,7 @@ fn drive(daemon: DaemonSpec, keeper: Arc<FileKeeper>, settings: RestartSettings)
         kept: keeper.read().map(|(state, _)| state),
         keeper,
         clock: Arc::new(|| Now { steady: steady(), wall: wall() }),
+        witness: None,
     };
     let (driver, handle) = Driver::new(spec);
     let run = tokio::spawn(driver.run(CancellationToken::new())).abort_handle();

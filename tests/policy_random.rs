@@ -102,10 +102,10 @@ fn policies() -> impl Strategy<Value = String> {
         proptest::sample::select(vec!["0s", "20m"]),
         proptest::sample::select(vec!["10m", "1h", "5h"]),
         (1_u32..6, 3_u32..8),
-        (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()),
+        (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()),
     )
         .prop_map(
-            |(mode, windows, before, uptime, cooldown, (budget, host_budget), (promql, lock, hook, cron))| {
+            |(mode, windows, before, uptime, cooldown, (budget, host_budget), (promql, lock, hook, cron, evidence))| {
                 let head = format!(
                     "mode = '{}'\nbudget_per_host = {host_budget}\n[prometheus]\nurl = 'http://127.0.0.1:9090'\n{}",
                     match mode {
@@ -116,10 +116,11 @@ fn policies() -> impl Strategy<Value = String> {
                     if lock { "[fleet_lock]\nurl = 'http://127.0.0.1:3333'\nid = 'host-1'\n" } else { "" },
                 );
                 format!(
-                    "{head}[[policy]]\napps = ['shop']\ntake_last_instance = true\nmax_unavailable = 2\n{windows}\n\
+                    "{}{head}[[policy]]\napps = ['shop']\ntake_last_instance = true\nmax_unavailable = 2\n{windows}\n\
                  before_exhaustion = '{before}'\nminimum_uptime = '{uptime}'\ncooldown = '{cooldown}'\n\
                  budget_per_day = {budget}\nmemory = {{ resident_above = '500MiB', for = '10m' }}\n{}\n{}\n{}\n\
                  breaker = {{ open_for = '6h' }}\n",
+                    if evidence { policy_support::EVIDENCE } else { "" },
                     if promql { "promql = ['up']" } else { "" },
                     if hook { "hook = { command = ['drain'] }" } else { "" },
                     if cron { "schedule = [{ cron = '0 */3 * * *' }]" } else { "" },

@@ -10,10 +10,10 @@ use std::time::Duration;
 use leakslope::alertmanager::{Matcher, Silence};
 use leakslope::model::{Bytes, LeakState, Status, WallTime};
 use leakslope::policy::{
-    Action, AlertCall, Command, Decision, Event, FleetLock, LockAnswer, NoticeKind, PersonCall, Phase, RecordKind,
-    RefusalKind, Trigger, Wish,
+    Action, AlertCall, Command, Decision, Event, EvidenceTaken, FleetLock, LockAnswer, NoticeKind, PersonCall, Phase,
+    RecordKind, RefusalKind, Trigger, Wish,
 };
-use policy_support::{Code, HOUR, MINUTE, OWN_PIDS, Pm2, World, app, daemon, key, settings};
+use policy_support::{Code, EVIDENCE, HOUR, MINUTE, OWN_PIDS, Pm2, World, app, daemon, key, settings};
 
 const ENFORCE: &str = "mode = 'enforce'\n[[policy]]\napps = ['shop']\n";
 
@@ -701,6 +701,90 @@ fn a_hook_runs_before_the_order_and_its_failure_holds() {
     assert_eq!(failing.holds(), BTreeMap::from([(0, "hook_failed")]));
     failing.pass(MINUTE * 5, MINUTE);
     assert_eq!(ordered(&failing), [0]);
+}
+
+/// What was ordered of a kind, and in which order.
+fn asked(world: &World) -> Vec<&str> {
+    let words = world.questions.iter().filter_map(|command| match command {
+        Command::TakeEvidence(_) => Some("evidence"),
+        Command::RunHook(_) => Some("hook"),
+        _ => None,
+    });
+    words.collect()
+}
+
+#[test]
+fn evidence_of_a_leaking_process_comes_before_the_hook_and_is_on_record() {
+    let mut world = enforce(&format!("hook = {{ command = ['drain'] }}\n{EVIDENCE}"));
+    world.leak(0, 5.0);
+    world.look();
+    assert_eq!((asked(&world), ordered(&world)), (vec!["evidence", "hook"], vec![0]));
+    world.until_quiet();
+    let record = world.records.values().find(|record| record.kind == RecordKind::Restart).unwrap();
+    assert_eq!(record.evidence.as_deref(), Some("profile-1"));
+    assert!(record.sentence.contains("; seen; the new instance was good"), "{}", record.sentence);
+}
+
+#[test]
+fn what_does_not_leak_is_restarted_without_evidence() {
+    let mut world = enforce(EVIDENCE);
+    world.look();
+    world.policy.ask(&person(true), world.now).unwrap();
+    world.look();
+    assert_eq!((asked(&world), ordered(&world)), (vec![], vec![0]));
+}
+
+#[test]
+fn evidence_that_fails_or_never_comes_holds_nothing() {
+    let mut failing = enforce(EVIDENCE);
+    failing.evidence = Some(EvidenceTaken { id: None, sentence: "no heap profile before it: no room".to_owned() });
+    failing.leak(0, 5.0);
+    failing.look();
+    failing.until_quiet();
+    let record = failing.records.values().find(|record| record.kind == RecordKind::Restart).unwrap();
+    assert!(record.evidence.is_none() && record.sentence.contains("no room"), "{}", record.sentence);
+
+    let mut silent = enforce(EVIDENCE);
+    silent.evidence = None;
+    silent.leak(0, 5.0);
+    silent.look();
+    assert!(silent.policy.watched().is_empty(), "there is nothing to watch yet");
+    assert_eq!((asked(&silent), ordered(&silent)), (vec!["evidence"], vec![]));
+    silent.pass(MINUTE * 3, Duration::from_secs(10));
+    assert_eq!(ordered(&silent), [0]);
+    let late = EvidenceTaken { id: Some("late".to_owned()), sentence: "late".to_owned() };
+    let step = silent.records.values().find(|record| record.kind == RecordKind::Restart).unwrap().id;
+    silent.policy.handle(Event::EvidenceEnded { step, taken: late }, silent.now);
+    silent.carry_out();
+    assert!(silent.records.values().all(|record| record.evidence.is_none()));
+}
+
+#[test]
+fn a_process_that_ends_while_evidence_is_taken_is_not_restarted_again() {
+    let mut world = enforce(EVIDENCE);
+    world.evidence = None;
+    world.leak(0, 5.0);
+    world.look();
+    let Some(Command::TakeEvidence(order)) = world.questions.first().cloned() else { panic!("{:?}", world.questions) };
+    world.restart(0);
+    world.look();
+    let taken = EvidenceTaken { id: None, sentence: "no heap profile before it: it exited".to_owned() };
+    world.policy.handle(Event::EvidenceEnded { step: order.step, taken }, world.now);
+    world.carry_out();
+    world.pass(MINUTE * 5, MINUTE);
+    assert_eq!(ordered(&world), [0_u32; 0]);
+}
+
+#[test]
+fn a_kill_while_evidence_is_taken_leads_to_one_restart() {
+    for commands in 0..8 {
+        let mut world = enforce(EVIDENCE);
+        world.leak(0, 5.0);
+        world.killed_after = Some(commands);
+        world.look();
+        world.pass(HOUR * 3, MINUTE);
+        assert_eq!(ordered(&world), [0], "killed after {commands} commands");
+    }
 }
 
 #[test]

@@ -185,6 +185,7 @@ impl Stage {
         let home = tempfile::tempdir().unwrap();
         let keeper = Arc::new(MemoryKeeper::default());
         let spec = Spec {
+            witness: None,
             settings: toml::from_str(&text).unwrap(),
             daemons: vec![DaemonSpec {
                 name: "default".into(),

@@ -89,8 +89,13 @@ async fn the_captured_lists_lead_to_these_metrics(#[case] version: u32) {
     let mut pipeline = Pipeline::new(Retention::default(), trend::Settings::default());
     pipeline.take(&snapshot, |_app| std::borrow::Cow::Owned(trend::Settings::default()));
     let verdicts = pipeline.verdicts();
-    let body =
-        render_collected(&Collected { snapshot: &snapshot, verdicts: &verdicts, version_slopes: &[], restarts: None });
+    let body = render_collected(&Collected {
+        snapshot: &snapshot,
+        verdicts: &verdicts,
+        version_slopes: &[],
+        restarts: None,
+        evidence: &[],
+    });
     assert_promtool_is_content(&body);
     let metrics = Metrics::parse(&body);
     let told: BTreeSet<&str> =

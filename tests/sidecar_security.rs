@@ -5,6 +5,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use support::fake_daemon::{self, Behaviour, FakeDaemon};
 use support::raw::{Answer, exchange};
@@ -156,5 +157,29 @@ fn a_token_file_that_cannot_be_meant_stops_the_start_and_is_named() {
         assert_eq!(output.status.code(), Some(64), "{said}");
         assert!(said.contains("web.token_file") && said.contains(&file.display().to_string()), "{said}");
         assert!(said.contains(reason) && !said.contains("guess-me"), "{said}");
+    }
+}
+
+#[test]
+fn what_is_kept_is_for_its_user_alone() {
+    let daemon = daemon();
+    let place = Place::new(daemon.home(), "interval = \"1s\"\n");
+    // Started by somebody who shares whatever they write.
+    let mut sharing = place.program("bash");
+    let binary = env!("CARGO_BIN_EXE_leakslope");
+    sharing.args(["-c", &format!("umask 0; exec {binary} --web.listen-address 127.0.0.1:0")]);
+    let mut sidecar = place.spawn(sharing).ready();
+    let usual = format!("host: {}\r\ncontent-type: application/json\r\n", sidecar.address());
+    let (path, body) = ORDERS[0];
+    assert_eq!(order(&sidecar, path, body, &usual).status, 202);
+    sidecar.collections(2);
+    assert!(sidecar.stop(rustix::process::Signal::TERM).0.success());
+    let files = place.state_files();
+    assert!(files.iter().any(|(_, content)| !content.is_empty()), "nothing is kept: {}", sidecar.log());
+    for (path, _) in files {
+        for kept in path.ancestors().take_while(|kept| *kept != place.state()) {
+            let mode = fs::metadata(kept).unwrap().permissions().mode();
+            assert_eq!(mode & 0o077, 0, "{} is for others: {mode:o}", kept.display());
+        }
     }
 }

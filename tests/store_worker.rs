@@ -58,7 +58,7 @@ async fn everything_goes_through_and_is_there_after_a_restart() {
             slope: None,
         };
         store.put_lives(vec![summary]).unwrap();
-        assert_eq!(store.put_state("policy", Some(b"x".to_vec())).await.unwrap(), Saved::OnDisk);
+        assert_eq!(store.keep("policy", b"x".to_vec(), Vec::new()).await.unwrap(), Saved::OnDisk);
         let entry = store.append_audit(Steady(3), b"{}".to_vec()).await.unwrap();
         assert_eq!(entry, (round + 1, Saved::OnDisk));
         assert_eq!(store.minutes(&key(0), LIFE, 0).await.unwrap().len(), before + 1);
@@ -83,7 +83,7 @@ async fn writes_that_come_together_are_saved_together() {
     let store = worker.handle();
     let writes = (0..200).map(|number| {
         let store = store.clone();
-        async move { store.put_state(&format!("name-{number}"), Some(vec![1])).await.unwrap() }
+        async move { store.keep(&format!("name-{number}"), vec![1], Vec::new()).await.unwrap() }
     });
     let tracker = tokio_util::task::TaskTracker::new();
     let tasks: Vec<_> = writes.map(|write| tracker.spawn(write)).collect();
@@ -104,7 +104,7 @@ async fn a_directory_that_cannot_be_used_degrades_and_is_taken_up_when_it_can() 
     let (worker, time) = start(&directory);
     let store = worker.handle();
     store.append(vec![(key(0), LIFE, Minute::empty(1))]).unwrap();
-    let saved = store.put_state("policy", Some(vec![1])).await.unwrap();
+    let saved = store.keep("policy", vec![1], Vec::new()).await.unwrap();
     assert!(matches!(&saved, Saved::InMemory(reason) if reason.contains("state")), "{saved:?}");
     assert!(store.stats().await.unwrap().degraded.is_some());
     std::fs::remove_file(&directory).unwrap();

@@ -6,48 +6,28 @@
 mod schema;
 mod support;
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
 use schema::Document;
 use serde_json::{Value, json};
 use support::pm2::{Pm2, app};
+use support::raw::{self, Answer};
 use support::sidecar::{Place, Sidecar};
 use support::wait_for;
 
 const COMPRESSED: &str = "interval = \"1s\"\n[trend]\nminute = \"1s\"\n";
 
-/// One answer.
-struct Answer {
-    status: u16,
-    head: String,
-    body: String,
-}
-
-impl Answer {
-    fn json(&self) -> Value {
-        assert!(self.head.contains("content-type: application/json"), "{}", self.head);
-        serde_json::from_str(&self.body).unwrap()
-    }
-
-    fn tag(&self) -> &str {
-        self.head.lines().find_map(|line| line.strip_prefix("etag: ")).expect("the answer has a tag")
-    }
-}
-
 /// Sends one request with these headers, each with its line end.
 fn exchange(sidecar: &Sidecar, method: &str, path: &str, headers: &str, body: &str) -> Answer {
-    let mut stream = TcpStream::connect(sidecar.address()).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let (host, length) = (sidecar.address(), body.len());
     let head = format!("host: {host}\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}");
-    write!(stream, "{method} {path} HTTP/1.1\r\n{head}\r\n{body}").unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap();
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
+    raw::exchange(host, &format!("{method} {path} HTTP/1.1\r\n{head}\r\n{body}")).unwrap()
+}
+
+/// The body of an answer that says it is JSON.
+fn json_of(answer: &Answer) -> Value {
+    assert_eq!(answer.header("content-type"), Some("application/json"), "{}", answer.head);
+    serde_json::from_str(&answer.body).unwrap()
 }
 
 /// Asserts that a value is what the schema says.
@@ -118,7 +98,7 @@ fn what_is_read_is_what_the_document_says() {
     ] {
         let answer = exchange(&sidecar, "GET", path, "", "");
         assert_eq!(answer.status, status, "{path}: {}", answer.body);
-        holds("Error", &answer.json());
+        holds("Error", &json_of(&answer));
     }
 }
 
@@ -136,7 +116,7 @@ fn orders_and_their_answers_are_what_the_document_says() {
     holds("RestartOrder", &order);
     let answer = send("/api/v1/restarts", &format!("{own}{json}"), &order);
     assert_eq!(answer.status, 202, "{}", answer.body);
-    holds("Taken", &answer.json());
+    holds("Taken", &json_of(&answer));
     let view = wait_for("the request in the audit", Duration::from_secs(20), || {
         let view = read(&sidecar, "Restarts", "/api/v1/restarts");
         if view["audit"].as_array().is_some_and(|audit| !audit.is_empty()) { Ok(view) } else { Err(view.to_string()) }
@@ -155,13 +135,13 @@ fn orders_and_their_answers_are_what_the_document_says() {
     ] {
         let answer = send(path, &headers, &body);
         assert_eq!(answer.status, status, "{path} {body}: {}", answer.body);
-        holds("Error", &answer.json());
+        holds("Error", &json_of(&answer));
     }
     let webhook = json!({ "version": "4", "alerts": [{ "status": "firing", "labels": { "alertname": "other" } }] });
     holds("Webhook", &webhook);
     let answer = send("/api/v1/alerts", &format!("{own}{json}"), &webhook);
     assert_eq!(answer.status, 200, "{}", answer.body);
-    holds("WebhookTaken", &answer.json());
+    holds("WebhookTaken", &json_of(&answer));
 }
 
 #[test]
@@ -175,7 +155,8 @@ fn an_answer_that_has_not_changed_is_not_sent_twice() {
         assert_eq!((first.status, first.body.is_empty()), (200, false), "{path}");
         let page = !path.starts_with("/api/");
         assert_eq!(first.head.contains("script-src 'self'; style-src 'self'"), page, "{path}: {}", first.head);
-        let again = exchange(&sidecar, "GET", path, &format!("if-none-match: {}\r\n", first.tag()), "");
+        let tag = first.header("etag").expect("the answer has a tag");
+        let again = exchange(&sidecar, "GET", path, &format!("if-none-match: {tag}\r\n"), "");
         assert_eq!((again.status, again.body.as_str()), (304, ""), "{path}");
     }
 }

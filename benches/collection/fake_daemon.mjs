@@ -1,8 +1,17 @@
 // A daemon that answers getMonitorData with a list of so many processes that do not exist, each with an environment as
-// large as real ones are. Run as a process of its own, `node fake_daemon.mjs SOCKET COUNT`, so that its CPU time is not ours.
+// large as real ones are. Run as a process of its own, `node fake_daemon.mjs SOCKET COUNT [VARIABLES]`, so that its CPU time is
+// not ours. A message with a number makes it list so many; all but the first KEEPERS are then other processes than before.
 import { createServer } from 'node:net';
 
-const [socket, count] = [process.argv[2], Number(process.argv[3])];
+const [socket, variables] = [process.argv[2], Number(process.argv[4] ?? 40)];
+let count = Number(process.argv[3]);
+/** Processes that stay the same whatever message comes. */
+const KEEPERS = 20;
+let generation = 0;
+process.on('message', (many) => {
+  count = many;
+  generation += 1;
+});
 
 function argument(bytes) {
   const length = Buffer.alloc(4);
@@ -12,14 +21,16 @@ function argument(bytes) {
 
 const metric = (type, value, unit) => ({ value, type, unit, historic: true });
 
+const environment = Object.fromEntries(
+  Array.from({ length: variables }, (_, index) => [`VARIABLE_OF_THE_APP_${index}`, 'x'.repeat(80)]));
+
 /** A process as pm2 lists it; the values move from call to call as real ones do. */
 function entry(pmId, moved) {
-  const environment = Object.fromEntries(
-    Array.from({ length: 40 }, (_, index) => [`VARIABLE_OF_THE_APP_${index}`, 'x'.repeat(80)]));
+  const born = pmId < KEEPERS ? 0 : generation;
   return {
-    pid: 3_000_000 + pmId, name: `app-${pmId >> 2}`, pm_id: pmId, monit: { memory: 54312960 + moved * 4096, cpu: 0.3 },
+    pid: 3_000_000 + pmId + born * 10_000, name: `app-${pmId >> 2}`, pm_id: pmId, monit: { memory: 54312960 + moved * 4096, cpu: 0.3 },
     pm2_env: {
-      ...environment, env: environment, name: `app-${pmId >> 2}`, pm_id: pmId, status: 'online', pm_uptime: 1795393485552,
+      ...environment, env: environment, name: `app-${pmId >> 2}`, pm_id: pmId, status: 'online', pm_uptime: 1795393485552 + born,
       restart_time: 3, unstable_restarts: 0, exec_mode: 'cluster_mode', namespace: 'default', node_version: '20.20.2',
       version: '1.4.2', exec_interpreter: 'node', pmx: true,
       axm_monitor: {

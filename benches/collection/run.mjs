@@ -7,121 +7,24 @@
 // Prints Markdown tables and whether the aims are met. Everything runs under /tmp and on 127.0.0.1 and is ended after. On a
 // machine that others use too, a negative --nice (as root) puts everything that is measured, the peers and the scraper
 // included, before them.
-import { execFileSync, spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
-import { setPriority, tmpdir } from 'node:os';
+import { spawnSync } from 'node:child_process';
+import { setPriority } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { CpuMeter, load, machine, mebibytes, withEnvironment } from './proc.mjs';
+import { CpuMeter, load, machine, mebibytes } from './proc.mjs';
 import { Scraper, latencies } from './scrape.mjs';
+import { fakeDaemon, onStage, pause, pm2Metrics, prepare, readOptions, realDaemon, root, say, sidecar as startSidecar, tidy } from './stage.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
-const root = resolve(here, '../..');
-const options = { sizes: '10,50,200', fake: '1000', history: '50', span: '300', collections: '60', commands: '10',
-  scrapes: '1000', nice: '0', sidecar: 'target/release/leakslope' };
-for (const argument of process.argv.slice(2)) {
-  const [, name, value] = /^--([a-z]+)=(.+)$/.exec(argument) ?? [];
-  if (!(name in options)) throw new Error(`unknown argument ${argument}; known: ${Object.keys(options).join(', ')}`);
-  options[name] = value;
-}
+const options = readOptions({ sizes: '10,50,200', fake: '1000', history: '50', span: '300', collections: '60', commands: '10',
+  scrapes: '1000', nice: '0', sidecar: 'target/release/leakslope' });
 const number = (name) => Number(options[name]);
 const sidecarBinary = resolve(root, options.sidecar);
 const pm2Command = join(here, 'node_modules/pm2/bin/pm2');
 /** How often both are scraped while they run side by side: Prometheus' usual pace. */
 const SCRAPE_EVERY = 15;
 
-const say = (text) => console.error(`${new Date().toISOString().slice(11, 19)} ${text}`);
-const pause = (seconds) => new Promise((wake) => setTimeout(wake, seconds * 1000));
-
-/** What has to be undone, the last first. */
-const undo = [];
-async function tidy() {
-  while (undo.length > 0) await undo.pop()();
-}
-
-function folder(prefix) {
-  const path = mkdtempSync(join(tmpdir(), prefix));
-  undo.push(() => rmSync(path, { recursive: true, force: true, maxRetries: 5 }));
-  return path;
-}
-
-/** Starts a process that is ended with the rest; resolves once its output shows `sign`. */
-async function start(command, args, env, log, sign) {
-  const file = openSync(log, 'w');
-  const child = spawn(command, args, { env: { ...process.env, ...env }, stdio: ['ignore', file, file], cwd: dirname(log) });
-  const ended = new Promise((resolve_) => child.once('exit', resolve_));
-  const stop = async () => {
-    child.kill('SIGTERM');
-    const killer = setTimeout(() => child.kill('SIGKILL'), 6000);
-    await ended;
-    clearTimeout(killer);
-  };
-  undo.push(stop);
-  for (let waited = 0; !sign.test(readFileSync(log, 'utf8')); waited += 0.1) {
-    if (waited > 60 || child.exitCode !== null) throw new Error(`${command} ${args}: ${readFileSync(log, 'utf8')}`);
-    await pause(0.1);
-  }
-  return { child, pid: child.pid, log, stop, match: sign.exec(readFileSync(log, 'utf8')) };
-}
-
-function freePort() {
-  return new Promise((resolve_) => {
-    const server = createServer().listen(0, '127.0.0.1', () => {
-      const { port } = server.address();
-      server.close(() => resolve_(port));
-    });
-  });
-}
-
-function pm2(home, ...args) {
-  const env = { ...process.env, PM2_HOME: home, PM2_DISCRETE_MODE: 'true', PORT: '0' };
-  return execFileSync('node', [pm2Command, '-s', ...args], { env, cwd: here, stdio: ['ignore', 'pipe', 'ignore'],
-    maxBuffer: 1 << 28, timeout: 600_000 });
-}
-
-/** A real daemon with `count` real processes; ended with everything it started. */
-async function realDaemon(count) {
-  const home = join(folder('leakslope-bench-'), '.pm2');
-  const script = join(here, 'app.js');
-  undo.push(async () => {
-    spawnSync('node', [pm2Command, '-s', 'kill'], { env: { ...process.env, PM2_HOME: home }, timeout: 60_000 });
-    for (const pid of withEnvironment(`PM2_HOME=${home}`)) {
-      try { process.kill(pid, 'SIGKILL'); } catch { /* It has ended by itself. */ }
-    }
-  });
-  pm2(home, 'start', script, '--name', 'app', '-i', '1', '-f');
-  pm2(home, 'delete', 'app');
-  writeFileSync(join(dirname(home), 'apps.json'),
-    JSON.stringify({ apps: [{ name: 'app', script, instances: count, exec_mode: 'fork' }] }));
-  pm2(home, 'start', join(dirname(home), 'apps.json'));
-  for (let waited = 0; ; waited += 5) {
-    const list = JSON.parse(pm2(home, 'jlist').toString().split('\n').at(-1));
-    const settled = list.filter((entry) => entry.pm2_env.status === 'online'
-      && 'Event Loop Latency p95' in (entry.pm2_env.axm_monitor ?? {}));
-    if (settled.length === count) return { home };
-    if (waited > 600) throw new Error(`${settled.length} of ${count} processes are online`);
-    await pause(5);
-  }
-}
-
-/** A sidecar that listens on a port of the system's choice. */
-async function sidecar(home, configuration) {
-  const place = folder('leakslope-sidecar-');
-  mkdirSync(join(place, 'state'));
-  writeFileSync(join(place, 'leakslope.toml'), configuration);
-  const env = { PM2_HOME: home, XDG_STATE_HOME: join(place, 'state'), HOME: place, STATE_DIRECTORY: '' };
-  const args = ['--config', join(place, 'leakslope.toml'), '--web.listen-address', '127.0.0.1:0'];
-  const started = await start(sidecarBinary, args, env, join(place, 'log'), /on http:\/\/127\.0\.0\.1:(\d+)\//);
-  return { ...started, port: Number(started.match[1]) };
-}
-
-async function pm2Metrics(home) {
-  const [place, port] = [folder('leakslope-peer-'), await freePort()];
-  const env = { PM2_HOME: home, name: 'pm2-metrics', 'pm2-metrics': JSON.stringify({ port, host: '127.0.0.1' }) };
-  const script = join(here, 'node_modules/pm2-metrics/exporter.js');
-  return { ...await start('node', [script], env, join(place, 'log'), /listening at/), port };
-}
+const sidecar = (home, configuration) => startSidecar(sidecarBinary, home, configuration);
 
 /** Nothing but whole collections: the list, the system, history, verdicts, and the body that will be scraped. */
 const COLLECTIONS = 'interval = "1s"\n[collect]\nheap_interval = "0s"\n';
@@ -179,13 +82,6 @@ async function sideBySide(home, span, scrapes) {
   return result;
 }
 
-async function fakeDaemon(count) {
-  const home = folder('leakslope-fake-');
-  const script = join(here, 'fake_daemon.mjs');
-  await start('node', [script, join(home, 'rpc.sock'), String(count)], {}, join(home, 'log'), /listening/);
-  return { home };
-}
-
 /** Resident memory with all the minutes that are ever kept, which pass in eight minutes here. */
 async function withFullHistory(count) {
   const { home } = await fakeDaemon(count);
@@ -206,17 +102,6 @@ async function many(count, seconds, scrapes) {
   const measured = { count, list, collection, resident: mebibytes(running.pid, 'VmRSS'), ...await latencies(running.port, scrapes) };
   measured.afterwards = mebibytes(running.pid, 'VmRSS');
   return measured;
-}
-
-function prepare() {
-  if (!existsSync(join(here, 'node_modules/pm2-metrics'))) {
-    say('npm ci');
-    execFileSync('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'], { cwd: here, stdio: 'inherit' });
-  }
-  if (!existsSync(sidecarBinary)) {
-    say('cargo build --release');
-    execFileSync('cargo', ['build', '--release', '--locked'], { cwd: root, stdio: 'inherit' });
-  }
 }
 
 const milli = (seconds) => (seconds * 1000).toFixed(seconds < 0.01 ? 2 : 0);
@@ -263,7 +148,7 @@ function aims(rows, fake) {
 }
 
 async function main() {
-  prepare();
+  prepare(sidecarBinary);
   setPriority(number('nice'));
   const [rows, loads] = [[], [load()]];
   for (const count of options.sizes.split(',').map(Number).filter((size) => size > 0)) {
@@ -295,9 +180,4 @@ async function main() {
   console.log(`${report(rows, fake, full, loads)}\n\n${aims(rows, fake)}`);
 }
 
-for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => tidy().finally(() => process.exit(1)));
-try {
-  await main();
-} finally {
-  await tidy();
-}
+await onStage(main);

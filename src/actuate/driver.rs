@@ -7,7 +7,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::future::Future;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,10 +22,11 @@ use super::{announce, fleet_lock, hook, http, pm2, promql, reload_lock};
 use crate::alertmanager::{LARGEST_BODY, build_alerts, parse_silences};
 use crate::collect::system::own_pids;
 use crate::collect::{Collector, DaemonSpec, Settings as CollectSettings, Source};
+use crate::evidence::take::Target;
 use crate::model::{AppName, DaemonName, Life, ProcessKey, Snapshot, Verdict, WallTime};
 use crate::policy::{
-    Action, AlertCall, Answer, AuditRecord, Command, Event, LockAnswer, Notice, Now, Observation, Order, PersonCall,
-    Plan, Policy, Refusal, RestartSettings, Severity, State,
+    Action, AlertCall, Answer, AuditRecord, Command, Event, EvidenceOrder, EvidenceTaken, LockAnswer, Notice, Now,
+    Observation, Order, PersonCall, Plan, Policy, Refusal, RestartSettings, Severity, State,
 };
 
 /// How often the list of a daemon is read in which a replacement is being watched.
@@ -47,6 +50,13 @@ pub trait Keeper: Send + Sync + 'static {
     fn keep(&self, state: &State, records: &[AuditRecord]) -> Result<(), String>;
 }
 
+/// Takes evidence of a leaking process that is about to be replaced.
+pub trait Witness: Send + Sync + 'static {
+    /// Takes it, or tells why not. It is not waited for beyond the order's patience; what is dropped then must leave the app
+    /// as it was, and may still come.
+    fn testify(&self, target: Target) -> Pin<Box<dyn Future<Output = EvidenceTaken> + Send>>;
+}
+
 /// What the driver needs to begin.
 pub struct Spec {
     /// The settings, valid.
@@ -59,6 +69,8 @@ pub struct Spec {
     pub keeper: Arc<dyn Keeper>,
     /// The clocks.
     pub clock: Clock,
+    /// Who takes evidence before a restart; none where nobody does.
+    pub witness: Option<Arc<dyn Witness>>,
 }
 
 impl fmt::Debug for Spec {
@@ -149,6 +161,7 @@ pub struct Driver {
     policy: Policy,
     keeper: Arc<dyn Keeper>,
     clock: Clock,
+    witness: Option<Arc<dyn Witness>>,
     homes: BTreeMap<DaemonName, DaemonSpec>,
     watchers: BTreeMap<DaemonName, Collector>,
     verdicts: Arc<Verdicts>,
@@ -175,6 +188,7 @@ impl Driver {
             policy: Policy::new(spec.settings, spec.kept, own_pids(), now),
             keeper: spec.keeper,
             clock: spec.clock,
+            witness: spec.witness,
             homes: spec.daemons.into_iter().map(|daemon| (daemon.name.clone(), daemon)).collect(),
             watchers: BTreeMap::new(),
             verdicts: Arc::default(),
@@ -304,6 +318,7 @@ impl Driver {
                         Event::HookEnded { step: order.step, result }
                     });
                 }
+                Command::TakeEvidence(order) => self.take_evidence(order),
                 Command::AskPromql { daemon, app, expressions } => self.ask_promql(daemon, app, expressions),
                 Command::AskSilences => self.ask_silences(),
                 Command::AskFleetLock => self.ask_fleet_lock(fleet_lock::LockStep::PreReboot),
@@ -355,6 +370,24 @@ impl Driver {
         self.jobs.spawn(async move {
             let answer = pm2::replace(&pm2::Act { home: PathBuf::from(&home), action, order }, || clock().wall).await;
             Event::Acted { step, answer }
+        });
+    }
+
+    fn take_evidence(&mut self, order: EvidenceOrder) {
+        let EvidenceOrder { step, key, life, app, patience } = order;
+        let home = self.homes.get(&key.daemon).map(|spec| spec.home.clone());
+        let witness = self.witness.clone();
+        self.jobs.spawn(async move {
+            let taken = match (witness, home) {
+                (Some(witness), Some(home)) => {
+                    let target = Target { home, key, app, life, heap_used: None };
+                    let late =
+                        |_elapsed| EvidenceTaken::none(&format!("it did not come within {} s", patience.as_secs()));
+                    timeout(patience, witness.testify(target)).await.unwrap_or_else(late)
+                }
+                _ => EvidenceTaken::none("nobody takes evidence here"),
+            };
+            Event::EvidenceEnded { step, taken }
         });
     }
 

@@ -23,7 +23,7 @@ mod pm2;
 mod promql;
 mod reload_lock;
 
-pub use driver::{Clock, Closed, Driver, Handle, Keeper, Spec, Verdicts};
+pub use driver::{Clock, Closed, Driver, Handle, Keeper, Spec, Verdicts, Witness};
 pub use fleet_lock::{LockStep, encode_lock_request, read_lock_reply};
 pub use http::{HttpError, HttpErrorKind};
 pub use pm2::{Act, replace};

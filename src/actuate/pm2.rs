@@ -35,7 +35,8 @@ pub struct Act {
 
 /// Replaces one life of one process, at most once, and tells what is known of it.
 pub async fn replace(act: &Act, wall: impl Fn() -> WallTime) -> Answer {
-    let listed = match look(&mut client(&act.home, LOOK_DEADLINE), act.order.key.pm_id).await {
+    let seen = look(&mut client(&act.home, LOOK_DEADLINE)).await;
+    let listed = match seen.and_then(|look| look.find(act.order.key.pm_id).cloned()) {
         Ok(listed) => listed,
         Err(why) => return Answer::NotSent(why),
     };

@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::arguments::Flags;
+use super::heap_snapshot::{self, SnapshotArguments};
 use super::heap_take::{self, TakeArguments};
 use crate::evidence::profile::{self, ProfileDiff, ProfileSummary, report::FunctionRow};
 use crate::evidence::snapshot::analysis::{Analysis, analyse};
@@ -38,8 +39,10 @@ pub enum HeapCommand {
     /// Reads files
     #[command(flatten)]
     Read(ReadCommand),
-    /// Take a sampling heap profile of a running app through pm2's agent, and tell what it shows
+    /// Take a sampling heap profile of a running app, and tell what it shows
     Profile(TakeArguments),
+    /// Take full snapshots of a running app, which stands still during each: estimated and checked first, never by itself
+    Snapshot(SnapshotArguments),
 }
 
 /// What can be done with heap files.
@@ -121,6 +124,7 @@ pub(super) fn run(flags: &Flags, args: &HeapArgs) -> anyhow::Result<ExitCode> {
     match &args.command {
         HeapCommand::Read(command) => read_and_print(command),
         HeapCommand::Profile(arguments) => heap_take::run(flags, arguments),
+        HeapCommand::Snapshot(arguments) => heap_snapshot::run(flags, arguments),
     }
 }
 
@@ -198,7 +202,8 @@ fn profile_summary(out: &mut impl Write, files: &[PathBuf], format: ProfileForma
 
 fn write_profile(out: &mut impl Write, summary: &ProfileSummary) -> anyhow::Result<()> {
     let (total, calls) = (Bytes(summary.total_bytes), thousands(summary.calls));
-    writeln!(out, "{}: {total} still alive, allocated from {calls} calls\n", summary.file)?;
+    writeln!(out, "{}: {total} still alive, allocated from {calls} calls", summary.file)?;
+    writeln!(out, "{}\n", printable(&summary.sentence))?;
     let mut table = |title: &str, rows: &[FunctionRow]| -> anyhow::Result<()> {
         writeln!(out, "{title}")?;
         writeln!(out, "{:>9}  {:>6}  {:>9}  function", "self", "share", "total")?;

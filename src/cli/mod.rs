@@ -8,12 +8,14 @@ mod compare;
 mod completions;
 mod demo;
 pub mod heap;
+mod heap_snapshot;
 pub mod heap_take;
 mod man;
 mod output;
 mod pace;
 mod restarts;
 mod run;
+mod signals;
 mod status;
 mod watch;
 
@@ -27,7 +29,7 @@ use arguments::{Arguments, Command, Flags};
 use crate::config::{self, ConfigError, Settings};
 use crate::evidence::keep;
 use crate::http::client::{self, Beside};
-use crate::http::own_certificate;
+use crate::http::{own_certificate, token_lines};
 use crate::runtime::{self, RunError};
 
 /// Exit codes, the same for every command.
@@ -111,10 +113,7 @@ fn beside(settings: &Settings, token_file: Option<&std::path::Path>) -> anyhow::
         Some(file) => own_certificate(file)?,
         None => None,
     };
-    let first = |text: &str| {
-        let mut lines = text.lines().map(str::trim);
-        lines.find(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned)
-    };
+    let first = |text: &str| token_lines(text).next().map(|(_, token)| token.to_owned());
     let sure = certificate.is_some() || web.listen_address.starts_with(config::UNIX_PREFIX);
     let token = match (token_file, web.token_file.as_ref().filter(|_| sure)) {
         (Some(path), _) => {

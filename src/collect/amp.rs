@@ -14,7 +14,8 @@ use thiserror::Error;
 /// The version of the framing, in the upper half of a frame's first byte.
 pub(super) const VERSION: u8 = 1;
 const LENGTH_SIZE: usize = 4;
-/// An argument's buffer starts no larger than this, whatever length is announced: a liar costs nothing.
+/// An argument's buffer starts no larger than this, whatever length is announced, but where replies have been larger
+/// before: a liar costs nothing.
 const FIRST_RESERVE: usize = 64 * 1024;
 
 /// A call that pm2's daemon can be asked for. There is no other road to the socket.
@@ -126,7 +127,7 @@ pub enum FrameError {
     #[error("an AMP frame without arguments")]
     Empty,
     /// The announced lengths exceed the limit.
-    #[error("a reply of at least {announced} bytes, over the limit of {limit}")]
+    #[error("a reply of at least {announced} bytes, over the limit of {limit}: raise collect.max_reply")]
     TooLarge {
         /// Sum of the lengths announced so far.
         announced: u64,
@@ -156,6 +157,11 @@ impl Frame {
         self.arguments.get(index)?.strip_prefix(b"j:")
     }
 
+    /// Bytes of its largest argument.
+    pub fn largest(&self) -> usize {
+        self.arguments.iter().map(Vec::len).max().unwrap_or_default()
+    }
+
     /// Whether the last argument is the id of that request.
     pub fn answers(&self, id: RequestId) -> bool {
         self.arguments.last().is_some_and(|last| last.as_slice() == id.to_string().as_bytes())
@@ -165,6 +171,7 @@ impl Frame {
 /// Assembles frames from pieces of any size, keeping at most `limit` bytes of one frame.
 pub struct Decoder {
     limit: usize,
+    room: usize,
     announced: u64,
     arguments: Vec<Vec<u8>>,
     state: State,
@@ -190,7 +197,14 @@ impl std::fmt::Debug for Decoder {
 impl Decoder {
     /// Makes a decoder that turns away frames whose arguments take more than `limit` bytes together.
     pub fn new(limit: usize) -> Self {
-        Self { limit, announced: 0, arguments: Vec::new(), state: State::Header }
+        Self { limit, room: FIRST_RESERVE, announced: 0, arguments: Vec::new(), state: State::Header }
+    }
+
+    /// Has an argument's buffer start with up to `room` bytes, where that much is announced: what replies have taken before,
+    /// so that a buffer need not grow, and be copied, on the way.
+    #[must_use]
+    pub fn with_room(self, room: usize) -> Self {
+        Self { room: room.clamp(FIRST_RESERVE, self.limit.max(FIRST_RESERVE)), ..self }
     }
 
     /// Whether a frame has begun and is not complete.
@@ -259,10 +273,10 @@ impl Decoder {
         let missing = usize::try_from(length).unwrap_or(usize::MAX);
         if self.announced > u64::try_from(self.limit).unwrap_or(u64::MAX) {
             let error = FrameError::TooLarge { announced: self.announced, limit: self.limit };
-            *self = Self::new(self.limit);
+            *self = Self::new(self.limit).with_room(self.room);
             return Err(error);
         }
-        self.arguments.push(Vec::with_capacity(missing.min(FIRST_RESERVE)));
+        self.arguments.push(Vec::with_capacity(missing.min(self.room)));
         self.state = State::Argument { left: left - 1, missing };
         Ok(())
     }
@@ -342,6 +356,9 @@ mod tests {
         assert_eq!(decoder.feed(&mut bytes), Ok(None));
         assert!(decoder.is_midway());
         assert!(decoder.arguments[0].capacity() <= FIRST_RESERVE);
+        let mut decoder = Decoder::new(usize::MAX).with_room(300_000);
+        assert_eq!(decoder.feed(&mut b"\x11\xff\xff\xff\xffj:".as_slice()), Ok(None));
+        assert_eq!(decoder.arguments[0].capacity(), 300_000);
     }
 
     #[test]

@@ -168,6 +168,13 @@ struct Process {
     pm_id: u32,
 }
 
+/// What an app published through pm2.
+#[derive(Deserialize)]
+struct Published<Data> {
+    data: Data,
+    process: Process,
+}
+
 /// Whether the daemon tells that this process has ended, or that another has taken its place.
 fn ends(payload: &[u8], pm_id: u32) -> bool {
     #[derive(Deserialize)]
@@ -184,11 +191,6 @@ fn ends(payload: &[u8], pm_id: u32) -> bool {
 /// What the agent in this process replied to the request to sample: the profile's name, or why not.
 fn reply(payload: &[u8], pm_id: u32) -> Option<Result<String, String>> {
     #[derive(Deserialize)]
-    struct Payload {
-        data: Data,
-        process: Process,
-    }
-    #[derive(Deserialize)]
     struct Data {
         action_name: String,
         r#return: Answer,
@@ -199,7 +201,7 @@ fn reply(payload: &[u8], pm_id: u32) -> Option<Result<String, String>> {
         uuid: Option<String>,
         err: Option<String>,
     }
-    let read: Payload = serde_json::from_slice(payload.strip_prefix(b"j:")?).ok()?;
+    let read: Published<Data> = serde_json::from_slice(payload.strip_prefix(b"j:")?).ok()?;
     if read.process.pm_id != pm_id || read.data.action_name != SAMPLE_HEAP {
         return None;
     }
@@ -214,11 +216,6 @@ fn reply(payload: &[u8], pm_id: u32) -> Option<Result<String, String>> {
 /// The profile's text where this is the one we asked for; pm2's agent sends it inline.
 fn ours(payload: &[u8], pm_id: u32, name: &str) -> Option<String> {
     #[derive(Deserialize)]
-    struct Payload {
-        data: Data,
-        process: Process,
-    }
-    #[derive(Deserialize)]
     struct Data {
         #[serde(rename = "data")]
         text: String,
@@ -226,7 +223,7 @@ fn ours(payload: &[u8], pm_id: u32, name: &str) -> Option<String> {
         initiated: String,
         r#type: String,
     }
-    let Payload { data, process } = serde_json::from_slice(payload.strip_prefix(b"j:")?).ok()?;
+    let Published::<Data> { data, process } = serde_json::from_slice(payload.strip_prefix(b"j:")?).ok()?;
     let asked = data.uuid == name && data.initiated == INITIATED;
     (process.pm_id == pm_id && data.r#type == "heapprofile" && asked).then_some(data.text)
 }
@@ -276,9 +273,8 @@ mod tests {
     #[test]
     fn another_profile_is_not_taken_for_ours() {
         let payload = |pm_id: u32, kind: &str, by: &str, name: &str| {
-            format!(
-                r#"j:{{"data":{{"data":"x","type":"{kind}","initiated":"{by}","uuid":"{name}"}},"process":{{"pm_id":{pm_id}}}}}"#
-            )
+            let data = format!(r#"{{"data":"x","type":"{kind}","initiated":"{by}","uuid":"{name}"}}"#);
+            format!(r#"j:{{"data":{data},"process":{{"pm_id":{pm_id}}}}}"#)
         };
         assert_eq!(ours(payload(3, "heapprofile", INITIATED, "a").as_bytes(), 3, "a").as_deref(), Some("x"));
         for other in [

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, timeout};
 
 use super::amp::Request;
@@ -42,6 +42,10 @@ enum FetchError {
     List { home: PathBuf, error: ListError },
     #[error("no complete answer within {} ms", .0.as_millis())]
     Deadline(Duration),
+    #[error("the list that was too long for its deadline of {} ms is still being read: raise collect.deadline", .0.as_millis())]
+    StillReading(Duration),
+    #[error("reading the list ended in a panic, which is a defect of this program")]
+    Panicked,
 }
 
 /// What a daemon answered, not yet read.
@@ -79,6 +83,8 @@ pub(super) struct Daemon {
     version: Option<(u64, String)>,
     freshness: FreshnessTracker,
     system: SystemState,
+    /// A list that is still being read since its deadline passed. No other is fetched, so they never pile up.
+    reading: Option<AbortHandle>,
     last_success: Option<WallTime>,
     answered: bool,
 }
@@ -106,6 +112,7 @@ impl Daemon {
             version: None,
             freshness: FreshnessTracker::default(),
             system: SystemState::Idle(SystemReader::new(settings.proc.clone())),
+            reading: None,
             last_success: None,
             answered: false,
         }
@@ -154,7 +161,7 @@ impl Daemon {
     /// Reads the heap of every live process, without the system. Only by the socket, and only while the last collection
     /// succeeded; else there is nothing.
     pub(super) async fn poll(&mut self, now: Steady) -> Vec<HeapReading> {
-        if !self.answered || self.spec.source == Source::Command {
+        if !self.answered || self.spec.source == Source::Command || self.nothing_is_read().is_err() {
             return Vec::new();
         }
         let Ok(Ok(reply)) = timeout(self.settings.deadline, self.client.call(Request::GetMonitorData)).await else {
@@ -162,8 +169,7 @@ impl Daemon {
             return Vec::new();
         };
         let limit = self.settings.process_limit;
-        let read = tokio::task::spawn_blocking(move || read_reply(reply.json(), limit));
-        let Ok(Ok(Ok(list))) = timeout(self.settings.deadline, read).await else { return Vec::new() };
+        let Ok(Ok(list)) = self.read_aside(move || read_reply(reply.json(), limit)).await else { return Vec::new() };
         self.freshness.observe(&list.entries, now);
         list.entries.iter().filter_map(|entry| heap_reading(&self.spec.name, entry)).collect()
     }
@@ -185,16 +191,41 @@ impl Daemon {
     /// Fetches the list and reads it, each within the deadline; the version on the way, if it is not known yet.
     async fn list(&mut self) -> Result<(ProcessList, Option<u32>), FetchError> {
         let (deadline, limit) = (self.settings.deadline, self.settings.process_limit);
-        let late = |_elapsed| FetchError::Deadline(deadline);
-        let answer = timeout(deadline, self.fetch()).await.map_err(late)??;
+        self.nothing_is_read()?;
+        let answer = timeout(deadline, self.fetch()).await.map_err(|_elapsed| FetchError::Deadline(deadline))??;
         let daemon_pid = answer.daemon_pid();
         if let Answer::Socket(reply) = &answer {
             self.learn_version(reply.connection).await;
         }
-        let list = timeout(deadline, tokio::task::spawn_blocking(move || answer.read(limit))).await.map_err(late)?;
-        match list.unwrap_or(Err(ListError::Shape { expected: "list that could be read" })) {
+        match self.read_aside(move || answer.read(limit)).await? {
             Ok(list) => Ok((list, daemon_pid)),
             Err(error) => Err(FetchError::List { home: self.spec.home.clone(), error }),
+        }
+    }
+
+    /// Fails while a list is still being read that was too slow.
+    fn nothing_is_read(&self) -> Result<(), FetchError> {
+        match &self.reading {
+            Some(reading) if !reading.is_finished() => Err(FetchError::StillReading(self.settings.deadline)),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Reads on a blocking thread, within the deadline. What takes longer is remembered until it has come to its end.
+    async fn read_aside<T: Send + 'static>(
+        &mut self,
+        read: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, FetchError> {
+        let deadline = self.settings.deadline;
+        let mut task = tokio::task::spawn_blocking(read);
+        match timeout(deadline, &mut task).await {
+            Ok(read) => read.map_err(|_panicked| FetchError::Panicked),
+            Err(_elapsed) => {
+                // Where it waits for its thread it need not begin.
+                task.abort();
+                self.reading = Some(task.abort_handle());
+                Err(FetchError::Deadline(deadline))
+            }
         }
     }
 
@@ -322,4 +353,42 @@ fn assemble(
             }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn while_a_list_is_still_being_read_no_other_is_fetched() {
+        let home = tempfile::tempdir().unwrap();
+        let spec = DaemonSpec {
+            name: DaemonName::from("slow"),
+            home: home.path().to_owned(),
+            source: Source::Socket,
+            pm2_command: Vec::new(),
+        };
+        let settings = Settings { deadline: Duration::from_secs(2), ..Settings::default() };
+        let mut daemon = Daemon::new(spec, &settings);
+        let reason = |sample: &DaemonSample| sample.reports[0].failure.clone().unwrap();
+        let (release, released) = mpsc::channel::<()>();
+        let (begin, begun) = mpsc::channel::<()>();
+        let task = daemon.read_aside(move || {
+            begin.send(()).unwrap();
+            released.recv().unwrap();
+        });
+        assert!(matches!(task.await, Err(FetchError::Deadline(_))));
+        begun.recv().expect("it was begun before its deadline");
+        let failed = reason(&daemon.collect(Steady(0), WallTime(0)).await);
+        assert!(failed.contains("still being read: raise collect.deadline"), "{failed}");
+        release.send(()).unwrap();
+        let done = async {
+            while reason(&daemon.collect(Steady(0), WallTime(0)).await).contains("still being read") {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(Duration::from_mins(1), done).await.expect("it is asked again once the list has been read");
+    }
 }

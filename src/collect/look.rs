@@ -27,20 +27,30 @@ pub fn client(home: &Path, reply: Duration) -> Client {
     Client::new(home.join("rpc.sock"), deadlines, LARGEST_REPLY)
 }
 
-/// Reads the list and finds the process in it.
-///
-/// # Errors
-/// A sentence: the daemon does not answer, or no longer lists it.
-pub async fn look(client: &mut Client, pm_id: u32) -> Result<Listed, String> {
-    let entries = list(client).await?;
-    entries.into_iter().find(|entry| entry.pm_id == pm_id).ok_or_else(|| "it left pm2's list".to_owned())
+/// What a daemon lists now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Look {
+    /// Its processes.
+    pub entries: Vec<Listed>,
+    /// The daemon's own pid, where it lives in our pid namespace.
+    pub daemon_pid: Option<u32>,
+}
+
+impl Look {
+    /// Finds a process by its number.
+    ///
+    /// # Errors
+    /// A sentence where it is no longer listed.
+    pub fn find(&self, pm_id: u32) -> Result<&Listed, String> {
+        self.entries.iter().find(|entry| entry.pm_id == pm_id).ok_or_else(|| "it left pm2's list".to_owned())
+    }
 }
 
 /// Reads the list.
 ///
 /// # Errors
 /// A sentence: the daemon does not answer.
-pub async fn list(client: &mut Client) -> Result<Vec<Listed>, String> {
+pub async fn look(client: &mut Client) -> Result<Look, String> {
     let reply = timeout(LOOK_DEADLINE * 2, client.call(Request::GetMonitorData))
         .await
         .map_err(|_elapsed| "the daemon did not answer in time".to_owned())?
@@ -56,7 +66,7 @@ pub async fn list(client: &mut Client) -> Result<Vec<Listed>, String> {
             | SocketErrorKind::NotJson => error.to_string(),
         })?;
     let list = read_reply(reply.json(), MOST_PROCESSES).map_err(|error| error.to_string())?;
-    Ok(list.entries)
+    Ok(Look { entries: list.entries, daemon_pid: reply.daemon_pid })
 }
 
 /// Returns what pm2 said against a request. The rest of a reply holds the app's environment and is passed over.

@@ -111,6 +111,8 @@ pub struct Client {
     reply_limit: usize,
     connection: Option<Connection>,
     calls: u64,
+    /// Bytes that the last reply took: the next one is expected to need as many.
+    room: usize,
 }
 
 #[derive(Debug)]
@@ -142,7 +144,7 @@ impl Reply {
 impl Client {
     /// Makes a client that connects when it is first needed.
     pub fn new(path: PathBuf, deadlines: Deadlines, reply_limit: usize) -> Self {
-        Self { path, deadlines, reply_limit, connection: None, calls: 0 }
+        Self { path, deadlines, reply_limit, connection: None, calls: 0, room: 0 }
     }
 
     /// The socket's path.
@@ -205,9 +207,10 @@ impl Client {
             .map_err(|_elapsed| SocketErrorKind::Deadline { step: ROOM_STEP, limit })?
             .map_err(SocketErrorKind::Broken)?;
         let limit = self.deadlines.reply;
-        let frame = timeout(limit, read_frame(&mut connection.stream, self.reply_limit))
+        let frame = timeout(limit, read_frame(&mut connection.stream, self.reply_limit, self.room))
             .await
             .map_err(|_elapsed| SocketErrorKind::Deadline { step: "complete reply", limit })??;
+        self.room = frame.largest();
         if !frame.answers(id) {
             return Err(SocketErrorKind::WrongId);
         }
@@ -230,8 +233,8 @@ fn connect_error(error: io::Error) -> SocketErrorKind {
     }
 }
 
-async fn read_frame(stream: &mut UnixStream, limit: usize) -> Result<Frame, SocketErrorKind> {
-    let mut decoder = Decoder::new(limit);
+async fn read_frame(stream: &mut UnixStream, limit: usize, room: usize) -> Result<Frame, SocketErrorKind> {
+    let mut decoder = Decoder::new(limit).with_room(room);
     let mut buffer = vec![0; READ_SIZE];
     let mut begun = false;
     loop {

@@ -20,6 +20,7 @@ pub use search::{Found, Surroundings, find, state_directory};
 pub use text::{parse_duration, parse_size};
 
 use crate::collect::{DaemonSpec, MetricsUrl};
+use crate::evidence::EvidenceSettings;
 use crate::model::Bytes;
 use crate::policy::RestartSettings;
 
@@ -44,6 +45,8 @@ pub struct Settings {
     pub web: WebSettings,
     /// What to remember.
     pub history: HistorySettings,
+    /// What may be taken from apps as evidence, and kept.
+    pub evidence: EvidenceSettings,
     /// How to log.
     pub log: LogSettings,
     /// The detector's thresholds and its unit of time.
@@ -154,7 +157,7 @@ pub fn load(found: &Found, surroundings: &Surroundings) -> Result<Settings, Conf
     match found {
         Found::Embedded => parse(DEFAULT_NAME, DEFAULT, surroundings),
         Found::Named(path) | Found::Present(path) => {
-            let text = read_bounded(path).map_err(|source| ConfigError::Unreadable { path: path.clone(), source })?;
+            let text = read_text(path).map_err(|source| ConfigError::Unreadable { path: path.clone(), source })?;
             parse(&path.display().to_string(), &text, surroundings)
         }
     }
@@ -216,17 +219,32 @@ pub fn matches_glob(glob: &str, name: &str) -> bool {
     wildmatch::WildMatch::new(glob).matches(name)
 }
 
-/// The largest configuration file read.
+/// The largest file of settings that is read.
 const MAX_FILE: u64 = 1 << 20;
 
-fn read_bounded(path: &Path) -> std::io::Result<String> {
+/// Reads a whole file of settings, certificates or tokens, up to the largest size that one may have.
+///
+/// # Errors
+///
+/// When it cannot be opened or read, or is larger than 1 MiB.
+pub fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
     use std::io::Read;
-    let mut text = String::new();
-    std::fs::File::open(path)?.take(MAX_FILE + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > MAX_FILE {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE {
         return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, "larger than 1 MiB"));
     }
-    Ok(text)
+    Ok(bytes)
+}
+
+/// [`read_bounded`], as text.
+///
+/// # Errors
+///
+/// As [`read_bounded`], and when it is not UTF-8.
+pub fn read_text(path: &Path) -> std::io::Result<String> {
+    let not_text = |_not_text| std::io::Error::new(std::io::ErrorKind::InvalidData, "it is not UTF-8 text");
+    String::from_utf8(read_bounded(path)?).map_err(not_text)
 }
 
 #[cfg(test)]
@@ -280,6 +298,24 @@ mod tests {
              [[app]]\nname = \"b\"\nmetrics_url = \"http://127.0.0.1/metrics\"\n\n\
              [[app]]\nname = \"c\"\nmetrics_url = \"http://127.0.0.1:9464/{pid}\"\nsmallest_growth = \"0B\"\n\n\
              [[app]]\nname = \"d\"\nmetrics_url = \"http://user:pass@127.0.0.1:94{pm_id}/\"\nsmallest_share = 1.5\n"
+        ));
+    }
+
+    #[test]
+    fn evidence_is_taken_only_where_told_and_a_restart_knows_how_long_it_waits_for_it() {
+        let usual = parse("leakslope.toml", "", &surroundings()).expect("an empty file is valid");
+        assert!(!usual.evidence.on_leak && !usual.evidence.before_restart);
+        assert_eq!(usual.restart.evidence, None);
+        let text = "[evidence]\nbefore_restart = \"profile\"\nbefore_restart_duration = \"10s\"\n";
+        let settings = parse("leakslope.toml", text, &surroundings()).expect("the text is right");
+        let before = settings.restart.evidence.expect("it was told");
+        assert!(before.patience > Duration::from_secs(10) && before.patience < Duration::from_mins(2));
+    }
+
+    #[test]
+    fn wrong_settings_of_evidence_are_named_with_file_line_and_key() {
+        insta::assert_snapshot!(problems(
+            "[evidence]\non_leak = \"snapshot\"\nbefore_restart = \"yes\"\nbefore_restart_duration = \"1h\"\nduration = \"2h\"\ncooldown = \"soon\"\nmax_disk = \"1KiB\"\n"
         ));
     }
 

@@ -27,6 +27,7 @@ layered! {
         web: Web,
         history: History,
         log: Log,
+        evidence: Evidence,
         trend: Trend,
         restart: Option<Spanned<crate::policy::RestartSettings>>,
         app: Vec<Spanned<App>>,
@@ -78,6 +79,18 @@ layered! {
     struct Log {
         level: Value<String>,
         format: Value<String>,
+    }
+}
+
+layered! {
+    /// `[evidence]`.
+    struct Evidence {
+        on_leak: Value<String>,
+        before_restart: Value<String>,
+        before_restart_duration: Value<String>,
+        duration: Value<String>,
+        cooldown: Value<String>,
+        max_disk: Value<String>,
     }
 }
 

@@ -12,8 +12,9 @@ use super::{
     WebSettings, parse_duration, parse_size,
 };
 use crate::collect::{DaemonSpec, MetricsUrl, Source as ListSource};
+use crate::evidence::EvidenceSettings;
 use crate::model::{Bytes, DaemonName};
-use crate::policy::RestartSettings;
+use crate::policy::{EvidenceBefore, RestartSettings};
 
 /// One file's text with its name, and the problems found in it so far.
 pub(super) struct Source<'a> {
@@ -144,6 +145,7 @@ pub(super) fn build<'text>(
     surroundings: &Surroundings,
 ) -> Settings {
     let mut layers = Layers { user, user_source, embedded, embedded_source };
+    let evidence = evidence(&mut layers);
     Settings {
         interval: layers.duration("interval", |file| file.interval.as_ref(), "1s", "1h"),
         discover: *layers.pick(|file| file.discover.as_ref()).0.get_ref(),
@@ -151,6 +153,7 @@ pub(super) fn build<'text>(
         collect: collect(&mut layers),
         web: web(&mut layers),
         history: history(&mut layers),
+        evidence,
         log: LogSettings {
             level: layers.choice("log.level", |file| file.log.level.as_ref(), &LEVELS),
             format: layers.choice("log.format", |file| file.log.format.as_ref(), &FORMATS),
@@ -159,7 +162,10 @@ pub(super) fn build<'text>(
             minute: layers.duration("trend.minute", |file| file.trend.minute.as_ref(), "100ms", "1h"),
             ..crate::trend::Settings::default()
         },
-        restart: restart(user.restart.as_ref(), layers.user_source),
+        restart: RestartSettings {
+            evidence: before_restarts(&evidence),
+            ..restart(user.restart.as_ref(), layers.user_source)
+        },
         apps: apps(&user.app, layers.user_source),
     }
 }
@@ -274,6 +280,34 @@ fn history(layers: &mut Layers<'_, '_>) -> HistorySettings {
         window: layers.duration("history.window", |file| file.history.window.as_ref(), "1h", "30d"),
         lives: layers.duration("history.lives", |file| file.history.lives.as_ref(), "1d", "3650d"),
         max_size: layers.size("history.max_size", |file| file.history.max_size.as_ref(), least, most),
+    }
+}
+
+/// The words for what is taken without a person asking.
+const TAKEN: [(&str, bool); 2] = [("none", false), ("profile", true)];
+
+/// What a profile may take beyond the time it samples for: to begin, to be handed over, to be read.
+const HANDING_OVER: Duration = Duration::from_secs(45);
+
+/// What the restart policy has to know of evidence.
+fn before_restarts(evidence: &EvidenceSettings) -> Option<EvidenceBefore> {
+    evidence.before_restart.then(|| EvidenceBefore { patience: evidence.before_restart_duration + HANDING_OVER })
+}
+
+fn evidence(layers: &mut Layers<'_, '_>) -> EvidenceSettings {
+    let (least, most) = (Bytes(64 << 20), Bytes(1 << 44));
+    EvidenceSettings {
+        on_leak: layers.choice("evidence.on_leak", |file| file.evidence.on_leak.as_ref(), &TAKEN),
+        before_restart: layers.choice("evidence.before_restart", |file| file.evidence.before_restart.as_ref(), &TAKEN),
+        before_restart_duration: layers.duration(
+            "evidence.before_restart_duration",
+            |file| file.evidence.before_restart_duration.as_ref(),
+            "1s",
+            "5m",
+        ),
+        duration: layers.duration("evidence.duration", |file| file.evidence.duration.as_ref(), "1s", "1h"),
+        cooldown: layers.duration("evidence.cooldown", |file| file.evidence.cooldown.as_ref(), "0s", "30d"),
+        max_disk: layers.size("evidence.max_disk", |file| file.evidence.max_disk.as_ref(), least, most),
     }
 }
 

@@ -303,22 +303,15 @@ impl Reader<'_> {
             let message = "is not supported: whoever the authorities of client_ca_file have certified is let in";
             self.report(sans.place(), "tls_server_config.client_allowed_sans", message);
         }
-        let certificate =
-            self.pem(&table, "cert_file", "tls_server_config.cert_file", "cert", "tls_server_config.cert");
-        let key = self.pem(&table, "key_file", "tls_server_config.key_file", "key", "tls_server_config.key");
+        let certificate = self.pem(&table, "tls_server_config.cert_file", "tls_server_config.cert");
+        let key = self.pem(&table, "tls_server_config.key_file", "tls_server_config.key");
         for (found, name) in [(certificate.is_some(), "cert_file"), (key.is_some(), "key_file")] {
             let tried = of(name).is_some() || of(name.trim_end_matches("_file")).is_some();
             if !found && !tried {
                 self.report(node.place(), &dotted(at, name), "is missing, and encryption needs it");
             }
         }
-        let client_authorities = self.pem(
-            &table,
-            "client_ca_file",
-            "tls_server_config.client_ca_file",
-            "client_ca",
-            "tls_server_config.client_ca",
-        );
+        let client_authorities = self.pem(&table, "tls_server_config.client_ca_file", "tls_server_config.client_ca");
         let clients = of("client_auth_type").map_or(ClientCertificates::None, |node| self.client_certificates(node));
         let authorities_at = of("client_ca_file").or(of("client_ca"));
         match (clients, authorities_at) {
@@ -390,12 +383,11 @@ impl Reader<'_> {
     fn pem(
         &mut self,
         table: &BTreeMap<&'static str, &Node>,
-        file: &str,
         file_key: &'static str,
-        inline: &str,
         inline_key: &'static str,
     ) -> Option<Pem> {
-        match (table.get(file), table.get(inline)) {
+        let file = last(file_key);
+        match (table.get(file), table.get(last(inline_key))) {
             (Some(node), None) => {
                 let text = self.text(node, file_key)?;
                 if text.is_empty() {
@@ -499,6 +491,11 @@ impl Reader<'_> {
         }
         Some(Rate { burst: burst?, interval })
     }
+}
+
+/// The name at the end of a dotted key.
+fn last(key: &'static str) -> &'static str {
+    key.rsplit('.').next().unwrap_or(key)
 }
 
 fn dotted(table: &str, name: &str) -> String {

@@ -1,17 +1,18 @@
-//! What is known of files of evidence: one short record beside each, in one folder.
+//! What is known of files of evidence: one short record beside each, in one folder, within a budget.
 //!
 //! Commands write them and the sidecar reads them, so nothing here is taken for granted: what cannot be read, names a file
-//! elsewhere or is too long is passed over. It refuses to delete anything
-//! but what it has itself begun and could not finish.
+//! elsewhere or is too long is passed over. The oldest go when the budget asks for it. It refuses to delete anything but
+//! files with a record, and what it has itself begun and could not finish.
 
-use std::fs::OpenOptions;
-use std::io::{Read, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
-use crate::model::{AppName, DaemonName, WallTime};
+use crate::model::{AppName, Bytes, DaemonName, Life, ProcessKey, WallTime};
 
 /// The name of the folder below the state directory.
 pub const FOLDER: &str = "evidence";
@@ -19,22 +20,200 @@ pub const FOLDER: &str = "evidence";
 const RECORDS: usize = 1000;
 /// A record is never longer.
 const RECORD_BYTES: u64 = 16 << 10;
+/// Files kept, whatever their size; more would no longer be read at a glance.
+const MOST_KEPT: usize = 500;
+/// Entries of the folder that are weighed, at the most.
+const ENTRIES: usize = 20_000;
 
-/// What is known of one sampling heap profile.
+/// What kind of file it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A sampling heap profile.
+    #[default]
+    HeapProfile,
+    /// A heap snapshot.
+    HeapSnapshot,
+}
+
+impl Kind {
+    /// The word used in labels and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::HeapProfile => "heap_profile",
+            Self::HeapSnapshot => "heap_snapshot",
+        }
+    }
+}
+
+/// Why it was taken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trigger {
+    /// A person asked.
+    #[default]
+    Person,
+    /// The verdict turned to leaking.
+    Leak,
+    /// A leaking process was about to be restarted.
+    BeforeRestart,
+}
+
+impl Trigger {
+    /// The word used in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Person => "person",
+            Self::Leak => "leak",
+            Self::BeforeRestart => "before_restart",
+        }
+    }
+}
+
+/// What is known of one file of evidence.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
+    /// What it is.
+    #[serde(default)]
+    pub kind: Kind,
+    /// Why it was taken.
+    #[serde(default)]
+    pub trigger: Trigger,
     /// The daemon.
     pub daemon: DaemonName,
     /// The app.
     pub app: AppName,
     /// pm2's number.
     pub pm_id: u32,
+    /// The life it is of, where that was written down.
+    #[serde(default)]
+    pub life: Option<Life>,
     /// When it was taken, in milliseconds since the Unix epoch.
     pub taken_at: WallTime,
     /// How long allocations were sampled, in seconds.
     pub sampled_seconds: Option<f64>,
+    /// How it was taken; absent from records of older versions.
+    #[serde(default)]
+    pub cost: Option<Cost>,
     /// The file's name in the same folder.
     pub file: String,
+}
+
+/// By which road evidence was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Road {
+    /// pm2's own action, by its agent in the app.
+    Pm2Action,
+    /// V8's inspector.
+    Inspector,
+}
+
+/// How evidence was taken and what that cost the app.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    /// By which road.
+    pub road: Road,
+    /// The longest that the app stood still meanwhile, in seconds, where that was seen.
+    pub pause_seconds: Option<f64>,
+    /// What was expected before.
+    #[serde(default)]
+    pub expected: Option<Expected>,
+}
+
+/// What a snapshot was expected to cost.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Expected {
+    /// The heap's size just before.
+    pub heap_bytes: Bytes,
+    /// How long the app would stand still, in seconds.
+    pub pause_seconds: f64,
+    /// How large the file would get.
+    pub file_bytes: Bytes,
+}
+
+impl Record {
+    /// The process that it is of.
+    pub fn key(&self) -> ProcessKey {
+        ProcessKey { daemon: self.daemon.clone(), pm_id: self.pm_id }
+    }
+}
+
+/// The folder has no room within its budget.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum NoRoom {
+    /// What lies there and is not ours to delete takes too much.
+    #[error(
+        "evidence may take {most} in {}, {needed} is needed for this, and {others} lies there that leakslope has no record \
+         of: move that away or raise evidence.max_disk", folder.display()
+    )]
+    Others {
+        /// The folder.
+        folder: PathBuf,
+        /// The budget.
+        most: Bytes,
+        /// What is needed.
+        needed: Bytes,
+        /// What has no record.
+        others: Bytes,
+    },
+    /// Something could not be deleted.
+    #[error("{}: {why}; no room can be made for evidence", path.display())]
+    Stuck {
+        /// What.
+        path: PathBuf,
+        /// What the system says.
+        why: String,
+    },
+}
+
+/// Deletes the oldest files with a record until `needed` more fits into `most`. Returns the records of what went.
+///
+/// # Errors
+/// [`NoRoom`] where it does not fit even so.
+pub fn make_room(folder: &Path, most: Bytes, needed: Bytes) -> Result<Vec<Record>, NoRoom> {
+    let mut newest_first: Vec<(Record, u64)> = records(folder)
+        .into_iter()
+        .map(|record| {
+            let size = size_of(&path(folder, &record)) + size_of(&record_path(folder, &record));
+            (record, size)
+        })
+        .collect();
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().take(ENTRIES);
+    let whole: u64 = entries.map(|entry| size_of(&entry.path())).sum();
+    let recorded: u64 = newest_first.iter().map(|(_, size)| size).sum();
+    let others = whole.saturating_sub(recorded);
+    if others + needed.0 > most.0 {
+        return Err(NoRoom::Others { folder: folder.to_owned(), most, needed, others: Bytes(others) });
+    }
+    let sizes: Vec<u64> = newest_first.iter().map(|(_, size)| *size).collect();
+    let gone = newest_first.split_off(staying(&sizes, most.0 - others - needed.0));
+    for (record, _) in &gone {
+        for path in [path(folder, record), record_path(folder, record)] {
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(NoRoom::Stuck { path, why: error.to_string() });
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+    }
+    Ok(gone.into_iter().map(|(record, _)| record).collect())
+}
+
+/// How many stay of files of these sizes, the newest first, so that they take no more than `most`.
+fn staying(sizes: &[u64], most: u64) -> usize {
+    let mut taken = 0_u64;
+    let fits = sizes.iter().take(MOST_KEPT).take_while(|size| {
+        taken = taken.saturating_add(**size);
+        taken <= most
+    });
+    fits.count()
+}
+
+/// The size of a file; nothing where it is none.
+fn size_of(path: &Path) -> u64 {
+    std::fs::symlink_metadata(path).ok().filter(std::fs::Metadata::is_file).map_or(0, |about| about.len())
 }
 
 /// Writes a file of evidence into `folder`, which is made where there is none, and its record beside it. Both are readable
@@ -43,11 +222,9 @@ pub struct Record {
 /// # Errors
 /// What the system says, with the path; then neither of the two is left behind.
 pub fn write(folder: &Path, record: &Record, bytes: &[u8]) -> std::io::Result<PathBuf> {
-    let path = write_alone(folder, &record.file, bytes)?;
-    let beside = folder.join(format!("{}.json", record.file));
-    let recorded = serde_json::to_vec(record).map_err(std::io::Error::from).and_then(|text| create(&beside, &text));
-    recorded.inspect_err(|_no_record| drop(std::fs::remove_file(&path)))?;
-    Ok(path)
+    let mut begun = Begun::new(folder, &record.file)?;
+    begun.write(bytes)?;
+    begun.finish(Some(record))
 }
 
 /// Writes a file of evidence of which there is nothing to record, for no daemon knows of its process; else as [`write`].
@@ -55,22 +232,79 @@ pub fn write(folder: &Path, record: &Record, bytes: &[u8]) -> std::io::Result<Pa
 /// # Errors
 /// What the system says, with the path; then nothing is left behind.
 pub fn write_alone(folder: &Path, file: &str, bytes: &[u8]) -> std::io::Result<PathBuf> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| named(folder, &error))?;
-    let path = folder.join(file);
-    create(&path, bytes)?;
-    Ok(path)
+    let mut begun = Begun::new(folder, file)?;
+    begun.write(bytes)?;
+    begun.finish(None)
 }
 
-/// Writes a new file; what was begun and not finished is taken away again.
-fn create(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|error| named(path, &error))?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all());
-    written.inspect_err(|_half| drop(std::fs::remove_file(path))).map_err(|error| named(path, &error))
+/// A file of evidence that is being written; it is taken away again unless it is finished.
+#[derive(Debug)]
+pub struct Begun {
+    path: PathBuf,
+    file: File,
+    finished: bool,
+}
+
+impl Begun {
+    /// Begins a file in `folder`, which is made where there is none, readable by its owner alone.
+    ///
+    /// # Errors
+    /// What the system says, with the path.
+    pub fn new(folder: &Path, file: &str) -> std::io::Result<Self> {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| named(folder, &error))?;
+        let path = folder.join(file);
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        let file = file.map_err(|error| named(&path, &error))?;
+        Ok(Self { path, file, finished: false })
+    }
+
+    /// Writes the next bytes.
+    ///
+    /// # Errors
+    /// What the system says, with the path.
+    pub fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.file.write_all(bytes).map_err(|error| named(&self.path, &error))
+    }
+
+    /// A second handle on the file, for who writes it piece by piece.
+    ///
+    /// # Errors
+    /// What the system says, with the path.
+    pub fn handle(&self) -> std::io::Result<File> {
+        self.file.try_clone().map_err(|error| named(&self.path, &error))
+    }
+
+    /// Ends the file: it and its record beside it have reached the disk when this returns.
+    ///
+    /// # Errors
+    /// What the system says, with the path; then neither of the two is left behind.
+    pub fn finish(mut self, record: Option<&Record>) -> std::io::Result<PathBuf> {
+        self.file.sync_all().map_err(|error| named(&self.path, &error))?;
+        if let (Some(record), Some(folder)) = (record, self.path.parent()) {
+            let beside = record_path(folder, record);
+            let name = beside.file_name().unwrap_or_default().to_string_lossy();
+            let mut begun = Self::new(folder, &name)?;
+            begun.write(&serde_json::to_vec(record)?)?;
+            begun.finish(None)?;
+        }
+        self.finished = true;
+        Ok(self.path.clone())
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        if !self.finished {
+            // What cannot be deleted is no more than untidy.
+            std::fs::remove_file(&self.path).ok();
+        }
+    }
 }
 
 fn named(path: &Path, error: &std::io::Error) -> std::io::Error {
-    std::io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+    let full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge);
+    let why = if full { format!("no room left to write ({error}): make some on that disk") } else { error.to_string() };
+    std::io::Error::new(error.kind(), format!("{}: {why}", path.display()))
 }
 
 /// Reads the records of a folder, the newest first; none where there is no such folder.
@@ -88,9 +322,13 @@ pub fn path(folder: &Path, record: &Record) -> PathBuf {
     folder.join(&record.file)
 }
 
+fn record_path(folder: &Path, record: &Record) -> PathBuf {
+    folder.join(format!("{}.json", record.file))
+}
+
 fn record(path: &Path) -> Option<Record> {
     let mut text = Vec::new();
-    std::fs::File::open(path).ok()?.take(RECORD_BYTES).read_to_end(&mut text).ok()?;
+    File::open(path).ok()?.take(RECORD_BYTES).read_to_end(&mut text).ok()?;
     let record: Record = serde_json::from_slice(&text).ok()?;
     let beside = path.file_stem().is_some_and(|stem| stem == record.file.as_str());
     (beside && !record.file.contains('/')).then_some(record)
@@ -104,11 +342,15 @@ mod tests {
 
     fn made(file: &str, at: i64) -> Record {
         Record {
+            kind: Kind::HeapProfile,
+            trigger: Trigger::Person,
+            life: None,
             daemon: "default".into(),
             app: "shop".into(),
             pm_id: 3,
             taken_at: WallTime(at),
             sampled_seconds: Some(30.0),
+            cost: None,
             file: file.to_owned(),
         }
     }
@@ -141,5 +383,59 @@ mod tests {
         assert!(write(folder.path(), &made("a.heapprofile", 1), b"{}").is_err());
         assert!(!folder.path().join("a.heapprofile").exists());
         assert_eq!(std::fs::read(folder.path().join("a.heapprofile.json")).unwrap(), b"another's");
+    }
+
+    #[test]
+    fn a_record_of_an_earlier_version_is_read() {
+        let text = r#"{"daemon":"default","app":"shop","pm_id":3,"taken_at":1,"sampled_seconds":30.0,"file":"a"}"#;
+        assert_eq!(serde_json::from_str::<Record>(text).unwrap(), made("a", 1));
+    }
+
+    /// What is left after room was made in a folder of five files of 1000 bytes and one of somebody else's.
+    fn left(most: u64, needed: u64) -> (Result<usize, NoRoom>, Vec<String>) {
+        let folder = tempfile::tempdir().unwrap();
+        for number in 0..5 {
+            write(folder.path(), &made(&format!("{number}.heapsnapshot"), number), &[b'x'; 1000]).unwrap();
+        }
+        std::fs::write(folder.path().join("a-persons.heapprofile"), [b'y'; 300]).unwrap();
+        let gone = make_room(folder.path(), Bytes(most), Bytes(needed)).map(|gone| gone.len());
+        assert!(folder.path().join("a-persons.heapprofile").exists(), "it is not ours");
+        let left: Vec<Record> = records(folder.path());
+        assert!(left.iter().all(|record| path(folder.path(), record).exists()));
+        assert_eq!(
+            std::fs::read_dir(folder.path()).unwrap().count(),
+            2 * left.len() + 1,
+            "files go with their records"
+        );
+        (gone, left.into_iter().map(|record| record.file).collect())
+    }
+
+    #[test]
+    fn the_oldest_go_first_and_only_as_many_as_must() {
+        assert_eq!(left(1 << 20, 0).0, Ok(0));
+        // With its record each takes a bit more than 1000 bytes.
+        assert_eq!(
+            left(4000, 0),
+            (Ok(2), ["4.heapsnapshot", "3.heapsnapshot", "2.heapsnapshot"].map(String::from).into())
+        );
+        assert_eq!(left(4000, 1200), (Ok(3), ["4.heapsnapshot", "3.heapsnapshot"].map(String::from).into()));
+        assert_eq!(left(1300, 1000), (Ok(5), Vec::new()));
+        let (refused, untouched) = left(1000, 900);
+        let sentence = refused.unwrap_err().to_string();
+        assert!(sentence.contains("300 bytes lies there") || sentence.contains("300 B lies there"), "{sentence}");
+        assert_eq!(untouched.len(), 5, "nothing is deleted in vain");
+    }
+
+    #[test]
+    fn more_files_than_anybody_reads_are_not_kept() {
+        assert_eq!(staying(&[1; 700], u64::MAX), MOST_KEPT);
+        assert_eq!((staying(&[], 0), staying(&[0, 0], 0), staying(&[1], 0)), (0, 2, 0));
+        assert_eq!(staying(&[u64::MAX, u64::MAX], u64::MAX - 1), 0);
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_has_room() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(make_room(&folder.path().join("none"), Bytes(10), Bytes(10)), Ok(Vec::new()));
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! | part       | what it is for                                                    | pure |
 //! |------------|-------------------------------------------------------------------|------|
-//! | `keep`     | records of what was taken, beside its files                       | no   |
+//! | `when`     | when one is taken without a person asking                         | yes  |
+//! | `keep`     | records of what was taken, beside its files, within a budget      | no   |
 //! | `take`     | takes profiles and snapshots from a running process, after checks | no   |
 //! | `inspector`| talks to V8's inspector in a Node process                         | no   |
 //! | `snapshot` | reads a heap snapshot                                             | yes  |
@@ -16,3 +17,25 @@ pub mod keep;
 pub mod profile;
 pub mod snapshot;
 pub mod take;
+pub mod when;
+
+use std::time::Duration;
+
+use crate::model::Bytes;
+
+/// `[evidence]`: what may be taken from apps, and what is kept of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EvidenceSettings {
+    /// Whether a profile is taken when a process is found to leak.
+    pub on_leak: bool,
+    /// Whether a profile is taken before a leaking process is restarted.
+    pub before_restart: bool,
+    /// How long allocations are sampled.
+    pub duration: Duration,
+    /// The same before a restart.
+    pub before_restart_duration: Duration,
+    /// Time between two profiles of one app that nobody asked for.
+    pub cooldown: Duration,
+    /// Bound on what is kept in the state directory.
+    pub max_disk: Bytes,
+}

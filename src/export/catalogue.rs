@@ -119,6 +119,8 @@ families! {
         "The nearest limit, the one the projection looks at, by its name.";
     LEAK_REJECTION = Gauge "pm2_process_leak_rejection" ["daemon", "app", "pm_id", "signal", "test"]
         "The test that spoke against a leak at the latest evaluation; always 1.";
+    EVIDENCE = Gauge "pm2_process_evidence_timestamp_seconds" ["daemon", "app", "pm_id", "kind"]
+        "Time of the latest evidence of a process, by kind; absent where none was taken.";
     VERSION_SLOPE = Gauge "pm2_app_version_leak_slope_bytes_per_second" ["daemon", "app", "version"]
         "Growth of an app's footprint by version, over the lives that are remembered.";
 

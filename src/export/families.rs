@@ -52,7 +52,7 @@ impl Families {
 
     /// Writes the text format, families by name.
     pub(super) fn into_text(self) -> String {
-        let mut body = Vec::new();
+        let mut body = Vec::with_capacity(self.text.len() + self.by_name.values().map(Rows::frame).sum::<usize>());
         let mut metrics = Vec::new();
         for rows in self.by_name.values() {
             let mut family = empty(rows.family);
@@ -71,6 +71,16 @@ impl Families {
 }
 
 impl Rows {
+    /// Bytes that the text takes beside the label values, roughly: a body that need not grow is not copied on the way.
+    fn frame(&self) -> usize {
+        const NUMBER: usize = 12;
+        const QUOTES: usize = "=\"\",".len();
+        let Descriptor { name, help, labels, .. } = self.family;
+        let head = "# HELP  \n# TYPE  counter\n".len() + 2 * name.len() + help.len();
+        let series = name.len() + labels.iter().map(|label| label.len() + QUOTES).sum::<usize>() + NUMBER;
+        head + self.values.len() * series
+    }
+
     /// Makes the metrics of these series out of those of another family.
     fn fill(&self, text: &str, metrics: &mut Vec<Metric>) {
         metrics.resize_with(self.values.len(), Metric::default);

@@ -20,7 +20,7 @@ use families::Families;
 pub use restart::Restarts;
 pub use sidecar::SidecarState;
 
-use crate::model::{ProcessKey, SelfSample, Snapshot, Verdict};
+use crate::model::{AppName, ProcessKey, SelfSample, Snapshot, Verdict, WallTime};
 
 /// The media type of the text format.
 pub const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -36,6 +36,21 @@ pub struct Collected<'a> {
     pub version_slopes: &'a [VersionSlope],
     /// How the restart policy stands, where it said so.
     pub restarts: Option<Restarts<'a>>,
+    /// The newest evidence of each kind and process.
+    pub evidence: &'a [EvidenceStamp],
+}
+
+/// When evidence was last taken of a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EvidenceStamp {
+    /// Which process.
+    pub key: ProcessKey,
+    /// Its app, as it was called then.
+    pub app: AppName,
+    /// `heap_profile` or `heap_snapshot`.
+    pub kind: &'static str,
+    /// When.
+    pub at: WallTime,
 }
 
 /// The slope of one version of one app, over all its processes and lives.

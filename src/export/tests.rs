@@ -159,8 +159,13 @@ fn the_whole_body() {
         version: "1.4.2".to_owned(),
         bytes_per_second: 12.5,
     }];
-    let collected =
-        Collected { snapshot: &snapshot, verdicts: &verdicts, version_slopes: &version_slopes, restarts: None };
+    let collected = Collected {
+        snapshot: &snapshot,
+        verdicts: &verdicts,
+        version_slopes: &version_slopes,
+        restarts: None,
+        evidence: &[],
+    };
     insta::assert_snapshot!(render_collected(&collected));
 }
 
@@ -181,7 +186,8 @@ fn the_sidecars_own_families() {
 fn no_series_stands_twice_and_each_is_declared() {
     let snapshot = snapshot();
     let verdicts = BTreeMap::from([(snapshot.daemons[0].processes[0].key.clone(), verdict())]);
-    let collected = Collected { snapshot: &snapshot, verdicts: &verdicts, version_slopes: &[], restarts: None };
+    let collected =
+        Collected { snapshot: &snapshot, verdicts: &verdicts, version_slopes: &[], restarts: None, evidence: &[] };
     let body = render_collected(&collected);
     let mut seen = std::collections::BTreeSet::new();
     for line in body.lines().filter(|line| !line.starts_with('#')) {

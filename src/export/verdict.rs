@@ -1,4 +1,4 @@
-//! Families about verdicts.
+//! Families about verdicts, and about the evidence for them.
 
 use super::Collected;
 use super::catalogue as family;
@@ -11,6 +11,15 @@ pub(super) fn add(families: &mut Families, collected: &Collected<'_>) {
         if let Some(verdict) = collected.verdicts.get(&process.key) {
             let pm_id = process.key.pm_id.to_string();
             add_verdict(families, verdict, [process.key.daemon.as_str(), process.listed.app.as_str(), &pm_id]);
+        }
+    }
+    for stamp in collected.evidence {
+        // A number that went to another app has none of the old one's evidence.
+        let listed = collected.snapshot.processes().any(|it| it.key == stamp.key && it.listed.app == stamp.app);
+        if listed {
+            let pm_id = stamp.key.pm_id.to_string();
+            let labels = [stamp.key.daemon.as_str(), stamp.app.as_str(), &pm_id, stamp.kind];
+            families.add(&family::EVIDENCE, &labels, stamp.at.as_seconds());
         }
     }
     for slope in collected.version_slopes {

@@ -4,7 +4,7 @@
 //! whole; what is wrong is logged once and the one before stays in force. Encryption itself can be turned on and off only
 //! by a restart: nobody who was promised it must find it gone.
 
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,13 +30,11 @@ use super::router::{Admission, Gatekeeper};
 use super::server::Transport;
 use super::tls::{self, Fault, Material};
 use crate::config::web::{Pem, PemSource, TlsSettings, Users, WebConfig};
-use crate::config::{ConfigError, Problem};
+use crate::config::{ConfigError, Problem, read_bounded, read_text};
 use crate::model::Steady;
 
 /// The pause between two looks at the files.
 const LOOK: Duration = Duration::from_secs(1);
-/// The largest file that is read.
-const FILE_MAX: u64 = 1 << 20;
 
 /// The files that say who is let in.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -238,27 +236,14 @@ fn problem(file: &str, line: usize, key: &str, message: impl Into<String>) -> Co
 }
 
 fn parse(path: &Path) -> Result<WebConfig, ConfigError> {
-    let text = bounded(path).and_then(|bytes| {
-        String::from_utf8(bytes).map_err(|_not_text| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
-    });
-    let text = text.map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+    let text = read_text(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
     let folder = path.parent().unwrap_or(Path::new(""));
     WebConfig::parse(&path.display().to_string(), &text, folder)
 }
 
-/// Reads a whole file, up to its largest size.
-fn bounded(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(FILE_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > FILE_MAX {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 1 MiB"));
-    }
-    Ok(bytes)
-}
-
 fn read_tokens(path: &Path) -> Result<BearerTokens, ConfigError> {
     let name = path.display().to_string();
-    let bytes = bounded(path).map_err(|error| problem(&name, 1, "web.token_file", error.to_string()))?;
+    let bytes = read_bounded(path).map_err(|error| problem(&name, 1, "web.token_file", error.to_string()))?;
     let text = String::from_utf8_lossy(&bytes);
     BearerTokens::parse(&text).map_err(|error| problem(&name, error.line(), "web.token_file", error.to_string()))
 }
@@ -279,7 +264,7 @@ fn name_of(files: &AccessFiles) -> String {
 /// Reads a text in PEM.
 fn text(files: &AccessFiles, pem: &Pem) -> Result<Vec<u8>, ConfigError> {
     match &pem.source {
-        PemSource::File(path) => bounded(path).map_err(|error| about(files, pem, error.to_string())),
+        PemSource::File(path) => read_bounded(path).map_err(|error| about(files, pem, error.to_string())),
         PemSource::Inline(text) => Ok(text.clone().into_bytes()),
     }
 }

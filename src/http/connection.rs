@@ -13,6 +13,7 @@ use hyper::service::service_fn;
 use hyper::{Method, StatusCode, Version, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -38,6 +39,8 @@ pub(crate) struct Shared<State> {
     pub(crate) reach: Reach,
     pub(crate) stop: CancellationToken,
     pub(crate) registry: Arc<Registry>,
+    /// Turns for bodies that take more memory than is at hand for every connection.
+    pub(crate) large_bodies: Semaphore,
 }
 
 /// Serves one stream until its client leaves, a deadline passes, it has to make room, or the server stops.
@@ -135,12 +138,13 @@ async fn respond<State: Send + Sync + 'static>(
         }
     };
     let (body_bytes, deadline) = route.limits();
-    let body = if head.method == Method::GET || head.method == Method::HEAD {
-        Bytes::new()
+    // The turn lasts until the answer is made.
+    let (body, _turn) = if head.method == Method::GET || head.method == Method::HEAD {
+        (Bytes::new(), None)
     } else {
         conversation.enter(Stage::Body);
         let most = body_bytes.unwrap_or(shared.settings.body_bytes);
-        let body = read_body(body, most, shared.settings.body_deadline, polite).await?;
+        let body = read_body(body, most, shared, polite).await?;
         conversation.enter(Stage::Handling);
         body
     };
@@ -173,8 +177,18 @@ fn bad_request(code: &str, message: &str) -> Box<Response> {
     Box::new(Response::error(StatusCode::BAD_REQUEST, code, message).last())
 }
 
-/// Reads a whole body of at most `most` bytes before the deadline.
-async fn read_body(mut body: Incoming, most: usize, deadline: Duration, polite: bool) -> Result<Bytes, Box<Response>> {
+/// A body with the turn that it took where it is a large one.
+type ReadBody<'a> = (Bytes, Option<SemaphorePermit<'a>>);
+
+/// Reads a whole body of at most `most` bytes before the deadline. What goes beyond the usual size waits for its turn
+/// first, so that many clients together cannot fill our memory.
+async fn read_body<State>(
+    mut body: Incoming,
+    most: usize,
+    shared: &Shared<State>,
+    polite: bool,
+) -> Result<ReadBody<'_>, Box<Response>> {
+    let settings = &shared.settings;
     let too_large = || {
         let message = format!("the body of the request is larger than {most} bytes");
         Box::new(Response::error(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", &message))
@@ -182,16 +196,24 @@ async fn read_body(mut body: Incoming, most: usize, deadline: Duration, polite: 
     if body.size_hint().lower() > most as u64 {
         return Err(dismiss(body, polite, too_large()).await);
     }
-    let read = timeout(deadline, async {
-        let mut whole = Vec::new();
+    let read = timeout(settings.body_deadline, async {
+        let (mut whole, mut turn) = (Vec::new(), None);
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame?.into_data() else { continue };
-            if whole.len() + data.len() > most {
+            let length = whole.len() + data.len();
+            if length > most {
                 return Ok(None);
+            }
+            if turn.is_none() && length > settings.body_bytes {
+                // It is never closed; where it were, the body would be read without a turn.
+                turn = shared.large_bodies.acquire().await.ok();
+            }
+            if whole.capacity() < length {
+                whole.reserve_exact((2 * whole.len()).clamp(length, most) - whole.len());
             }
             whole.extend_from_slice(&data);
         }
-        Ok::<_, hyper::Error>(Some(Bytes::from(whole)))
+        Ok::<_, hyper::Error>(Some((Bytes::from(whole), turn)))
     });
     match read.await {
         Ok(Ok(Some(whole))) => Ok(whole),

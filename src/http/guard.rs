@@ -8,6 +8,8 @@
 //! | loopback          | `application/json`, a `Host` that names this machine, and no foreign `Origin` |
 //! | the network       | nothing helps: it is refused |
 //!
+//! What an app held in memory goes only to a token or a checked user, also on this machine.
+//!
 //! A web page can make a browser send requests to loopback, but not with `application/json` unless the server agrees
 //! beforehand, which it never does; a page that points its own name at 127.0.0.1 (DNS rebinding) still sends its own
 //! name as `Host`.
@@ -65,6 +67,12 @@ impl TokenError {
     }
 }
 
+/// The lines of a file of tokens that hold one, numbered from 1: not the empty ones, nor those that begin with `#`.
+pub fn token_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = text.lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
+    lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+}
+
 impl fmt::Debug for BearerTokens {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{} tokens", self.tokens.load().len())
@@ -72,13 +80,10 @@ impl fmt::Debug for BearerTokens {
 }
 
 impl BearerTokens {
-    /// Parses the text of a file: one token a line; empty lines and those that begin with `#` do not count.
+    /// Parses the text of a file, one token a line, as [`token_lines`] finds them.
     pub fn parse(text: &str) -> Result<Self, TokenError> {
         let mut tokens = Vec::new();
-        for (number, line) in text.lines().enumerate().map(|(index, line)| (index + 1, line.trim())) {
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
+        for (number, line) in token_lines(text) {
             if !line.bytes().all(|byte| byte.is_ascii_graphic()) {
                 return Err(TokenError::NotAHeader(number));
             }
@@ -136,6 +141,12 @@ pub enum Refusal {
     /// A web page of another origin asks.
     #[error("requests from other web pages are not accepted")]
     ForeignOrigin,
+    /// What an app had in memory, and nobody has to say who they are here.
+    #[error(
+        "a file of evidence holds what the app had in memory, so it is sent only to who shows a token or a password: set \
+         web.token_file, or basic_auth_users in web.config_file; or copy it from the state directory on that machine"
+    )]
+    Secret,
     /// Not `application/json`.
     #[error("the content type must be application/json")]
     ContentType,
@@ -147,7 +158,7 @@ impl Refusal {
         match self {
             Self::NoToken => "token_missing",
             Self::WrongToken => "token_wrong",
-            Self::Open => "authentication_not_set_up",
+            Self::Open | Self::Secret => "authentication_not_set_up",
             Self::ForeignHost => "foreign_host",
             Self::ForeignOrigin => "foreign_origin",
             Self::ContentType => "content_type",
@@ -158,7 +169,7 @@ impl Refusal {
     pub fn response(self) -> Response {
         let status = match self {
             Self::NoToken | Self::WrongToken => StatusCode::UNAUTHORIZED,
-            Self::Open | Self::ForeignHost | Self::ForeignOrigin => StatusCode::FORBIDDEN,
+            Self::Open | Self::Secret | Self::ForeignHost | Self::ForeignOrigin => StatusCode::FORBIDDEN,
             Self::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         };
         let response = Response::error(status, self.code(), &self.to_string());
@@ -170,15 +181,36 @@ impl Refusal {
     }
 }
 
+/// Whether a request shows a token that is accepted; an error where it shows another one, or none and is nobody's.
+fn token(request: &Request, tokens: &BearerTokens) -> Result<bool, Refusal> {
+    match bearer(request) {
+        Some(offered) if tokens.admit(offered) => Ok(true),
+        Some(_) => Err(Refusal::WrongToken),
+        None if matches!(request.identity, Identity::Anonymous) => Err(Refusal::NoToken),
+        None => Ok(false),
+    }
+}
+
+/// Decides whether a request may have what an app held in memory: nothing but a token or a checked user will do, wherever
+/// it comes from.
+pub fn guard_secrets(request: &Request, policy: &ActingPolicy) -> Result<(), Refusal> {
+    if let Some(tokens) = &policy.tokens
+        && token(request, tokens)?
+    {
+        return Ok(());
+    }
+    if matches!(request.identity, Identity::Anonymous) {
+        return Err(Refusal::Secret);
+    }
+    if is_from_another_page(request) { Err(Refusal::ForeignOrigin) } else { Ok(()) }
+}
+
 /// Decides whether a request may act.
 pub fn guard_acting(request: &Request, policy: &ActingPolicy) -> Result<(), Refusal> {
-    if let Some(tokens) = &policy.tokens {
-        match bearer(request) {
-            Some(offered) if tokens.admit(offered) => return Ok(()),
-            Some(_) => return Err(Refusal::WrongToken),
-            None if matches!(request.identity, Identity::Anonymous) => return Err(Refusal::NoToken),
-            None => {}
-        }
+    if let Some(tokens) = &policy.tokens
+        && token(request, tokens)?
+    {
+        return Ok(());
     }
     let checked = matches!(request.identity, Identity::User(_));
     match request.reach {
@@ -384,6 +416,28 @@ mod tests {
             assert_eq!(guard_acting(&user(&[named, JSON, foreign]), &policy), Err(Refusal::ForeignOrigin));
             assert_eq!(guard_acting(&user(&[named]), &policy), Err(Refusal::ContentType));
         }
+    }
+
+    #[test]
+    fn what_an_app_held_in_memory_is_for_who_says_who_they_are() {
+        let open = ActingPolicy::default();
+        let policy = ActingPolicy { tokens: BearerTokens::parse("first-token-of-many").ok() };
+        for reach in [Reach::Loopback, Reach::Network, Reach::Unix] {
+            let shows = |value| request(reach, &[HOST, ("authorization", value)]);
+            assert_eq!(guard_secrets(&request(reach, &[HOST, JSON]), &open), Err(Refusal::Secret), "{reach:?}");
+            assert_eq!(guard_secrets(&shows("Bearer anything-at-all-here"), &open), Err(Refusal::Secret));
+            assert_eq!(guard_secrets(&request(reach, &[HOST]), &policy), Err(Refusal::NoToken));
+            assert_eq!(guard_secrets(&shows("Bearer another-token-12345"), &policy), Err(Refusal::WrongToken));
+            assert_eq!(guard_secrets(&shows("Bearer first-token-of-many"), &policy), Ok(()));
+            let user = |site| Request {
+                identity: Identity::User("ops".to_owned()),
+                ..request(reach, &[HOST, ("sec-fetch-site", site)])
+            };
+            assert_eq!(guard_secrets(&user("same-origin"), &open), Ok(()));
+            assert_eq!(guard_secrets(&user("none"), &policy), Ok(()));
+            assert_eq!(guard_secrets(&user("cross-site"), &open), Err(Refusal::ForeignOrigin));
+        }
+        assert_eq!(Refusal::Secret.response().status, StatusCode::FORBIDDEN);
     }
 
     #[test]

@@ -39,7 +39,7 @@ mod stream;
 mod tls;
 
 pub use access::{Access, AccessFiles, Encrypted, own_certificate};
-pub use guard::{ActingPolicy, BearerTokens, RateLimit, Refusal, TokenError, guard_acting};
+pub use guard::{ActingPolicy, BearerTokens, RateLimit, Refusal, TokenError, guard_acting, guard_secrets, token_lines};
 pub use query::Query;
 pub use registry::Occupancy;
 pub use request::{Identity, Peer, Reach, Request};

@@ -15,7 +15,7 @@ use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -29,6 +29,8 @@ use super::settings::HttpSettings;
 const BACKLOG: u32 = 1024;
 /// Rights of the file of a Unix socket: its user and its group may connect.
 const UNIX_MODE: u32 = 0o660;
+/// How often a failure to accept is told of at most.
+const TOLD_EVERY: Duration = Duration::from_mins(1);
 /// Pause after an accept that failed, for the system to find resources.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Refusals that may be under way at a time; beyond that connections are just closed.
@@ -286,10 +288,12 @@ impl<Listening: Listener> Server<Listening> {
     {
         let Self { mut listener, address, reach, settings, registry, socket_file, .. } = self;
         let drain = settings.drain;
-        let shared = Arc::new(Shared { router, settings, reach, stop: stop.clone(), registry: registry.clone() });
+        let large_bodies = Semaphore::new(settings.large_bodies.max(1));
+        let shared =
+            Arc::new(Shared { router, settings, reach, stop: stop.clone(), registry: registry.clone(), large_bodies });
         let transport = Arc::new(transport);
         let refusals = Arc::new(Semaphore::new(REFUSALS));
-        let mut failing = false;
+        let mut told: Option<Instant> = None;
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,
@@ -298,9 +302,10 @@ impl<Listening: Listener> Server<Listening> {
             let (raw, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    if !failing {
+                    // One connection may be taken and the next one fail, hundreds of times a minute.
+                    if told.is_none_or(|at| at.elapsed() >= TOLD_EVERY) {
                         tracing::warn!("cannot accept connections on {address}: {error}");
-                        failing = true;
+                        told = Some(Instant::now());
                     }
                     // Most likely file descriptors have run out: one that idles gives its own.
                     registry.evict();
@@ -308,7 +313,6 @@ impl<Listening: Listener> Server<Listening> {
                     continue;
                 }
             };
-            failing = false;
             if let Some(place) = registry.admit() {
                 tracker.spawn(take(shared.clone(), transport.clone(), raw, peer, place));
             } else if let Ok(permit) = refusals.clone().try_acquire_owned() {

@@ -25,6 +25,8 @@ pub struct HttpSettings {
     pub headers: usize,
     /// Most bytes of a body, where the route does not say.
     pub body_bytes: usize,
+    /// Bodies larger than that which may be in memory at a time; further ones wait their turn within their deadline.
+    pub large_bodies: usize,
     /// Time for requests that are under way when the server is told to stop.
     pub drain: Duration,
 }
@@ -42,6 +44,7 @@ impl Default for HttpSettings {
             header_bytes: 16 * 1024,
             headers: 64,
             body_bytes: 64 * 1024,
+            large_bodies: 1,
             drain: Duration::from_secs(3),
         }
     }

@@ -99,6 +99,9 @@ pub struct AuditRecord {
     pub memory_after: Option<Bytes>,
     /// What it brought, as far as it is known.
     pub effect: Option<Effect>,
+    /// The name of the evidence that was taken before.
+    #[serde(default)]
+    pub evidence: Option<String>,
 }
 
 impl AuditRecord {
@@ -130,6 +133,7 @@ impl AuditRecord {
             memory_before: None,
             memory_after: None,
             effect: None,
+            evidence: None,
         }
     }
 }

@@ -45,6 +45,37 @@ pub struct HookOrder {
     pub timeout: Duration,
 }
 
+/// An order to take evidence of a leaking process before it is replaced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EvidenceOrder {
+    /// The step it belongs to.
+    pub step: u64,
+    /// The process.
+    pub key: ProcessKey,
+    /// The life that is to end.
+    pub life: Life,
+    /// The app.
+    pub app: AppName,
+    /// When it is no longer waited for.
+    pub patience: Duration,
+}
+
+/// What came of an order to take evidence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EvidenceTaken {
+    /// The name of what shows it; none where nothing does.
+    pub id: Option<String>,
+    /// What it says or why there is none, to go on with in the middle of a sentence.
+    pub sentence: String,
+}
+
+impl EvidenceTaken {
+    /// Nothing was taken.
+    pub fn none(why: &str) -> Self {
+        Self { id: None, sentence: format!("no heap profile before it: {why}") }
+    }
+}
+
 /// How loud a notice is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -107,6 +138,8 @@ pub enum Command {
     Restart(Order),
     /// Run a hook and report [`Event::HookEnded`].
     RunHook(HookOrder),
+    /// Take evidence and report [`Event::EvidenceEnded`].
+    TakeEvidence(EvidenceOrder),
     /// Evaluate expressions and report [`Event::Promql`].
     AskPromql {
         /// The daemon of the app it is about.
@@ -185,6 +218,13 @@ pub enum Event {
         step: u64,
         /// What it said when it failed.
         result: Result<(), String>,
+    },
+    /// Evidence was taken or not; a replacement goes on either way.
+    EvidenceEnded {
+        /// The step.
+        step: u64,
+        /// What came of it.
+        taken: EvidenceTaken,
     },
     /// Prometheus answered: for every expression whether it returned a sample.
     Promql {

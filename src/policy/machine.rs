@@ -120,6 +120,7 @@ impl Policy {
             }
             Event::PersistFailed { revision, why } => self.persist_failed(revision, why, now),
             Event::Acted { step, answer } => self.acted(step, answer, now),
+            Event::EvidenceEnded { step, taken } => self.evidence_ended(step, taken, now),
             Event::HookEnded { step, result } => self.hook_ended(step, &result, now),
             Event::Promql { daemon, app, answer } => {
                 self.asking.promql.remove(&(daemon.clone(), app.clone()));
@@ -151,9 +152,11 @@ impl Policy {
         self.wake
     }
 
-    /// Daemons in which a replacement is being watched, so that their lists are needed often.
+    /// Daemons in which a replacement is being watched, so that their lists are needed often. While evidence is taken there
+    /// is nothing to watch yet.
     pub fn watched(&self) -> BTreeSet<DaemonName> {
-        self.state.steps.keys().cloned().collect()
+        let watched = self.state.steps.iter().filter(|(_, step)| !matches!(step.phase, Phase::Evidence { .. }));
+        watched.map(|(daemon, _)| daemon.clone()).collect()
     }
 
     /// The durable state as it is now, for those who show it.
@@ -307,6 +310,9 @@ impl Policy {
             }
             Command::RunHook(order) => {
                 self.hook_ended(order.step, &Err("it could not be written down first".to_owned()), now);
+            }
+            Command::TakeEvidence(order) => {
+                self.cancel_step(order.step, "it could not be written down first", now);
             }
             Command::AskFleetLock => {
                 self.state.fleet_lock = FleetLock::Free;
@@ -530,6 +536,10 @@ impl Policy {
             let app = step.record.app.clone();
             let settings = self.settings.policy_of(&daemon, &app).map_or(&self.fallback, |(_, policy)| policy);
             match &mut step.phase {
+                Phase::Evidence { .. } => {
+                    let id = step.id;
+                    self.cancel_step(id, "the sidecar was restarted while evidence was taken", now);
+                }
                 Phase::Hook { .. } => {
                     let id = step.id;
                     self.cancel_step(id, "the sidecar was restarted while the hook ran", now);

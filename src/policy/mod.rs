@@ -7,7 +7,7 @@
 //!                      │
 //!                    gates ─── Hold(Reason) ── log, label, API, page (gates, reason)
 //!                      │
-//!                     step ─── hook, order, verification             (steps, verify)
+//!                     step ─── evidence, hook, order, verification   (before, steps, verify)
 //!                      │
 //!              audit, effect, breaker                                (audit, effect, breaker)
 //! ```
@@ -17,6 +17,7 @@
 //! speaks of it has been kept. This room refuses clocks, files, sockets and tasks: `actuate` has them.
 
 mod audit;
+mod before;
 mod breaker;
 mod command;
 mod effect;
@@ -38,14 +39,16 @@ mod world;
 
 pub use audit::{AuditRecord, Outcome, RecordKind};
 pub use breaker::{Breaker, Open, Trouble};
-pub use command::{Answer, Command, Event, HookOrder, LockAnswer, Notice, NoticeKind, Order, Severity};
+pub use command::{
+    Answer, Command, Event, EvidenceOrder, EvidenceTaken, HookOrder, LockAnswer, Notice, NoticeKind, Order, Severity,
+};
 pub use effect::{Effect, EffectWatch};
 pub use machine::Policy;
 pub use observation::{DaemonObservation, Now, Observation, ProcessObservation, VerdictView};
 pub use plan::{AppGauges, AppPlan, Plan, PlanEntry};
 pub use reason::{Decision, Gate, GateResult, Reason};
 pub use request::{Action, AlertCall, PersonCall, Request, RequestEnd, Target, TargetState, Trigger, Wish};
-pub use settings::{BeforeExhaustion, Mode, PolicySettings, RestartSettings};
+pub use settings::{BeforeExhaustion, EvidenceBefore, Mode, PolicySettings, RestartSettings};
 pub use state::{AlertMemory, FleetLock, Freed, LedgerEntry, Phase, RestartTotal, State, Step, Totals};
 pub use triggers::{Refusal, RefusalKind};
 pub use values::{CronText, Endpoint, Pattern, Size, Span, Spoken, ValueError, ValueErrorKind, Zone};

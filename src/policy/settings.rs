@@ -3,6 +3,8 @@
 //! The default of every field is the careful one; `docs/restarts.md` gives the reason for each. This room refuses to
 //! read files and to merge layers: that is for `config`.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::values::{CronText, Endpoint, Pattern, Size, Span, Zone};
@@ -73,6 +75,16 @@ pub struct RestartSettings {
     pub notify: Option<NotifySettings>,
     /// Policies; the first whose patterns match an app is the app's.
     pub policy: Vec<PolicySettings>,
+    /// Whether evidence is taken before a restart; none where it is not. Set by `[evidence]`.
+    #[serde(skip)]
+    pub evidence: Option<EvidenceBefore>,
+}
+
+/// Evidence before the restart of a process that leaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EvidenceBefore {
+    /// How long a restart waits for it.
+    pub patience: Duration,
 }
 
 impl Default for RestartSettings {
@@ -87,6 +99,7 @@ impl Default for RestartSettings {
             fleet_lock: None,
             notify: None,
             policy: Vec::new(),
+            evidence: None,
         }
     }
 }

@@ -98,6 +98,11 @@ pub struct Step {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
+    /// Evidence is being taken; pm2 has been told nothing.
+    Evidence {
+        /// When it is given up.
+        deadline: Steady,
+    },
     /// The hook runs; pm2 has been told nothing.
     Hook {
         /// When it is given up.

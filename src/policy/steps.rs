@@ -8,21 +8,20 @@ use std::time::Duration;
 
 use super::audit::{Outcome, RecordKind};
 use super::breaker::Trouble;
-use super::command::{Answer, Command, HookOrder, NoticeKind, Order, Severity};
+use super::command::{Answer, Command, NoticeKind, Order, Severity};
 use super::effect::{Effect, EffectWatch};
-use super::gates::{Context, Evaluation};
+use super::gates::Evaluation;
 use super::machine::Policy;
 use super::observation::Now;
 use super::reason::{Decision, Gate};
 use super::request::{Action, Request, TargetState, Trigger};
-use super::settings::HookFailure;
 use super::state::{LedgerEntry, Phase, Step};
 use super::values::Spoken;
 use super::verify::{Failure, Progress, Verification};
 use crate::model::{AppName, DaemonName, Life, ProcessKey, Steady};
 
 /// How long pm2 may take to answer on top of its own time-outs.
-const ANSWER_GRACE: Duration = Duration::from_secs(20);
+pub(super) const ANSWER_GRACE: Duration = Duration::from_secs(20);
 /// A list older than this cannot verify anything.
 const LIST_FRESH: Duration = Duration::from_secs(30);
 /// How long an answer that never comes is waited for after the verification's own deadline.
@@ -30,8 +29,6 @@ const LOST_ANSWER: Duration = Duration::from_mins(5);
 /// The first pause after an attempt that came to nothing; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(30);
 const LONGEST_PAUSE: Duration = Duration::from_hours(1);
-/// The pause after a hook has failed.
-const HOOK_PAUSE: Duration = Duration::from_mins(5);
 
 impl Policy {
     /// Begins whatever may begin, one step in each daemon; writes down why everything else is held.
@@ -133,15 +130,13 @@ impl Policy {
         record.gates = evaluation.gates;
         record.life_before = Some(life);
         record.memory_before = memory_before;
-        let hook = self.policy_settings(&request.daemon, &request.app).hook.clone();
-        let deadline = now.steady + hook.as_ref().map_or(Duration::ZERO, |hook| hook.timeout.0) + ANSWER_GRACE;
         let step = Step {
             id: self.state.next_number(),
             request: id,
             key: key.clone(),
             life,
             action: evaluation.action,
-            phase: Phase::Hook { deadline },
+            phase: Phase::Hook { deadline: now.steady },
             record: record.clone(),
             slope_before,
             fleet_lock: evaluation.needs_fleet_lock,
@@ -153,19 +148,11 @@ impl Policy {
             target.state = TargetState::Acting;
         }
         self.record(record);
-        match hook {
-            Some(hook) => {
-                let app = request.app;
-                let order = HookOrder { step: step_id, key, life, app, command: hook.command, timeout: hook.timeout.0 };
-                self.order_when_kept(Command::RunHook(order));
-                self.wake_by(deadline);
-            }
-            None => self.order_action(step_id, now),
-        }
+        self.prepare(step_id, now);
     }
 
     /// Tells pm2, once it is written down that it may have been told.
-    fn order_action(&mut self, step: u64, now: Now) {
+    pub(super) fn order_action(&mut self, step: u64, now: Now) {
         let Some(daemon) = self.daemon_of(step) else { return };
         let Some(step) = self.state.steps.get(&daemon).cloned() else { return };
         let app = step.record.app.clone();
@@ -225,56 +212,8 @@ impl Policy {
         self.say(Severity::Info, NoticeKind::Restart, (&request.daemon, &request.app, Some(pm_id)), sentence);
     }
 
-    fn daemon_of(&self, step: u64) -> Option<DaemonName> {
+    pub(super) fn daemon_of(&self, step: u64) -> Option<DaemonName> {
         self.state.steps.iter().find(|(_, it)| it.id == step).map(|(daemon, _)| daemon.clone())
-    }
-
-    /// Takes in how a hook ended: asks the gates once more, then tells pm2 or waits.
-    pub(super) fn hook_ended(&mut self, step: u64, result: &Result<(), String>, now: Now) {
-        let Some(daemon) = self.daemon_of(step) else { return };
-        let Some(current) = self.state.steps.get(&daemon) else { return };
-        if !matches!(current.phase, Phase::Hook { .. }) {
-            return;
-        }
-        let (id, pm_id, app) = (current.request, current.key.pm_id, current.record.app.clone());
-        let on_failure = self.policy_settings(&daemon, &app).hook.as_ref().map(|hook| hook.on_failure);
-        if let Err(why) = result {
-            if on_failure == Some(HookFailure::GoOn) {
-                let text = format!("the hook for {daemon}/{pm_id} of {app} failed ({why}); going on without it");
-                self.say(Severity::Warning, NoticeKind::Restart, (&daemon, &app, Some(pm_id)), text);
-            } else {
-                self.answers.hooks.insert(id, why.clone());
-                self.cancel_step(step, &format!("the hook failed ({why})"), now);
-                if let Some(request) = self.state.requests.get_mut(&id) {
-                    request.not_before = now.steady + HOOK_PAUSE;
-                }
-                return;
-            }
-        }
-        let context = Context { own_step: Some(step), ..self.context() };
-        let decision = self
-            .state
-            .requests
-            .get(&id)
-            .and_then(|request| Some((request, request.targets.get(&pm_id)?)))
-            .map(|(request, target)| context.evaluate(request, pm_id, target, now));
-        match decision.map(|evaluation| (evaluation.decision, evaluation.gates)) {
-            Some((Decision::Reload(_) | Decision::Restart(_), gates)) => {
-                if let Some(step) = self.state.steps.get_mut(&daemon) {
-                    step.record.gates = gates;
-                }
-                self.order_action(step, now);
-            }
-            Some((Decision::Hold(reason), _)) => {
-                self.cancel_step(step, &format!("while the hook ran a gate closed: {reason}"), now);
-            }
-            Some((Decision::WouldReload(_) | Decision::WouldRestart(_), _)) => {
-                self.cancel_step(step, "while the hook ran the mode changed", now);
-            }
-            Some((Decision::UnderWay(_), _)) | None => {
-                self.cancel_step(step, "while the hook ran the request went away", now);
-            }
-        }
     }
 
     /// Ends a step of which pm2 was told nothing; its target waits again.
@@ -327,6 +266,11 @@ impl Policy {
             let Some(step) = self.state.steps.get_mut(&daemon) else { continue };
             let key = step.key.clone();
             let (answer, verification) = match &mut step.phase {
+                Phase::Evidence { deadline } => {
+                    let (id, deadline) = (step.id, *deadline);
+                    self.wait_for_evidence(id, deadline, now);
+                    continue;
+                }
                 Phase::Hook { deadline } => {
                     let (id, deadline) = (step.id, *deadline);
                     if now.steady >= deadline {

@@ -118,11 +118,11 @@ impl Collecting<'_> {
                     stop.run_until_cancelled(self.look(&mut collector)).await;
                 }
                 _ = versions.tick() => *self.version_slopes = version_slopes(self.shared.pipeline().histories()).into(),
-                _ = summaries.tick() => self.save_running().await,
+                _ = summaries.tick() => self.save_running(),
             }
         }
         if stop.is_cancelled() {
-            self.save_running().await;
+            self.save_running();
         }
     }
 
@@ -141,13 +141,15 @@ impl Collecting<'_> {
         let turned = outcome.begun || !outcome.changes.is_empty();
         self.save(outcome);
         if turned {
-            self.save_running().await;
+            self.save_running();
         }
         let snapshot = Arc::new(snapshot);
         let standing = self.tell_policy(&snapshot, &verdicts).await;
-        let published = Published::new(snapshot, verdicts, self.version_slopes.clone(), standing);
+        let evidence = self.shared.evidence.stamps();
+        let published = Published::new(snapshot, verdicts, self.version_slopes.clone(), standing, evidence);
         self.write_ahead(&published);
         self.shared.published.store(Some(Arc::new(published)));
+        self.shared.evidence.collected();
         self.shared.collected();
     }
 
@@ -207,8 +209,9 @@ impl Collecting<'_> {
         }
     }
 
-    /// Saves which lives are running and how they stand, so that the next run of the sidecar goes on with them.
-    async fn save_running(&self) {
+    /// Hands over which lives are running and how they stand, so that the next run of the sidecar goes on with them. Does not
+    /// wait: a slow disk must not delay collections.
+    fn save_running(&self) {
         let Some(store) = &self.shared.store else { return };
         let (summaries, entries) = {
             let pipeline = self.shared.pipeline();
@@ -218,7 +221,7 @@ impl Collecting<'_> {
         let mut handed = store.put_lives(summaries);
         for (name, entry) in entries {
             if handed.is_ok() {
-                handed = store.put_state(&name, Some(entry)).await.map(|_where| ());
+                handed = store.put_state(&name, Some(entry));
             }
         }
         if let Err(error) = handed {

@@ -3,6 +3,7 @@
 mod clock;
 mod collecting;
 mod endpoints;
+mod evidence;
 mod logging;
 mod narrator;
 mod notify;
@@ -23,6 +24,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::task::TaskTracker;
 
 pub use clock::Clock;
+pub use evidence::{Evidence, NotTaken};
 pub use pipeline::{Change, Outcome, Pipeline};
 pub use published::Published;
 pub use shared::Shared;
@@ -105,7 +107,7 @@ pub async fn collect_once(settings: &Settings) -> ProcessesView {
     let mut snapshot = collector.collect(clock.now(), clock.wall()).await;
     collecting::read_exposed(&mut ExposedReader::default(), &mut snapshot, settings).await;
     collecting::lay_settings_over(&mut snapshot, settings);
-    Published::new(Arc::new(snapshot), std::collections::BTreeMap::new(), Arc::default(), None).view()
+    Published::new(Arc::new(snapshot), std::collections::BTreeMap::new(), Arc::default(), None, Vec::new()).view()
 }
 
 async fn serve(
@@ -128,9 +130,12 @@ async fn serve(
         None => (None, None),
     };
     let acting = ActingPolicy { tokens: access.tokens() };
+    let evidence = Evidence::new(state_directory.as_ref(), &restored.clock, settings.evidence);
+    let evidence = Arc::new(evidence);
     let (driver, policy) = match restarting::kept(store.as_ref()).await {
         Ok(kept) => {
-            let (driver, handle) = restarting::driver(&settings, kept, store.clone(), &restored.clock);
+            let (driver, handle) =
+                restarting::driver(&settings, kept, store.clone(), &restored.clock, evidence.clone());
             (Some(driver), Some(handle))
         }
         Err(reason) => {
@@ -138,14 +143,15 @@ async fn serve(
             (None, None)
         }
     };
-    let shared =
-        Arc::new(Shared::new(restored.clock, settings, restored.pipeline, store, policy, acting, state_directory));
+    let shared = Arc::new(Shared::new(restored.clock, settings, restored.pipeline, store, policy, acting, evidence));
 
     let mut supervisor = Supervisor::default();
     if let Some(driver) = driver {
         let (mut driver, stop) = (Some(driver), supervisor.stop_token());
         supervisor.start("restarts", Class::Fatal, move || restarting::run(driver.take(), stop.clone()));
     }
+    let (taking, stop) = (shared.clone(), supervisor.stop_token());
+    supervisor.start("evidence", Class::Restarted, move || evidence::run(taking.clone(), stop.clone()));
     let (collected, stop) = (shared.clone(), supervisor.stop_token());
     supervisor.start("collect", Class::Restarted, move || collecting::run(collected.clone(), stop.clone()));
     shared.occupancy.set(OccupancyHandle::together(listening.iter().map(serving::Listening::occupancy))).ok();

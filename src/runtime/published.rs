@@ -8,7 +8,7 @@ use hyper::body::Bytes;
 
 use super::restarting::Standing;
 use crate::export::json::ProcessesView;
-use crate::export::{self, Collected, Restarts, VersionSlope};
+use crate::export::{self, Collected, EvidenceStamp, Restarts, VersionSlope};
 use crate::model::{ProcessKey, Snapshot, Verdict};
 
 /// One collection, what is thought of it, and the bodies made from both. Immutable once published.
@@ -22,6 +22,8 @@ pub struct Published {
     pub version_slopes: Arc<[VersionSlope]>,
     /// How the restart policy stands; none where it does not say.
     pub restarts: Option<Standing>,
+    /// The newest evidence of each kind and process.
+    pub evidence: Vec<EvidenceStamp>,
     metrics: OnceLock<Bytes>,
     scraped: AtomicBool,
     processes: OnceLock<Bytes>,
@@ -35,12 +37,14 @@ impl Published {
         verdicts: BTreeMap<ProcessKey, Verdict>,
         version_slopes: Arc<[VersionSlope]>,
         restarts: Option<Standing>,
+        evidence: Vec<EvidenceStamp>,
     ) -> Self {
         Self {
             snapshot,
             verdicts,
             version_slopes,
             restarts,
+            evidence,
             metrics: OnceLock::new(),
             scraped: AtomicBool::new(false),
             processes: OnceLock::new(),
@@ -81,6 +85,7 @@ impl Published {
             verdicts: &self.verdicts,
             version_slopes: &self.version_slopes,
             restarts: restarts.map(|standing| Restarts { plan: &standing.plan, state: &standing.state }),
+            evidence: &self.evidence,
         }
     }
 }

@@ -7,6 +7,7 @@ use tokio::runtime::Handle as Tokio;
 use tokio_util::sync::CancellationToken;
 
 use super::clock::Clock;
+use super::evidence::Evidence;
 use super::shared::Shared;
 use crate::actuate::{Driver, Handle, Keeper, Spec};
 use crate::config::Settings;
@@ -48,6 +49,7 @@ pub(super) fn driver(
     kept: Option<State>,
     store: Option<StoreHandle>,
     clock: &Clock,
+    evidence: Arc<Evidence>,
 ) -> (Driver, Handle) {
     let clock = clock.clone();
     Driver::new(Spec {
@@ -55,6 +57,7 @@ pub(super) fn driver(
         daemons: settings.daemons.clone(),
         kept,
         keeper: Arc::new(StoreKeeper { store, tokio: Tokio::current() }),
+        witness: Some(Arc::new(evidence)),
         clock: Arc::new(move || Now { steady: clock.now(), wall: clock.wall() }),
     })
 }

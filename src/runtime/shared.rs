@@ -1,22 +1,26 @@
 //! What tasks share: the latest publication, the history, and what the sidecar knows of itself.
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Notify;
 
 use super::clock::Clock;
 use super::endpoints::Rates;
+use super::evidence::Evidence;
 use super::pipeline::Pipeline;
 use super::published::Published;
 use crate::actuate::Handle;
 use crate::config::Settings;
 use crate::export::SidecarState;
-use crate::history::store::StoreHandle;
+use crate::history::store::{StoreHandle, StoreStats};
 use crate::http::{ActingPolicy, OccupancyHandle};
 use crate::model::{Bytes, Steady, WallTime};
+
+/// How long a scrape waits for the store.
+const STORE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Everything that more than one task looks at.
 #[derive(Debug)]
@@ -33,10 +37,10 @@ pub struct Shared {
     pub policy: Option<Handle>,
     /// How many orders are taken.
     pub rates: Rates,
+    /// What was taken of apps, and the way to have more taken.
+    pub evidence: Arc<Evidence>,
     /// What endpoints that act ask for.
     pub acting: ActingPolicy,
-    /// The state directory.
-    pub state_directory: Option<PathBuf>,
     /// The server's connections and answers; none before it listens.
     pub occupancy: OnceLock<OccupancyHandle>,
     /// Rung when the settings have changed.
@@ -44,6 +48,7 @@ pub struct Shared {
     collected_at: AtomicI64,
     pipeline: Mutex<Pipeline>,
     configuration: Mutex<Configuration>,
+    known_stats: Mutex<Option<StoreStats>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +66,7 @@ impl Shared {
         store: Option<StoreHandle>,
         policy: Option<Handle>,
         acting: ActingPolicy,
-        state_directory: Option<PathBuf>,
+        evidence: Arc<Evidence>,
     ) -> Self {
         let loaded_at = clock.wall();
         let rates = Rates::new(clock.now());
@@ -73,12 +78,13 @@ impl Shared {
             store,
             policy,
             rates,
+            evidence,
             acting,
-            state_directory,
             occupancy: OnceLock::new(),
             reloaded: Notify::new(),
             pipeline: Mutex::new(pipeline),
             configuration: Mutex::new(Configuration { loaded: true, loaded_at }),
+            known_stats: Mutex::default(),
         }
     }
 
@@ -103,19 +109,27 @@ impl Shared {
         configuration.loaded = settings.is_some();
         if let Some(settings) = settings {
             configuration.loaded_at = self.clock.wall();
+            self.evidence.configure(&settings.evidence);
             self.settings.store(Arc::new(settings));
             self.reloaded.notify_one();
         }
+    }
+
+    /// How the store stands, or stood when it last said so in time: a disk that is slow must not delay a scrape.
+    async fn store_stats(&self) -> Option<StoreStats> {
+        let asked = tokio::time::timeout(STORE_PATIENCE, self.store.as_ref()?.stats()).await;
+        let mut known = self.known_stats.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(Ok(stats)) = asked {
+            *known = Some(stats);
+        }
+        known.clone()
     }
 
     /// What the sidecar knows of itself, for its own metrics.
     pub async fn sidecar_state(&self) -> SidecarState {
         let settings = self.settings.load();
         let configuration = *self.configuration.lock().unwrap_or_else(PoisonError::into_inner);
-        let stats = match &self.store {
-            Some(store) => store.stats().await.ok(),
-            None => None,
-        };
+        let stats = self.store_stats().await;
         let offset = self.clock.wall().0 - self.clock.now().0;
         SidecarState {
             interval: settings.interval,
@@ -130,5 +144,45 @@ impl Shared {
             http_requests: self.occupancy.get().map(OccupancyHandle::answers).unwrap_or_default(),
             http_connections: self.occupancy.get().map_or(0, |handle| handle.get().open),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::config::{self, Surroundings};
+    use crate::history::Retention;
+    use crate::history::store::{Keeper, StoreSettings, StoreWorker};
+
+    #[tokio::test]
+    async fn a_store_that_does_not_answer_delays_no_scrape() {
+        let directory = tempfile::tempdir().unwrap();
+        let keeper = Keeper::open(directory.path(), StoreSettings::default(), Steady(0), WallTime(0)).unwrap();
+        let stuck = Arc::new(AtomicBool::new(false));
+        let held = stuck.clone();
+        let clock = move || {
+            while held.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            (Steady(0), WallTime(0))
+        };
+        let worker = StoreWorker::start(keeper, Box::new(clock)).unwrap();
+        let surroundings = Surroundings { pm2_home: Some(directory.path().to_owned()), ..Surroundings::default() };
+        let settings = config::parse("test", "", &surroundings).unwrap();
+        let pipeline = Pipeline::new(Retention::default(), settings.trend.clone());
+        let (store, acting) = (Some(worker.handle()), ActingPolicy::default());
+        let clock = Clock::resume(None);
+        let evidence = Arc::new(Evidence::new(None, &clock, settings.evidence));
+        let shared = Shared::new(clock, settings, pipeline, store, None, acting, evidence);
+
+        let before = shared.sidecar_state().await;
+        assert!(before.store_size.is_some() && !before.store_degraded);
+        stuck.store(true, Ordering::SeqCst);
+        let state = tokio::time::timeout(Duration::from_secs(5), shared.sidecar_state()).await;
+        stuck.store(false, Ordering::SeqCst);
+        assert_eq!(state.expect("a scrape waited for the store").store_size, before.store_size, "as it last stood");
+        worker.stop().await.unwrap();
     }
 }

@@ -2,10 +2,8 @@
 
 use super::views::{EvidenceItemView, FrameView};
 use crate::evidence::keep::Record;
-use crate::evidence::profile::Profile;
-use crate::evidence::profile::report::{FlameBox, FunctionRow};
-use crate::evidence::profile::{ProfileSummary, summarise};
-use crate::model::Bytes;
+use crate::evidence::profile::report::FlameBox;
+use crate::evidence::profile::{Frame, Profile, ProfileSummary, summarise};
 
 /// Functions listed.
 const TOP: usize = 20;
@@ -13,74 +11,74 @@ const TOP: usize = 20;
 const DEEPEST: u32 = 100;
 /// Calls narrower than one in this many are left out of the tree.
 const NARROW: u64 = 200;
+/// Boxes of the tree.
+const MOST: usize = 400;
 
 impl EvidenceItemView {
     /// Makes the view of a profile; of one that cannot be read the reason.
     pub fn of_profile(record: &Record, size: Option<u64>, profile: Result<&Profile, String>) -> Self {
         let summary = profile.map(|profile| summarise(profile, &record.file, TOP));
         let (state, sentence, top, flame) = match &summary {
-            Ok(summary) => ("done", sentence(summary), top(summary), tree(&summary.flame)),
+            Ok(summary) => ("done", summary.sentence.clone(), top(summary), tree(&summary.flame)),
             Err(reason) => ("failed", reason.clone(), Vec::new(), None),
         };
+        Self { size_bytes: size, top, flame: flame.map(Box::new), ..Self::bare(record, state, sentence) }
+    }
+
+    /// Makes the view of what is being taken.
+    pub fn running(record: &Record, sentence: String) -> Self {
+        Self::bare(record, "running", sentence)
+    }
+
+    /// Makes the view of a snapshot, which takes too much memory to be read here.
+    pub fn of_snapshot(record: &Record, size: u64) -> Self {
+        let sentence = format!("leakslope heap summary {} tells what holds the memory", record.file);
+        Self { size_bytes: Some(size), ..Self::bare(record, "done", sentence) }
+    }
+
+    fn bare(record: &Record, state: &str, sentence: String) -> Self {
         Self {
             id: record.file.clone(),
-            kind: "heap_profile".to_owned(),
+            kind: record.kind.as_str().to_owned(),
             daemon: record.daemon.as_str().to_owned(),
             app: record.app.as_str().to_owned(),
             pm_id: record.pm_id,
             taken_at: record.taken_at.as_seconds(),
-            trigger: "person".to_owned(),
+            trigger: record.trigger.as_str().to_owned(),
             state: state.to_owned(),
             duration_seconds: record.sampled_seconds,
-            pause_seconds: None,
-            size_bytes: size,
+            pause_seconds: record.cost.and_then(|cost| cost.pause_seconds),
+            size_bytes: None,
             sentence,
-            top,
-            flame: flame.map(Box::new),
+            top: Vec::new(),
+            flame: None,
         }
-    }
-}
-
-fn sentence(summary: &ProfileSummary) -> String {
-    let total = Bytes(summary.total_bytes);
-    match summary.own.first().or(summary.functions.first()) {
-        Some(row) => format!(
-            "of {total} that was allocated meanwhile and is still alive, {} was allocated by {} and what it calls",
-            Bytes(row.total_bytes),
-            row.frame
-        ),
-        None => "nothing that was allocated meanwhile is still alive".to_owned(),
     }
 }
 
 fn top(summary: &ProfileSummary) -> Vec<FrameView> {
-    let frame = |row: &FunctionRow| FrameView {
-        name: row.frame.function.clone(),
-        location: row.frame.place(),
-        bytes: row.self_bytes,
-        children: Vec::new(),
-    };
-    summary.functions.iter().take(TOP).map(frame).collect()
+    summary.holders.iter().map(|holder| view(&holder.frame, holder.bytes)).collect()
 }
 
-/// Makes a tree of boxes that stand in order, each before those below it.
+fn view(frame: &Frame, bytes: u64) -> FrameView {
+    FrameView { name: frame.function.clone(), location: frame.place(), bytes, children: Vec::new() }
+}
+
+/// Makes a tree of boxes that stand in order, each before those below it. Of more than [`MOST`] the largest stay: a box is
+/// never smaller than those below it, so what stays hangs together.
 fn tree(boxes: &[FlameBox]) -> Option<FrameView> {
     let total = boxes.first()?.total_bytes;
-    let wide =
-        boxes.iter().filter(|wide| wide.depth <= DEEPEST && wide.total_bytes > 0 && wide.total_bytes >= total / NARROW);
+    let shown = |wide: &&FlameBox| wide.depth <= DEEPEST && wide.total_bytes > 0 && wide.total_bytes >= total / NARROW;
+    let mut sizes: Vec<u64> = boxes.iter().filter(shown).map(|wide| wide.total_bytes).collect();
+    sizes.sort_unstable_by(|one, other| other.cmp(one));
+    // Boxes of the size that would be one too many all go.
+    let least = sizes.get(MOST).map_or(0, |size| size + 1);
     let mut open: Vec<FrameView> = Vec::new();
-    for wide in wide {
+    for wide in boxes.iter().filter(shown).filter(|wide| wide.total_bytes >= least) {
         while open.len() > wide.depth as usize {
             close(&mut open);
         }
-        let label = wide.label.as_str();
-        let (name, location) = label.split_once(' ').map_or((label, None), |(name, place)| (name, Some(place)));
-        open.push(FrameView {
-            name: name.to_owned(),
-            location: location.map(str::to_owned),
-            bytes: wide.total_bytes,
-            children: Vec::new(),
-        });
+        open.push(view(&wide.frame, wide.total_bytes));
     }
     while open.len() > 1 {
         close(&mut open);
@@ -100,16 +98,22 @@ fn close(open: &mut Vec<FrameView>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evidence::keep::{Cost, Kind, Road, Trigger};
     use crate::evidence::profile::read;
+    use crate::evidence::profile::read::Call;
     use crate::model::WallTime;
 
     fn record() -> Record {
         Record {
+            kind: Kind::HeapProfile,
+            trigger: Trigger::Leak,
+            life: None,
             daemon: "default".into(),
             app: "shop".into(),
             pm_id: 0,
             taken_at: WallTime(1500),
             sampled_seconds: Some(2.0),
+            cost: Some(Cost { road: Road::Inspector, pause_seconds: Some(0.02), expected: None }),
             file: "shop-0-1.heapprofile".to_owned(),
         }
     }
@@ -124,16 +128,43 @@ mod tests {
     fn a_profile_becomes_a_sentence_a_list_and_a_tree() {
         let profile = read(PROFILE.as_bytes(), "test").unwrap();
         let view = EvidenceItemView::of_profile(&record(), Some(10), Ok(&profile));
-        assert_eq!((view.state.as_str(), view.taken_at), ("done", 1.5));
+        assert_eq!((view.state.as_str(), view.trigger.as_str(), view.taken_at), ("done", "leak", 1.5));
+        assert_eq!(view.pause_seconds, Some(0.02));
         let names: Vec<(&str, u64)> = view.top.iter().map(|row| (row.name.as_str(), row.bytes)).collect();
         assert_eq!(names, [("remember", 5000), ("idle", 900), ("serve", 100)]);
-        assert!(view.sentence.contains("serve") && view.sentence.contains("a.js"), "{}", view.sentence);
+        assert!(view.sentence.contains("remember at /app/a.js:10 allocated"), "{}", view.sentence);
         let root = view.flame.unwrap();
         assert_eq!(root.bytes, 6000);
         let below: Vec<(&str, u64)> = root.children.iter().map(|call| (call.name.as_str(), call.bytes)).collect();
         assert_eq!(below, [("serve", 5100), ("idle", 900)]);
         assert_eq!(root.children[0].children[0].name, "remember");
         assert!(root.children[0].children[0].location.as_deref().is_some_and(|place| place.contains("a.js")));
+    }
+
+    #[test]
+    fn a_name_with_a_space_stays_whole_and_a_wide_tree_stays_small() {
+        let frame =
+            |function: &str, line| Frame { function: function.into(), file: "/app/a.js".into(), line, column: 1 };
+        let call = |parent, frame, bytes| Call { parent, frame, bytes };
+        let frames = vec![frame("(root)", 0), frame("get foo", 7), frame("set bar", 9)];
+        let mut calls = vec![call(0, 0, 0), call(0, 1, 1 << 20)];
+        let of_root = |view: &EvidenceItemView| view.flame.clone().unwrap().children;
+        let small = Profile { frames: frames.clone(), calls: calls.clone() };
+        let named = of_root(&EvidenceItemView::of_profile(&record(), None, Ok(&small)));
+        assert_eq!((named[0].name.as_str(), named[0].location.as_deref()), ("get foo", Some("/app/a.js:7:1")));
+        for chain in 0..150 {
+            // Only the last of a chain holds memory, so that all of it is as wide.
+            calls.extend((0..20).map(|step| {
+                let parent = if step == 0 { 0 } else { 1 + chain * 20 + step };
+                call(parent, 2, if step == 19 { (1 << 20) + u64::from(chain) } else { 0 })
+            }));
+        }
+        let wide = EvidenceItemView::of_profile(&record(), None, Ok(&Profile { frames, calls }));
+        fn size(tree: &FrameView) -> usize {
+            1 + tree.children.iter().map(size).sum::<usize>()
+        }
+        let boxes = size(&wide.flame.unwrap());
+        assert!(boxes <= MOST && boxes > MOST / 2, "{boxes} boxes");
     }
 
     #[test]

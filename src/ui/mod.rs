@@ -11,8 +11,9 @@ mod views;
 pub use compare::{Choice, UnknownVersion};
 pub use restarts::{Said, plan_of, plan_view};
 pub use views::{
-    ActingView, AppPolicyView, AuditView, BreakerView, CompareView, ComparisonView, EvidenceItemView, EvidenceView,
-    FrameView, GateView, RequestView, RestartsView, TakenView, TargetView, VersionView,
+    ActingView, AppPolicyView, AuditView, BreakerView, CompareView, ComparisonView, EvidenceItemView,
+    EvidenceTakenView, EvidenceView, FrameView, GateView, RequestView, RestartsView, TakenView, TargetView,
+    VersionView,
 };
 
 /// What a browser may do with the page: run and show what this server sends, talk to this server, nothing else. No

@@ -151,6 +151,7 @@ fn audit_view(record: &AuditRecord) -> AuditView {
         slope_after: effect.and_then(|effect| pace(effect.slope_after)),
         time_bought_seconds: effect.and_then(|effect| effect.time_bought).map(|span| span.as_secs_f64()),
         helped: effect.and_then(|effect| effect.helped),
+        evidence: record.evidence.clone(),
     }
 }
 

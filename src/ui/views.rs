@@ -201,6 +201,9 @@ pub struct AuditView {
     pub time_bought_seconds: Option<f64>,
     /// Whether it helped; null while that is open.
     pub helped: Option<bool>,
+    /// The id of the evidence that was taken before.
+    #[serde(default)]
+    pub evidence: Option<String>,
 }
 
 /// The answer to an order that was taken.
@@ -215,8 +218,21 @@ pub struct TakenView {
 /// The body of `/api/v1/evidence`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvidenceView {
-    /// What was taken, the newest first.
+    /// What was taken, is being taken or came to nothing, the newest first.
     pub evidence: Vec<EvidenceItemView>,
+    /// Whether the one who asks may have something taken.
+    pub acting: ActingView,
+    /// Of one process that runs: why nothing more is taken by itself now, or what is next, as a sentence.
+    pub standing: Option<String>,
+}
+
+/// The answer to an order to take evidence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EvidenceTakenView {
+    /// The name of what is being taken.
+    pub id: String,
+    /// What happens next, as a sentence.
+    pub sentence: String,
 }
 
 /// One piece of evidence.

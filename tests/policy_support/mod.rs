@@ -13,8 +13,8 @@ use leakslope::model::{
     AppName, Bytes, DaemonName, HostSample, LeakState, Life, ProcessKey, Slope, Status, Steady, WallTime,
 };
 use leakslope::policy::{
-    Answer, AuditRecord, Command, DaemonObservation, Event, FleetLock, LockAnswer, Notice, Now, Observation, Order,
-    Policy, ProcessObservation, RecordKind, RestartSettings, State, VerdictView,
+    Answer, AuditRecord, Command, DaemonObservation, Event, EvidenceBefore, EvidenceTaken, FleetLock, LockAnswer,
+    Notice, Now, Observation, Order, Policy, ProcessObservation, RecordKind, RestartSettings, State, VerdictView,
 };
 
 pub const MINUTE: Duration = Duration::from_mins(1);
@@ -71,6 +71,8 @@ pub struct World {
     pub ended_by_us: Vec<(ProcessKey, Life)>,
     pub notices: Vec<Notice>,
     pub questions: Vec<Command>,
+    /// What comes of an order to take evidence; none where nobody answers.
+    pub evidence: Option<EvidenceTaken>,
     pub promql: Result<Vec<bool>, String>,
     pub silences: Result<Vec<leakslope::alertmanager::Silence>, String>,
     pub lock_answer: LockAnswer,
@@ -83,8 +85,14 @@ pub struct World {
     pub kills: usize,
 }
 
+/// Stands in a text of settings where evidence is taken before restarts, which another table sets.
+pub const EVIDENCE: &str = "# evidence before restarts\n";
+
 pub fn settings(text: &str) -> RestartSettings {
-    let settings: RestartSettings = toml::from_str(text).expect("settings");
+    let mut settings: RestartSettings = toml::from_str(text).expect("settings");
+    if text.contains(EVIDENCE) {
+        settings.evidence = Some(EvidenceBefore { patience: MINUTE });
+    }
     assert_eq!(settings.validate(), []);
     settings
 }
@@ -115,6 +123,7 @@ impl World {
             ended_by_us: Vec::new(),
             notices: Vec::new(),
             questions: Vec::new(),
+            evidence: Some(EvidenceTaken { id: Some("profile-1".to_owned()), sentence: "seen".to_owned() }),
             promql: Ok(vec![true]),
             silences: Ok(Vec::new()),
             lock_answer: LockAnswer::Granted,
@@ -326,6 +335,12 @@ impl World {
             Command::RunHook(order) => {
                 self.questions.push(Command::RunHook(order.clone()));
                 self.policy.handle(Event::HookEnded { step: order.step, result: Ok(()) }, now);
+            }
+            Command::TakeEvidence(order) => {
+                self.questions.push(Command::TakeEvidence(order.clone()));
+                if let Some(taken) = self.evidence.clone() {
+                    self.policy.handle(Event::EvidenceEnded { step: order.step, taken }, now);
+                }
             }
             Command::AskPromql { daemon, app, expressions } => {
                 let answer = self.promql.clone();

@@ -15,12 +15,15 @@
 pub mod certificates;
 pub mod fake_daemon;
 pub mod fake_proc;
+pub mod inspected;
 pub mod pm2;
 pub mod raw;
 pub mod sidecar;
 pub mod stack;
 
 use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use leakslope::model::{Steady, WallTime};
@@ -34,6 +37,15 @@ pub fn wall() -> WallTime {
 /// The steady line, which in tests is the wall clock.
 pub fn steady() -> Steady {
     Steady(wall().0)
+}
+
+/// The binary without what only a debugger wants, in this folder: a third of the size, so that it is packed faster.
+pub fn stripped_binary(folder: &Path) -> PathBuf {
+    let stripped = folder.join("leakslope");
+    let whole = env!("CARGO_BIN_EXE_leakslope");
+    let status = Command::new("strip").args(["--strip-debug", whole, "-o"]).arg(&stripped).status();
+    assert!(status.is_ok_and(|status| status.success()), "strip is missing: run `apt-get install binutils`");
+    stripped
 }
 
 /// Asks again and again until there is an answer; panics with the last refusal after `deadline`.

@@ -75,8 +75,13 @@ impl Pm2 {
         output
     }
 
-    /// Runs a pm2 command, which is killed after a minute.
+    /// Runs a pm2 command, which is given a minute.
     pub fn try_run(&self, arguments: &[&str]) -> Output {
+        self.try_run_with(arguments, &[])
+    }
+
+    /// The same with more variables, which an app that is started gets too.
+    pub fn try_run_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
         let command = self.command();
         let files = tempfile::tempdir_in(self.folder.path()).unwrap();
         let (out, err) = (files.path().join("out"), files.path().join("err"));
@@ -86,6 +91,7 @@ impl Pm2 {
             .env("PM2_HOME", self.home())
             .env("PM2_DISCRETE_MODE", "true")
             .env("PORT", "0")
+            .envs(variables.iter().copied())
             .current_dir(folder().join("apps"))
             .stdin(Stdio::null())
             // Files, not pipes: a daemon started by the command would hold a pipe open for ever.

@@ -70,9 +70,15 @@ impl Place {
 
     /// The binary with these arguments and nothing of our own environment but the path.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_leakslope"));
+        let mut command = self.program(env!("CARGO_BIN_EXE_leakslope"));
+        command.args(arguments);
         command
-            .args(arguments)
+    }
+
+    /// The same for any program.
+    pub fn program(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.folder.path())
@@ -107,13 +113,7 @@ impl Place {
     fn launch(&self, listen_address: &str, arguments: &[&str]) -> Sidecar {
         let mut command = self.command(&["--web.listen-address", listen_address]);
         command.args(arguments);
-        let mut sidecar = self.spawn(command);
-        sidecar.address = sidecar.announced("http://");
-        wait_for("the first collection", DEADLINE, || match sidecar.try_get("/-/ready") {
-            Ok((200, _)) => Ok(()),
-            other => Err(format!("{other:?}")),
-        });
-        sidecar
+        self.spawn(command).ready()
     }
 
     /// Runs this command as a sidecar; where it serves is for the caller to find in its log.
@@ -134,6 +134,16 @@ pub struct Sidecar {
 }
 
 impl Sidecar {
+    /// Waits until it has collected once, and remembers the TCP address that it names.
+    pub fn ready(mut self) -> Self {
+        self.address = self.announced("http://");
+        wait_for("the first collection", DEADLINE, || match self.try_get("/-/ready") {
+            Ok((200, _)) => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+        self
+    }
+
     /// Waits until the log says that it serves on an address of this kind, and returns what follows that.
     pub fn announced(&self, kind: &str) -> String {
         let wanted = format!("serving metrics and the page on {kind}");

@@ -70,15 +70,8 @@ pub fn configuration_file(folder: &Path) -> PathBuf {
 
 /// Starts Prometheus on rule files and targets of `configuration`, and waits until it is ready.
 pub fn prometheus(folder: &Path, configuration: &str) -> (Running, SocketAddr) {
-    let (config, address) = (folder.join("prometheus.yml"), free_address());
-    fs::write(&config, configuration).unwrap();
-    let mut command = Command::new("prometheus");
-    command.arg(format!("--config.file={}", config.display()));
-    command.arg(format!("--storage.tsdb.path={}", folder.join("tsdb").display()));
-    command.arg(format!("--web.listen-address={address}"));
-    let running = start(&mut command, &folder.join("prometheus.log"), "apt-get install prometheus");
-    wait_for("Prometheus", START, || get(address, "/-/ready").map(drop));
-    (running, address)
+    let storage = format!("--storage.tsdb.path={}", folder.join("tsdb").display());
+    server("prometheus", "prometheus", folder, configuration, &[&storage])
 }
 
 /// Starts a Prometheus in a hurry that scrapes a sidecar and tells an Alertmanager what the shipped rules find.
@@ -97,14 +90,20 @@ pub fn watching(folder: &Path, sidecar: SocketAddr, alertmanager: SocketAddr) ->
 
 /// Starts Alertmanager and waits until it is ready.
 pub fn alertmanager(folder: &Path, configuration: &str) -> (Running, SocketAddr) {
-    let (config, address) = (folder.join("alertmanager.yml"), free_address());
+    let storage = format!("--storage.path={}", folder.join("alertmanager").display());
+    server("alertmanager", "prometheus-alertmanager", folder, configuration, &[&storage, "--cluster.listen-address="])
+}
+
+/// Starts a program of Prometheus' family, which is also the name of its package, on an address of its own, with `NAME.yml` and
+/// `NAME.log` in the folder, and waits until it is ready.
+fn server(name: &str, program: &str, folder: &Path, configuration: &str, arguments: &[&str]) -> (Running, SocketAddr) {
+    let (config, address) = (folder.join(format!("{name}.yml")), free_address());
     fs::write(&config, configuration).unwrap();
-    let mut command = Command::new("prometheus-alertmanager");
-    command.arg(format!("--config.file={}", config.display()));
-    command.arg(format!("--storage.path={}", folder.join("alertmanager").display()));
-    command.arg(format!("--web.listen-address={address}")).arg("--cluster.listen-address=");
-    let running = start(&mut command, &folder.join("alertmanager.log"), "apt-get install prometheus-alertmanager");
-    wait_for("Alertmanager", START, || get(address, "/-/ready").map(drop));
+    let mut command = Command::new(program);
+    command.arg(format!("--config.file={}", config.display())).args(arguments);
+    command.arg(format!("--web.listen-address={address}"));
+    let running = start(&mut command, &folder.join(format!("{name}.log")), &format!("apt-get install {program}"));
+    wait_for(name, START, || get(address, "/-/ready").map(drop));
     (running, address)
 }
 

@@ -176,10 +176,14 @@ const GATES = [
   { gate: "app_budget", open: true, reason: null, sentence: "2 of 4 restarts are left today" },
 ];
 
+const actingOf = (state) => ({
+  allowed: state.allowed, authentication: state.token ? "bearer" : "none",
+  sentence: state.allowed ? "Restarts may be asked for from this address." : "Restarts can only be asked for with a token; none is configured.",
+});
+
 const restartsOf = (state) => ({
   mode: state.mode,
-  acting: { allowed: state.allowed, authentication: state.token ? "bearer" : "none",
-    sentence: state.allowed ? "Restarts may be asked for from this address." : "Restarts can only be asked for with a token; none is configured." },
+  acting: actingOf(state),
   requests: [{
     id: 41, trigger: "leak", daemon: "default", app: "shop-api", made_at: state.now - 3600, begun: false,
     reason: "process 0 has been leaking for 5 h and meets its limit in 94 h",
@@ -199,9 +203,9 @@ const restartsOf = (state) => ({
   audit: [
     { id: 9, at: state.now - 16 * 3600, kind: "restart", request: 38, trigger: "leak", daemon: "default", app: "shop-api", pm_id: 0, action: "reload", outcome: "verified", detail: null,
       sentence: "reloaded inside its window: the new worker was ready after 1.4 s", memory_before_bytes: 290 * MIB, memory_after_bytes: 121 * MIB,
-      slope_before: 860, slope_after: 903, time_bought_seconds: 54 * 3600, helped: true },
+      slope_before: 860, slope_after: 903, time_bought_seconds: 54 * 3600, helped: true, evidence: "shop-api-0-1" },
     { id: 8, at: state.now - 41 * 3600, kind: "restart", request: 35, trigger: "person", daemon: "default", app: "image-worker", pm_id: 2, action: "restart", outcome: "failed", detail: "unstable",
-      sentence: "the new instance did not stay online for 10 s", memory_before_bytes: 402 * MIB, memory_after_bytes: null, slope_before: null, slope_after: null, time_bought_seconds: null, helped: null },
+      sentence: "the new instance did not stay online for 10 s", memory_before_bytes: 402 * MIB, memory_after_bytes: null, slope_before: null, slope_after: null, time_bought_seconds: null, helped: null, evidence: null },
   ],
 });
 
@@ -214,16 +218,25 @@ const EVIDENCE = {
 };
 
 const evidenceOf = (one, state) => ({
-  evidence: one.state !== "leaking" ? [] : [{
+  acting: actingOf(state),
+  standing: one.state === "leaking" ? "this life has had its profile when it was found to leak (shop-api-0-1)" : "a profile is taken when this process is found to leak; its verdict is stable",
+  evidence: one.state !== "leaking" ? state.evidence : [...state.evidence, {
     id: "shop-api-0-1", kind: "heap_profile", daemon: one.daemon, app: one.app, pm_id: one.pm_id, taken_at: state.now - 4 * 3600, trigger: "leak", state: "done",
     duration_seconds: 300, pause_seconds: 0.004, size_bytes: 84_211, sentence: "74 % of what is still held was allocated under remember (/srv/shop/sessions.js:41).",
     top: [EVIDENCE.children[0], EVIDENCE.children[0].children[0], EVIDENCE.children[1]].map((frame) => ({ ...frame, children: [] })), flame: EVIDENCE,
   }],
 });
 
+/** Takes an order for a profile: from then on one is being taken. */
+const sampling = (state, order) => {
+  state.evidence = [{ id: "shop-api-0-2", kind: "heap_profile", daemon: order.daemon, app: order.app, pm_id: order.pm_id, taken_at: state.now, trigger: "person", state: "running",
+    duration_seconds: 120, pause_seconds: null, size_bytes: null, sentence: "allocations are being sampled for 120 s", top: [], flame: null }];
+  return { id: "shop-api-0-2", sentence: "allocations of shop-api (default/0) are sampled for 120 s while it goes on; GET /api/v1/evidence tells how it stands" };
+};
+
 /** Starts the stand-in. `state` can be changed while it runs; `log` holds the orders that came in. */
 export const start = async (changes = {}) => {
-  const state = { now: 1_795_400_000, interval: 3600, apps: APPS, daemonDown: false, mode: "enforce", allowed: true, token: null, broken: false, ...changes };
+  const state = { now: 1_795_400_000, interval: 3600, apps: APPS, daemonDown: false, mode: "enforce", allowed: true, token: null, broken: false, evidence: [], ...changes };
   const log = { orders: [], requests: 0, unchanged: 0 };
   const server = createServer((request, response) => {
     const url = new URL(request.url, "http://127.0.0.1");
@@ -249,14 +262,15 @@ export const start = async (changes = {}) => {
       return part[3] === "history" ? json(history) : reply(200, "text/csv; charset=utf-8", csvOf(history));
     }
     if (url.pathname === "/api/v1/compare" && one) return json(compareOf(one, state));
-    if (url.pathname === "/api/v1/evidence" && one) return json(evidenceOf(one, state));
+    if (url.pathname === "/api/v1/evidence" && request.method === "GET" && one) return json(evidenceOf(one, state));
     if (url.pathname === "/api/v1/restarts" && request.method === "GET") return json(restartsOf(state));
-    if (url.pathname.startsWith("/api/v1/restarts") && request.method === "POST") {
+    if (/^\/api\/v1\/(restarts|evidence)/.test(url.pathname) && request.method === "POST") {
       let body = "";
       request.on("data", (chunk) => (body += chunk));
       request.on("end", () => {
         if (state.token && request.headers.authorization !== `Bearer ${state.token}`) return json({ error: { code: "unauthorised", message: "this token is not known" } }, 401);
         log.orders.push({ path: url.pathname, type: request.headers["content-type"], order: JSON.parse(body) });
+        if (url.pathname === "/api/v1/evidence") return json(sampling(state, log.orders.at(-1).order), 202);
         return json({ requests: [42], sentence: "Request 42 was taken; it waits for its window." }, 202);
       });
       return undefined;

@@ -24,7 +24,7 @@ before(async () => {
   page = browser.page;
 });
 beforeEach(async () => {
-  Object.assign(mock.state, { apps: APPS, allowed: true, token: null, mode: "enforce" });
+  Object.assign(mock.state, { apps: APPS, allowed: true, token: null, mode: "enforce", evidence: [] });
   mock.log.orders.length = 0;
   browser.complaints.length = 0;
   await page.goto("about:blank");
@@ -117,8 +117,53 @@ test("evidence is shown where there is some, with a flame graph one can walk", a
   const before = (await box.boundingBox()).width;
   await box.click();
   assert.ok((await section.getByRole("button", { name: "Session, 52 MiB" }).boundingBox()).width > before * 1.5);
+  assert.match(await section.innerText(), /Done · taken when it was found to leak · sampled 5 min/i);
+  assert.match(await section.innerText(), /This life has had its profile when it was found to leak/);
   await visit(3);
-  await section.waitFor({ state: "hidden" });
+  await section.getByText("A profile is taken when this process is found to leak; its verdict is stable.").waitFor();
+});
+
+test("a profile is asked for only after the page has said what it does, and shows while it runs", async () => {
+  await visit();
+  const section = page.getByRole("region", { name: "Evidence", exact: true });
+  await section.getByRole("button", { name: "Take a profile …" }).click();
+  const dialog = page.getByRole("dialog");
+  assert.equal(await dialog.getByRole("heading").innerText(), "Take a heap profile of shop-api, process 0?");
+  assert.match(await dialog.locator(".consequences").innerText(), /the app goes on, and nothing is restarted/);
+  assert.equal(await dialog.getByLabel("Why (for the record)").isVisible(), false);
+  assert.deepEqual(mock.log.orders, []);
+  await dialog.getByLabel("Sample for").selectOption("5m");
+  await dialog.getByRole("button", { name: "Take the profile" }).click();
+  await dialog.getByText("Allocations of shop-api (default/0) are sampled for 120 s").waitFor();
+  assert.deepEqual(mock.log.orders, [{ path: "/api/v1/evidence", type: "application/json",
+    order: { daemon: "default", app: "shop-api", pm_id: 0, kind: "heap_profile", duration: "5m", who: "the page" } }]);
+  await dialog.getByRole("button", { name: "Close" }).click();
+  await section.getByText("Allocations are being sampled for 120 s.").waitFor();
+  assert.match(await section.innerText(), /running · asked for by a person/i);
+  assert.equal(await section.getByRole("link", { name: "File for DevTools" }).count(), 0);
+  assert.deepEqual(browser.complaints, []);
+});
+
+test("who may not act cannot ask for a profile, and the button says why", async () => {
+  mock.state.allowed = false;
+  await visit();
+  const button = page.getByRole("button", { name: "Take a profile …" });
+  assert.equal(await button.isDisabled(), true);
+  assert.match(await button.getAttribute("title"), /\.$/);
+});
+
+test("the record of a restart leads to what was taken before it", async () => {
+  await page.goto(`${mock.url}/#/restarts`);
+  const rows = page.getByRole("table", { name: "What was done" }).locator("tbody tr");
+  await rows.nth(1).waitFor();
+  assert.equal(await rows.nth(1).getByRole("link").count(), 0);
+  await rows.first().getByRole("link", { name: "What it held" }).click();
+  await page.locator('[data-evidence="shop-api-0-1"]').waitFor();
+  assert.equal(await page.getByRole("heading", { level: 1 }).innerText(), "shop-api #0 on default");
+  await page.waitForFunction(() => {
+    const { top, bottom } = document.querySelector('[data-evidence="shop-api-0-1"]').getBoundingClientRect();
+    return top < innerHeight && bottom > 0;
+  });
 });
 
 test("the CSV is the one that analyze reads", async () => {

@@ -90,6 +90,27 @@ test("its process shows the line, the limit and the reason of the verdict", asyn
   assert.ok(pixels > 60, `${pixels} pixels of the fitted line`);
 });
 
+test("a profile that is asked for tells which line holds the memory", async () => {
+  const { pm_id: pmId } = await processOf("shop-api");
+  await visit(`#/process/default/${pmId}`);
+  const section = page.getByRole("region", { name: "Evidence", exact: true });
+  assert.match(await section.innerText(), /A profile is taken only when somebody asks, since evidence\.on_leak is "none"/);
+  await section.getByRole("button", { name: "Take a profile …" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByLabel("Sample for").selectOption("30s");
+  await dialog.getByRole("button", { name: "Take the profile" }).click();
+  await dialog.getByText(/^Allocations of shop-api \(default\/\d+\) are sampled for 30 s while it goes on/).waitFor();
+  await dialog.getByRole("button", { name: "Close" }).click();
+  await section.getByText("Allocations are being sampled for 30 s.").waitFor();
+  await until("the profile", 180, async () => /still alive, .* at \S+shop\.cjs:\d+ allocated [\d.]+ MiB\./.test(await section.innerText()));
+  assert.match(await section.innerText(), /done · asked for by a person · sampled 30 s/i);
+  assert.ok((await section.locator(".flame-box").count()) > 1);
+  const { evidence } = await sidecar.json(`/api/v1/evidence?daemon=default&pm_id=${pmId}`);
+  const file = await fetch(`${sidecar.url}/api/v1/evidence/${evidence[0].id}/file`);
+  assert.equal(file.status, 403);
+  assert.match((await file.json()).error.message, /only to who shows a token or a password/);
+});
+
 test("the CSV holds a row for each minute that was measured", async () => {
   const { pm_id: pmId } = await processOf("shop-api");
   const text = await (await fetch(`${sidecar.url}/api/v1/processes/default/${pmId}/history.csv?from=0`)).text();

@@ -10,7 +10,7 @@ import { promisify } from "node:util";
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 export const PM2 = `${ROOT}tests/pm2/node_modules/pm2-7/bin/pm2`;
 export const BINARY = process.env.LEAKSLOPE ?? `${ROOT}target/debug/leakslope`;
-const SCRIPT = fileURLToPath(new URL("apps/shop.cjs", import.meta.url));
+const APPS = fileURLToPath(new URL("apps/", import.meta.url));
 
 /** Asks until there is an answer that is not null; fails with `what` after the deadline. */
 export const until = async (what, seconds, ask) => {
@@ -34,7 +34,7 @@ const processesOf = (home) => readdirSync("/proc").filter((entry) => /^\d+$/.tes
 
 /**
  * Starts pm2 with `apps` (`{ name, keep, until, version, … }` and whatever else pm2 takes) and the sidecar beside it. An app
- * keeps `keep` KiB a second, for as many seconds as `until` says. A minute of the history passes in `minute`.
+ * is the script `source` of `apps`; `shop.cjs` keeps `keep` KiB a second, for as many seconds as `until` says. A minute of the history passes in `minute`.
  */
 export const start = async (apps, configuration = "", { minute = "1s" } = {}) => {
   if (!existsSync(PM2)) throw new Error(`${PM2} is missing: npm ci --prefix tests/pm2`);
@@ -57,13 +57,13 @@ export const start = async (apps, configuration = "", { minute = "1s" } = {}) =>
     rmSync(folder, { recursive: true, force: true });
   };
   try {
-    const ecosystem = apps.map(({ keep = 0, until: end = 1e9, version = "1.0.0", ...app }, index) => {
+    const ecosystem = apps.map(({ keep = 0, until: end = 1e9, version = "1.0.0", source = "shop.cjs", ...app }, index) => {
       // pm2 takes the version from the package.json beside the script.
       const place = join(folder, `app-${index}`);
       mkdirSync(place);
       writeFileSync(join(place, "package.json"), JSON.stringify({ name: "shop", version }));
-      copyFileSync(SCRIPT, join(place, "shop.cjs"));
-      return { script: join(place, "shop.cjs"), cwd: place, env: { KEEP: String(keep), UNTIL: String(end) }, max_memory_restart: "512M", ...app };
+      copyFileSync(join(APPS, source), join(place, source));
+      return { script: join(place, source), cwd: place, env: { KEEP: String(keep), UNTIL: String(end) }, max_memory_restart: "512M", ...app };
     });
     writeFileSync(join(folder, "ecosystem.json"), JSON.stringify({ apps: ecosystem }));
     await command("start", "ecosystem.json");

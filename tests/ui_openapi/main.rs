@@ -14,8 +14,9 @@ use leakslope::model::{
     ProcessSample, Rejection, Signal, Slope, Snapshot, Status, Steady, SystemSample, Verdict, WallTime,
 };
 use leakslope::ui::{
-    ActingView, AppPolicyView, AuditView, BreakerView, CompareView, ComparisonView, EvidenceItemView, EvidenceView,
-    FrameView, GateView, RequestView, RestartsView, TakenView, TargetView, VersionView,
+    ActingView, AppPolicyView, AuditView, BreakerView, CompareView, ComparisonView, EvidenceItemView,
+    EvidenceTakenView, EvidenceView, FrameView, GateView, RequestView, RestartsView, TakenView, TargetView,
+    VersionView,
 };
 use schema::Document;
 use serde::Serialize;
@@ -220,6 +221,7 @@ fn processes() {
         verdicts: &verdicts,
         version_slopes: &[],
         restarts: None,
+        evidence: &[],
     });
     holds("Processes", &view);
     view.interval_seconds = Some(15.0);
@@ -307,8 +309,10 @@ fn restarts() {
         slope_after: Some(-3.0),
         time_bought_seconds: Some(1.5),
         helped: Some(true),
+        evidence: Some(text("shop-0-1.heapprofile")),
     };
     let asked = AuditView {
+        evidence: None,
         kind: text("requested"),
         action: None,
         outcome: None,
@@ -380,13 +384,19 @@ fn evidence() {
         flame: None,
         ..profile.clone()
     };
-    holds("Evidence", &EvidenceView { evidence: vec![profile, failed] });
+    let acting = ActingView { allowed: true, authentication: text("none"), sentence: text("from here") };
+    let view =
+        |standing| EvidenceView { evidence: vec![profile.clone(), failed.clone()], acting: acting.clone(), standing };
+    holds("Evidence", &view(None));
+    holds("Evidence", &view(Some(text("it rests"))));
+    holds("EvidenceTaken", &EvidenceTakenView { id: text("shop-0-1"), sentence: text("it goes on") });
 }
 
 #[test]
 fn what_the_page_sends_is_what_the_document_asks_for() {
     let document = Document::read();
-    let orders: [(&str, Value); 3] = [
+    let orders: [(&str, Value); 4] = [
+        ("EvidenceOrder", json!({ "daemon": "d", "app": "a", "pm_id": 0, "duration": "30s", "who": "the page" })),
         (
             "RestartOrder",
             json!({ "daemon": "d", "app": "a", "now": true, "all": false, "who": "the page", "why": "", "pm_id": 0 }),

@@ -16,11 +16,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep};
 
 use super::arguments::Flags;
 use super::output::{clean, print};
+use super::signals::Signals;
 use crate::config;
 use crate::export::json::ProcessesView;
 use crate::http::client;
@@ -82,7 +82,7 @@ pub(super) fn run(flags: &Flags, arguments: &DemoArguments) -> anyhow::Result<Ex
         let place = Place::make()?;
         let outcome = tokio::select! {
             biased;
-            () = signals.any() => Ok(()),
+            _ = signals.any() => Ok(()),
             () = after(arguments.duration) => Ok(()),
             outcome = show(&place, &pm2, &address, flags) => outcome,
         };
@@ -216,27 +216,6 @@ async fn after(duration: Option<Duration>) {
     match duration {
         Some(duration) => sleep(duration).await,
         None => std::future::pending().await,
-    }
-}
-
-/// What ends the demo from outside.
-struct Signals([Signal; 4]);
-
-impl Signals {
-    fn listen() -> std::io::Result<Self> {
-        let [interrupt, terminate, hang_up, quit] =
-            [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup(), SignalKind::quit()].map(signal);
-        Ok(Self([interrupt?, terminate?, hang_up?, quit?]))
-    }
-
-    async fn any(&mut self) {
-        let [interrupt, terminate, hang_up, quit] = &mut self.0;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hang_up.recv() => {}
-            _ = quit.recv() => {}
-        }
     }
 }
 

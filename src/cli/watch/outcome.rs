@@ -101,7 +101,7 @@ async fn take_profile(watched: &mut Watched, folder: &Path, now: WallTime) -> Re
     let (profile, summary) = watched.profile(FUNCTIONS).await?;
     let script = Path::new(&watched.name).file_stem().map(|stem| stem.to_string_lossy().into_owned());
     let name = script.unwrap_or_else(|| watched.name.clone());
-    let file = take::file_name(&name.as_str().into(), watched.pid, now);
+    let file = take::file_name(&name.as_str().into(), watched.pid, None, now, "heapprofile");
     let path = keep::write_alone(folder, &file, &profile).map_err(|error| error.to_string())?;
     let functions = if summary.own.is_empty() { summary.functions } else { summary.own };
     Ok(Evidence { path: path.display().to_string(), total_bytes: summary.total_bytes, functions })

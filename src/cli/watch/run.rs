@@ -8,7 +8,6 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use rustix::process::Signal;
 use tokio::process::Command;
-use tokio::signal::unix::{Signal as UnixSignal, SignalKind, signal};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::WatchArguments;
@@ -17,6 +16,7 @@ use super::load::{Load, LoadEvent};
 use super::processes::{Moment, Processes};
 use super::report::{Report, Row};
 use crate::cli::output::{clean, complain};
+use crate::cli::signals::Signals;
 use crate::collect::system::listening_ports;
 use crate::runtime::Clock;
 use crate::trend::ShortFloor;
@@ -78,30 +78,6 @@ pub(super) async fn watch(arguments: &WatchArguments, evidence: &Path) -> anyhow
     };
     running.end(how).await;
     result
-}
-
-/// The signals that end a run early.
-struct Signals([(&'static str, Signal, UnixSignal); 3]);
-
-impl Signals {
-    fn listen() -> anyhow::Result<Self> {
-        Ok(Self([
-            ("SIGINT", Signal::INT, signal(SignalKind::interrupt())?),
-            ("SIGTERM", Signal::TERM, signal(SignalKind::terminate())?),
-            ("SIGHUP", Signal::HUP, signal(SignalKind::hangup())?),
-        ]))
-    }
-
-    /// Waits for one, which is to be passed on.
-    async fn any(&mut self) -> (&'static str, Signal) {
-        let [interrupt, terminate, hang_up] = &mut self.0;
-        let (name, signal, _) = tokio::select! {
-            _ = interrupt.2.recv() => interrupt,
-            _ = terminate.2.recv() => terminate,
-            _ = hang_up.2.recv() => hang_up,
-        };
-        (*name, *signal)
-    }
 }
 
 fn start(arguments: &WatchArguments, announcements: &Announcements) -> anyhow::Result<Group> {

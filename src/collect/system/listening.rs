@@ -1,37 +1,75 @@
-//! Which TCP ports a process listens on: the sockets of its network namespace matched with its open files.
+//! Which TCP ports a process listens on and who is connected: the sockets of its network namespace matched with its open
+//! files.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 
-use super::read_text;
+/// A table of sockets is read no further than this: 100,000 of them.
+const LONGEST_TABLE: u64 = 16 << 20;
+const LISTENING: u8 = 0x0a;
+const CONNECTED: u8 = 0x01;
 
 /// The TCP ports that a process listens on; none where its files are not ours to see.
 pub fn listening_ports(proc: &Path, pid: u32) -> BTreeSet<u16> {
-    let folder = proc.join(pid.to_string());
-    let Ok(files) = std::fs::read_dir(folder.join("fd")) else { return BTreeSet::new() };
-    let sockets: BTreeSet<u64> = files
+    own(proc, pid, LISTENING).into_iter().map(|socket| socket.port).collect()
+}
+
+/// The TCP ports that anybody listens on in the network of this process.
+pub fn taken_ports(proc: &Path, pid: u32) -> BTreeSet<u16> {
+    sockets(proc, pid).into_iter().filter(|socket| socket.state == LISTENING).map(|socket| socket.port).collect()
+}
+
+/// How many connections to this port of its own a process holds.
+pub fn connections(proc: &Path, pid: u32, port: u16) -> usize {
+    own(proc, pid, CONNECTED).into_iter().filter(|socket| socket.port == port).count()
+}
+
+/// One TCP socket, by its own end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Socket {
+    port: u16,
+    state: u8,
+    inode: u64,
+}
+
+fn own(proc: &Path, pid: u32, state: u8) -> Vec<Socket> {
+    let Ok(files) = std::fs::read_dir(proc.join(pid.to_string()).join("fd")) else { return Vec::new() };
+    let open: BTreeSet<u64> = files
         .flatten()
         .filter_map(|file| {
             let link = std::fs::read_link(file.path()).ok()?;
             link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
         })
         .collect();
-    if sockets.is_empty() {
-        return BTreeSet::new();
+    if open.is_empty() {
+        return Vec::new();
     }
-    let tables = ["net/tcp", "net/tcp6"].map(|name| read_text(&folder.join(name)).unwrap_or_default());
-    let rows = tables.iter().flat_map(|table| table.lines());
-    rows.filter_map(listener).filter(|(_, inode)| sockets.contains(inode)).map(|(port, _)| port).collect()
+    sockets(proc, pid).into_iter().filter(|socket| socket.state == state && open.contains(&socket.inode)).collect()
 }
 
-/// Port and inode of a row of `/proc/net/tcp` that listens.
-fn listener(row: &str) -> Option<(u16, u64)> {
+fn sockets(proc: &Path, pid: u32) -> Vec<Socket> {
+    let table = |name: &str| {
+        let mut text = String::new();
+        let file = File::open(proc.join(pid.to_string()).join(name));
+        file.and_then(|file| file.take(LONGEST_TABLE).read_to_string(&mut text)).map(|_length| text)
+    };
+    ["net/tcp", "net/tcp6"].into_iter().flat_map(table).flat_map(|text| rows(&text)).collect()
+}
+
+fn rows(table: &str) -> Vec<Socket> {
+    table.lines().filter_map(row).collect()
+}
+
+fn row(row: &str) -> Option<Socket> {
     let cells: Vec<&str> = row.split_ascii_whitespace().collect();
-    if *cells.get(3)? != "0A" {
-        return None;
-    }
     let (_, port) = cells.get(1)?.rsplit_once(':')?;
-    Some((u16::from_str_radix(port, 16).ok()?, cells.get(9)?.parse().ok()?))
+    Some(Socket {
+        port: u16::from_str_radix(port, 16).ok()?,
+        state: u8::from_str_radix(cells.get(3)?, 16).ok()?,
+        inode: cells.get(9)?.parse().ok()?,
+    })
 }
 
 #[cfg(test)]
@@ -39,21 +77,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_rows_that_listen_count() {
-        let row =
+    fn rows_of_the_table_are_read() {
+        let line =
             "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 12345 1 0 100";
-        assert_eq!(listener(row), Some((8080, 12345)));
-        assert_eq!(listener(&row.replace(" 0A ", " 01 ")), None);
-        assert_eq!(listener("  sl  local_address rem_address   st tx_queue rx_queue"), None);
-        assert_eq!(listener(""), None);
+        assert_eq!(row(line), Some(Socket { port: 8080, state: LISTENING, inode: 12345 }));
+        assert_eq!(row(&line.replace(" 0A ", " 01 ")).unwrap().state, CONNECTED);
+        assert_eq!(row("  sl  local_address rem_address   st tx_queue rx_queue"), None);
+        assert_eq!(row(""), None);
     }
 
     #[test]
     fn a_port_of_this_process_is_found() {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = socket.local_addr().unwrap().port();
-        assert!(listening_ports(Path::new("/proc"), std::process::id()).contains(&port));
-        drop(socket);
-        assert!(!listening_ports(Path::new("/proc"), std::process::id()).contains(&port));
+        let (proc, own) = (Path::new("/proc"), std::process::id());
+        assert!(listening_ports(proc, own).contains(&port));
+        assert!(taken_ports(proc, own).contains(&port));
+        assert_eq!(connections(proc, own, port), 0);
+        let client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let (server, _) = socket.accept().unwrap();
+        assert_eq!(connections(proc, own, port), 1);
+        drop((socket, client, server));
+        assert!(!listening_ports(proc, own).contains(&port));
     }
 }

@@ -11,6 +11,7 @@
 //! event loop.
 
 pub mod cgroup;
+mod close_up;
 mod listening;
 mod own;
 pub mod parse;
@@ -25,7 +26,8 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 use thiserror::Error;
 
-pub use self::listening::listening_ports;
+pub use self::close_up::CloseUp;
+pub use self::listening::{connections, listening_ports, taken_ports};
 pub use self::own::{own_pids, own_sample};
 pub use self::tree::TreeProcess;
 use crate::model::{Bytes, HostSample, SystemSample, WallTime};

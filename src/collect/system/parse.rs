@@ -84,6 +84,27 @@ pub fn status(text: &[u8]) -> Status {
     status
 }
 
+/// What a process does with each signal: bit n − 1 stands for signal n.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SignalMasks {
+    /// Held back.
+    pub blocked: u64,
+    /// Thrown away.
+    pub ignored: u64,
+    /// Handled by code of its own.
+    pub caught: u64,
+}
+
+/// Reads the signal masks from `/proc/<pid>/status`.
+pub fn signal_masks(text: &[u8]) -> Option<SignalMasks> {
+    let mask = |name: &str| {
+        let mut lines = text.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
+        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        u64::from_str_radix(value.trim(), 16).ok()
+    };
+    Some(SignalMasks { blocked: mask("SigBlk")?, ignored: mask("SigIgn")?, caught: mask("SigCgt")? })
+}
+
 fn kibibytes(value: &[u8]) -> Option<Bytes> {
     let number = std::str::from_utf8(value).ok()?.trim().strip_suffix("kB")?.trim_end();
     number.parse::<u64>().ok()?.checked_mul(1024).map(Bytes)
@@ -145,6 +166,15 @@ mod tests {
         assert_eq!(status(b"Name:\tkworker\nThreads:\t1\n"), Status::default());
         let old = status(b"VmRSS:\t 5 kB\nVmSwap:\t garbage\n");
         assert_eq!((old.resident, old.anonymous, old.swapped), (Bytes(5120), None, None));
+    }
+
+    #[test]
+    fn signal_masks_are_hexadecimal() {
+        let text = b"Name:\tnode\nSigQ:\t6/9\nSigBlk:\t0000000000000000\nSigIgn:\t0000000001001000\n\
+            SigCgt:\t0000000100004602\n";
+        assert_eq!(signal_masks(text), Some(SignalMasks { blocked: 0, ignored: 0x0100_1000, caught: 0x1_0000_4602 }));
+        assert_eq!(signal_masks(b"SigBlk:\t0\nSigCgt:\t0\n"), None);
+        assert_eq!(signal_masks(b"SigBlk:\t0\nSigIgn:\tnone\nSigCgt:\t0\n"), None);
     }
 
     #[test]

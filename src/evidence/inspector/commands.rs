@@ -19,9 +19,13 @@ const STOP: &str = "HeapProfiler.stopSampling";
 const SNAPSHOT: &str = "HeapProfiler.takeHeapSnapshot";
 /// Seconds since the process started, by its own steady clock.
 const OWN_CLOCK: &str = "process.uptime()";
-/// A native timer every 10 ms that notes how late it came; it lives as long as the session and never keeps the app alive.
-const WATCH_LOOP: &str = "(h=>{h.enable();return h})(require('perf_hooks').monitorEventLoopDelay({resolution:10}))";
-const READ_LOOP: &str = "function(){this.disable();return this.max}";
+/// A timer every 20 ms that notes how late it came. It never keeps the app alive and ends after two hours by itself, should
+/// nobody read it. (Node's own monitor of the event loop's delay stays in memory for ever, 77 kB of it for each.)
+const WATCH_LOOP: &str = "((interval, ticks) => { let last = process.uptime(), worst = 0; \
+    const late = () => { const now = process.uptime(); worst = Math.max(worst, now - last - interval / 1000); last = now; }; \
+    const timer = setInterval(() => { late(); if (--ticks <= 0) clearInterval(timer); }, interval); timer.unref(); \
+    return () => { late(); clearInterval(timer); return worst; }; })(20, 360000)";
+const READ_LOOP: &str = "function () { return this(); }";
 
 /// What V8 says of its heap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,12 +65,15 @@ pub struct LoopDelay {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct UsageAnswer {
-    used_size: f64,
-    total_size: f64,
-    embedder_heap_used_size: Option<f64>,
-    backing_storage_size: Option<f64>,
+    #[serde(rename = "usedSize")]
+    used: f64,
+    #[serde(rename = "totalSize")]
+    total: f64,
+    #[serde(rename = "embedderHeapUsedSize")]
+    embedder: Option<f64>,
+    #[serde(rename = "backingStorageSize")]
+    backing_stores: Option<f64>,
 }
 
 #[derive(Deserialize)]
@@ -110,10 +117,10 @@ impl Inspector {
         let answer: UsageAnswer =
             serde_json::from_value(answer).map_err(|error| self.unreadable(HEAP_USAGE, &error))?;
         Ok(HeapUsage {
-            used: bytes(answer.used_size),
-            total: bytes(answer.total_size),
-            embedder: answer.embedder_heap_used_size.map(bytes),
-            backing_stores: answer.backing_storage_size.map(bytes),
+            used: bytes(answer.used),
+            total: bytes(answer.total),
+            embedder: answer.embedder.map(bytes),
+            backing_stores: answer.backing_stores.map(bytes),
         })
     }
 
@@ -191,13 +198,13 @@ impl Inspector {
     /// # Errors
     /// [`InspectorError`].
     pub async fn watch_loop(&mut self, deadline: Duration) -> Result<LoopDelay, InspectorError> {
-        let params = json!({"expression": WATCH_LOOP, "includeCommandLineAPI": true, "silent": true});
+        let params = json!({"expression": WATCH_LOOP, "silent": true});
         let sent = self.send(EVALUATE, params, deadline).await?;
         let object = self.evaluated(sent).await?.object_id;
         object.map(|object| LoopDelay { object }).ok_or_else(|| self.unreadable(EVALUATE, &"no object"))
     }
 
-    /// The longest that the event loop was late since [`Self::watch_loop`]; a delay that still lasts is not in it.
+    /// The longest that the event loop was late since [`Self::watch_loop`].
     ///
     /// # Errors
     /// [`InspectorError`].
@@ -206,10 +213,9 @@ impl Inspector {
             "silent": true});
         let sent = self.send(CALL_ON, params, deadline).await?;
         let object = self.evaluated(sent).await?;
-        let nanoseconds = object.value.and_then(|value| value.as_f64());
-        // Nothing seen yet reads as an arbitrary number, 0 or less.
-        nanoseconds
-            .map(|nanoseconds| Duration::try_from_secs_f64(nanoseconds / 1e9).unwrap_or_default())
+        let seconds = object.value.and_then(|value| value.as_f64());
+        seconds
+            .map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default())
             .ok_or_else(|| self.unreadable(CALL_ON, &"no number"))
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::read::{Frame, Profile};
+use crate::model::Bytes;
 
 /// A function with what it allocated that is still alive.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -31,12 +32,27 @@ pub struct ProfileSummary {
     pub total_bytes: u64,
     /// The number of calls in the tree.
     pub calls: u64,
+    /// What the profile says, as a sentence.
+    pub sentence: String,
+    /// The lines that somebody can change: what Node, V8 and dependencies allocated counts to the function of the app that
+    /// called them. The one with the most bytes first.
+    pub holders: Vec<Holder>,
     /// Functions, the one that allocated most itself first.
     pub functions: Vec<FunctionRow>,
     /// The app's own functions, the one with the most bytes in all first.
     pub own: Vec<FunctionRow>,
     /// The calls as boxes of a flame graph, each before those it made.
     pub flame: Vec<FlameBox>,
+}
+
+/// A function, and what was allocated by it or for it that is still alive.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Holder {
+    /// The function; one of the app's wherever the app called.
+    #[serde(flatten)]
+    pub frame: Frame,
+    /// Bytes allocated by it, and by what it called that is not of the app.
+    pub bytes: u64,
 }
 
 /// One box of a flame graph.
@@ -50,8 +66,13 @@ pub struct FlameBox {
     pub total_bytes: u64,
     /// Bytes allocated by it alone.
     pub self_bytes: u64,
-    /// The function and its place.
-    pub label: String,
+    /// The function; shown as its name and place in one.
+    #[serde(rename = "label", serialize_with = "shown")]
+    pub frame: Frame,
+}
+
+fn shown<S: serde::Serializer>(frame: &Frame, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(frame)
 }
 
 /// Boxes narrower than one in this many are left out of a flame graph.
@@ -109,14 +130,45 @@ pub fn summarise(profile: &Profile, file: &str, rows: usize) -> ProfileSummary {
     functions.retain(|row| row.self_bytes > 0);
     functions.sort_by(|one, other| (other.self_bytes, &one.frame).cmp(&(one.self_bytes, &other.frame)));
     functions.truncate(rows);
+    let mut holders = holders(profile);
+    holders.truncate(rows);
     ProfileSummary {
         file: file.to_owned(),
         total_bytes: total,
         calls: profile.calls.len() as u64,
+        sentence: sentence(holders.first(), total),
+        holders,
         functions,
         own,
         flame: flame(profile, total),
     }
+}
+
+/// Says who holds most.
+fn sentence(first: Option<&Holder>, total: u64) -> String {
+    let Some(Holder { frame, bytes }) = first else {
+        return "nothing that was allocated meanwhile is still alive".to_owned();
+    };
+    let (bytes, total, function) = (Bytes(*bytes), Bytes(total), &frame.function);
+    let place = if frame.file.is_empty() { String::new() } else { format!(" at {}:{}", frame.file, frame.line) };
+    format!("of the {total} that was allocated meanwhile and is still alive, {function}{place} allocated {bytes}")
+}
+
+/// Bytes by the nearest function of the app. Parents come before children, so every parent's holder is known.
+fn holders(profile: &Profile) -> Vec<Holder> {
+    let mut holders: Vec<Option<u32>> = Vec::with_capacity(profile.calls.len());
+    let mut bytes = vec![0_u64; profile.frames.len()];
+    for call in &profile.calls {
+        let above = holders.get(call.parent as usize).copied().flatten();
+        let holder = if profile.frames[call.frame as usize].is_own() { Some(call.frame) } else { above };
+        holders.push(holder);
+        let sum = &mut bytes[holder.unwrap_or(call.frame) as usize];
+        *sum = sum.saturating_add(call.bytes);
+    }
+    let found = profile.frames.iter().zip(bytes).filter(|(_, bytes)| *bytes > 0);
+    let mut found: Vec<Holder> = found.map(|(frame, bytes)| Holder { frame: frame.clone(), bytes }).collect();
+    found.sort_by(|one, other| (other.bytes, &one.frame).cmp(&(one.bytes, &other.frame)));
+    found
 }
 
 #[allow(clippy::cast_precision_loss, reason = "memory sizes stay far below 2^53")]
@@ -213,7 +265,7 @@ fn flame(profile: &Profile, total: u64) -> Vec<FlameBox> {
             start_bytes: start,
             total_bytes: totals[index],
             self_bytes: call.bytes,
-            label: profile.frames[call.frame as usize].to_string(),
+            frame: profile.frames[call.frame as usize].clone(),
         });
         let mut wide: Vec<usize> = children[index]
             .iter()
@@ -307,6 +359,39 @@ mod tests {
         let summary = summarise(&profile(&[(0, 0, 0), (0, 1, 10), (1, 2, 5), (2, 1, 7)]), "x", 9);
         let row = summary.own.iter().find(|row| row.frame.function == "handle").unwrap();
         assert_eq!((row.self_bytes, row.total_bytes, summary.total_bytes), (17, 22, 22));
+    }
+
+    #[test]
+    fn what_a_library_allocated_counts_to_the_apps_line_that_called_it() {
+        let frame = |function: &str, file: &str| {
+            let (function, file) = (function.to_owned(), file.to_owned());
+            Frame { function, file, line: 12, column: 3 }
+        };
+        let frames = vec![
+            frame("(root)", ""),
+            frame("listOnTimeout", "node:internal/timers"),
+            frame("tick", "/srv/shop/app.js"),
+            frame("get session", "/srv/shop/lib/sessions.js"),
+            frame("clone", "/srv/shop/node_modules/lodash/clone.js"),
+        ];
+        let mib = 1 << 20;
+        let calls = [(0, 0, 0), (0, 1, mib), (1, 2, 2 * mib), (2, 3, 5 * mib), (3, 4, 40 * mib), (1, 4, 3 * mib)];
+        let calls = calls.iter().map(|&(parent, frame, bytes)| Call { parent, frame, bytes }).collect();
+        let summary = summarise(&Profile { frames, calls }, "x", 9);
+        let found: Vec<(&str, u64)> =
+            summary.holders.iter().map(|one| (one.frame.function.as_str(), one.bytes / mib)).collect();
+        assert_eq!(found, [("get session", 45), ("clone", 3), ("tick", 2), ("listOnTimeout", 1)]);
+        let place = "alive, get session at /srv/shop/lib/sessions.js:12 allocated 45 MiB";
+        assert!(
+            summary.sentence.starts_with("of the 51 MiB ") && summary.sentence.ends_with(place),
+            "{}",
+            summary.sentence
+        );
+        let shown = serde_json::to_value(&summary.flame[3]).unwrap();
+        assert_eq!(shown["label"], "get session /srv/shop/lib/sessions.js:12:3");
+        for empty in [Profile::default(), profile(&[(0, 0, 0), (0, 2, 0)])] {
+            assert_eq!(summarise(&empty, "x", 9).sentence, "nothing that was allocated meanwhile is still alive");
+        }
     }
 
     #[test]

@@ -1,29 +1,43 @@
-//! Taking evidence from a running process by pm2's own action: which checks come first, and where it is kept.
+//! Taking evidence from a running process: which checks come first, by which road, and how the app is left as it was.
 //!
-//! Nothing is asked of an app unless the very life that is meant is online with pm2's agent in it. It refuses every other
-//! road into an app: no signal, no inspector.
+//! | part           | what it is for                                              | pure |
+//! |----------------|-------------------------------------------------------------|------|
+//! | `action`       | a profile by pm2's own action: no pause, nothing opened     | no   |
+//! | `attach`       | into an app by its inspector, and out again                 | no   |
+//! | `checks`       | whether SIGUSR1 would open an inspector, or do harm         | yes  |
+//! | `own_listener` | whether the app listens for SIGUSR1 itself                  | no   |
+//! | `estimate`     | what a snapshot will cost, and what speaks against it       | yes  |
+//! | `series`       | snapshots one after the other in one session                | no   |
+//!
+//! Nothing is asked of an app unless the very life that is meant is online. A profile goes through the inspector only
+//! where pm2's agent is missing, and a snapshot is taken only on a person's word. This room refuses to decide when evidence
+//! is wanted.
+
+mod action;
+mod attach;
+mod checks;
+pub mod estimate;
+mod own_listener;
+pub mod series;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::time::timeout;
 
-use crate::collect::amp::Request;
-use crate::collect::bus::{Bus, BusError};
-use crate::collect::look::{LOOK_DEADLINE, client, list, look, refusal};
-use crate::evidence::keep::{self, Record};
+use self::attach::Attached;
+use crate::collect::look::{LOOK_DEADLINE, Look, client, look};
+use crate::evidence::keep::{self, Cost, Kind, Record, Road, Trigger};
 use crate::evidence::profile;
 use crate::model::{AppName, Bytes, DaemonName, Life, Listed, ProcessKey, Status, WallTime};
 
-/// How long pm2's agent may take to begin, and the profile to come after the sampling has ended.
-const GRACE: Duration = Duration::from_secs(30);
-const NO_REPLY: &str = "pm2's agent in it did not answer: its event loop is blocked, or it has just been started; try again when it answers requests";
-const NO_PROFILE: &str =
-    "no profile came: its event loop is blocked, or it was reloaded meanwhile; try again when it answers requests";
 /// How long allocations may be sampled.
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_hours(1);
+/// Average bytes between two samples: fewer see more and cost more.
+pub const SAMPLING_INTERVAL: Bytes = Bytes(32 << 10);
+/// No profile is larger: nothing longer is read from pm2.
+pub const LARGEST_PROFILE: Bytes = Bytes(32 << 20);
 
 /// The one life of one process that evidence is wanted of, as the latest list showed it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +54,24 @@ pub struct Target {
     pub heap_used: Option<Bytes>,
 }
 
+impl Target {
+    /// The record of a file of evidence of this life that a person asked for.
+    fn record(&self, file: String, at: WallTime, cost: Cost) -> Record {
+        Record {
+            kind: Kind::default(),
+            trigger: Trigger::default(),
+            daemon: self.key.daemon.clone(),
+            app: self.app.clone(),
+            pm_id: self.key.pm_id,
+            life: Some(self.life),
+            taken_at: at,
+            sampled_seconds: None,
+            cost: Some(cost),
+            file,
+        }
+    }
+}
+
 /// What profile to take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProfileOrder {
@@ -49,15 +81,38 @@ pub struct ProfileOrder {
     pub sampling_interval: Bytes,
     /// Now, for the file's name.
     pub at: WallTime,
+    /// Why it is taken, for its record.
+    pub trigger: Trigger,
+}
+
+impl ProfileOrder {
+    /// The name that the file will have.
+    pub fn file(&self, target: &Target) -> String {
+        file_name(&target.app, target.key.pm_id, None, self.at, "heapprofile")
+    }
 }
 
 /// One file of evidence.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Taken {
     /// The file, of mode 0600.
     pub path: PathBuf,
     /// Its size.
     pub size: Bytes,
+    /// By which road, and what that cost the app.
+    pub cost: Cost,
+    /// That the app's inspector is still open, and until when: its event loop is blocked.
+    pub still_open: Option<String>,
+}
+
+/// A profile that came.
+struct Sampled {
+    profile: Vec<u8>,
+    road: Road,
+    /// How late the event loop was at the worst, where that was seen.
+    pause: Option<Duration>,
+    /// That the app's inspector is still open.
+    still_open: Option<String>,
 }
 
 /// Why nothing was taken.
@@ -72,7 +127,7 @@ pub struct TakeError {
     pub kind: TakeErrorKind,
 }
 
-/// What stood against it; a refusal comes before anything was done to the app.
+/// What stood against it; a refusal comes before anything that costs the app something.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TakeErrorKind {
     /// A check before the start, or pm2 itself, said no.
@@ -88,7 +143,7 @@ pub enum TakeErrorKind {
 /// # Errors
 /// A sentence where the daemon does not answer.
 pub async fn targets(daemon: &DaemonName, home: &Path, app: &str) -> Result<Vec<Target>, String> {
-    let entries = list(&mut client(home, LOOK_DEADLINE)).await?;
+    let Look { entries, .. } = look(&mut client(home, LOOK_DEADLINE)).await?;
     let target = |entry: Listed| {
         let life = entry.life()?;
         let key = ProcessKey { daemon: daemon.clone(), pm_id: entry.pm_id };
@@ -97,97 +152,90 @@ pub async fn targets(daemon: &DaemonName, home: &Path, app: &str) -> Result<Vec<
     Ok(entries.into_iter().filter(|entry| entry.app.as_str() == app).filter_map(target).collect())
 }
 
-/// Takes a sampling heap profile by pm2's action into a new file under `folder`.
+/// Takes a sampling heap profile into a new file under `folder`: by pm2's action where pm2's agent is in the app, else by
+/// its inspector.
 ///
 /// # Errors
 /// [`TakeError`]: refused before anything was done, or failed with the app left running.
 pub async fn profile(target: &Target, order: &ProfileOrder, folder: &Path) -> Result<Taken, TakeError> {
     let error = |kind| TakeError { app: target.app.clone(), process: target.key.clone(), kind };
-    let text = sample(target, order).await.map_err(error)?;
-    let failed = |reason: String| error(TakeErrorKind::Failed(reason));
-    profile::read(text.as_bytes(), "the profile that came").map_err(|unreadable| failed(unreadable.to_string()))?;
+    let sampled = sample(target, order).await.map_err(error)?;
+    let still_open = sampled.still_open;
+    let pause_seconds = sampled.pause.map(|pause| pause.as_secs_f64());
+    let cost = Cost { road: sampled.road, pause_seconds, expected: None };
     let record = Record {
-        daemon: target.key.daemon.clone(),
-        app: target.app.clone(),
-        pm_id: target.key.pm_id,
-        taken_at: order.at,
+        kind: Kind::HeapProfile,
+        trigger: order.trigger,
         sampled_seconds: Some(order.duration.as_secs_f64()),
-        file: file_name(&target.app, target.key.pm_id, order.at),
+        ..target.record(order.file(target), order.at, cost)
     };
-    let path = keep::write(folder, &record, text.as_bytes()).map_err(|refused| failed(refused.to_string()))?;
-    Ok(Taken { path, size: Bytes(text.len() as u64) })
+    let (folder, size) = (folder.to_owned(), Bytes(sampled.profile.len() as u64));
+    let keeping = move || -> Result<PathBuf, String> {
+        let profile = sampled.profile.as_slice();
+        if size > LARGEST_PROFILE {
+            return Err(format!("the profile is {size} long, over {LARGEST_PROFILE}: sample for a shorter time"));
+        }
+        profile::read(profile, "the profile that came").map_err(|unreadable| unreadable.to_string())?;
+        keep::write(&folder, &record, profile).map_err(|unwritten| unwritten.to_string())
+    };
+    let kept = tokio::task::spawn_blocking(keeping).await.map_err(|panicked| panicked.to_string());
+    let path = kept.and_then(|kept| kept).map_err(|why| error(TakeErrorKind::Failed(why)))?;
+    Ok(Taken { path, size, cost, still_open })
 }
 
-async fn sample(target: &Target, order: &ProfileOrder) -> Result<String, TakeErrorKind> {
-    let request = request(target.key.pm_id, order).map_err(TakeErrorKind::Refused)?;
+async fn sample(target: &Target, order: &ProfileOrder) -> Result<Sampled, TakeErrorKind> {
+    if !(SHORTEST..=LONGEST).contains(&order.duration) {
+        return Err(TakeErrorKind::Refused("allocations are sampled for a second to an hour".to_owned()));
+    }
+    if !(1..=u64::from(u32::MAX)).contains(&order.sampling_interval.0) {
+        return Err(TakeErrorKind::Refused("the sampling interval is from 1 byte to 4 GiB".to_owned()));
+    }
     let mut client = client(&target.home, LOOK_DEADLINE);
-    let listed = look(&mut client, target.key.pm_id).await.map_err(TakeErrorKind::Refused)?;
-    if let Some(reason) = objection(&listed, target) {
+    let look = look(&mut client).await.map_err(TakeErrorKind::Refused)?;
+    let listed = look.find(target.key.pm_id).map_err(TakeErrorKind::Refused)?;
+    if let Some(reason) = objection(listed, target) {
         return Err(TakeErrorKind::Refused(reason));
     }
-    let connecting = timeout(LOOK_DEADLINE, Bus::connect(&target.home)).await;
-    let mut bus = connecting
-        .map_err(|_elapsed| TakeErrorKind::Refused("pm2's public socket takes no connection".to_owned()))?
-        .map_err(|error| TakeErrorKind::Refused(error.to_string()))?;
-    let ask = async {
-        let reply = client.act(request).await.map_err(|error| {
-            let kind = if error.sent { TakeErrorKind::Failed } else { TakeErrorKind::Refused };
-            kind(error.to_string())
-        })?;
-        refusal(reply.json()).map_or(Ok(()), |why| Err(TakeErrorKind::Refused(format!("pm2 says: {why}"))))
-    };
-    let answer = async {
-        let pm_id = target.key.pm_id;
-        let broken = |error: BusError| TakeErrorKind::Failed(error.to_string());
-        let silent = || TakeErrorKind::Failed(NO_REPLY.to_owned());
-        let began = timeout(GRACE, bus.sampling(pm_id)).await.map_err(|_elapsed| silent())?;
-        let name = began.map_err(broken)?.map_err(|why| TakeErrorKind::Refused(turned_down(&why)))?;
-        let profile = timeout(order.duration + GRACE, bus.heap_profile(pm_id, &name)).await;
-        profile.map_err(|_elapsed| TakeErrorKind::Failed(NO_PROFILE.to_owned()))?.map_err(broken)
-    };
-    // Both at once: whoever is connected must read.
-    let ((), profile) = tokio::try_join!(ask, answer)?;
-    Ok(profile)
+    if listed.pmx {
+        return action::sample(&mut client, target, order).await;
+    }
+    let mut attached = attach::attach(target, &look, order.at).await?;
+    match sample_attached(&mut attached, order).await {
+        Ok(profile) => {
+            let released = attached.release().await;
+            let (pause, still_open) = (released.worst_delay, released.still_open);
+            Ok(Sampled { profile, road: Road::Inspector, pause, still_open })
+        }
+        Err(why) => Err(attached.given_up(why).await),
+    }
 }
 
-fn request(pm_id: u32, order: &ProfileOrder) -> Result<Request, String> {
-    if !(SHORTEST..=LONGEST).contains(&order.duration) {
-        return Err("allocations are sampled for a second to an hour".to_owned());
-    }
-    let timeout_ms = u32::try_from(order.duration.as_millis()).map_err(|error| error.to_string())?;
-    let sampling_interval = u32::try_from(order.sampling_interval.0).ok().filter(|bytes| *bytes > 0);
-    let sampling_interval = sampling_interval.ok_or("the sampling interval is not a number of bytes")?;
-    Ok(Request::SampleHeap { pm_id, timeout_ms, sampling_interval })
-}
-
-/// What pm2's agent said against sampling, with what to do about it.
-fn turned_down(words: &str) -> String {
-    if words.contains("already running") {
-        return "another profile is being taken of it; try again when that one has ended".to_owned();
-    }
-    format!("pm2's agent in it says: {words}; pm2's log of the app may tell more")
+async fn sample_attached(attached: &mut Attached, order: &ProfileOrder) -> Result<Vec<u8>, String> {
+    let started = attached.inspector().start_sampling(order.sampling_interval, attach::STEP).await;
+    started.map_err(|error| attached.because(&error))?;
+    attached.wait(order.duration).await?;
+    let stopped = attached.inspector().stop_sampling(attach::STEP).await;
+    Ok(stopped.map_err(|error| attached.because(&error))?.profile)
 }
 
 /// What speaks against asking this process, in a sentence.
 fn objection(listed: &Listed, target: &Target) -> Option<String> {
     if listed.life() != Some(target.life) || listed.app != target.app {
-        return Some("it has been restarted or stopped since it was chosen".to_owned());
+        return Some("it has been restarted or stopped since it was chosen; try again".to_owned());
     }
-    if listed.status != Status::Online {
-        return Some(format!("it is {}, not online", listed.status.as_str()));
-    }
-    let off = "pm2's agent is not loaded into it (pmx is off), and a profile is only taken through the agent";
-    (!listed.pmx).then(|| off.to_owned())
+    let status = listed.status.as_str();
+    (listed.status != Status::Online).then(|| format!("it is {status}, not online; try again when it is"))
 }
 
-/// `<app>-<number>-<time>.heapprofile`, with nothing of the app's name that means something to a file system. The number is
-/// pm2's, or the pid where pm2 knows nothing of the process.
-pub fn file_name(app: &AppName, number: u32, at: WallTime) -> String {
+/// `<app>-<number>-<time>.<ending>`, with a pid before the time where there is one, and with nothing of the app's name
+/// that means something to a file system. The number is pm2's, or the pid where pm2 knows nothing of the process.
+pub fn file_name(app: &AppName, number: u32, pid: Option<u32>, at: WallTime, ending: &str) -> String {
     let safe = |letter: char| if letter.is_ascii_alphanumeric() || "-_".contains(letter) { letter } else { '_' };
     let app: String = app.as_str().chars().take(80).map(safe).collect();
     let time = jiff::Timestamp::from_millisecond(at.0)
         .map_or_else(|_out_of_range| at.0.to_string(), |time| time.strftime("%Y%m%dT%H%M%S%3fZ").to_string());
-    format!("{app}-{number}-{time}.heapprofile")
+    let pid = pid.map(|pid| format!("{pid}-")).unwrap_or_default();
+    format!("{app}-{number}-{pid}{time}.{ending}")
 }
 
 #[cfg(test)]
@@ -196,17 +244,33 @@ mod tests {
 
     #[test]
     fn a_file_name_holds_no_path() {
-        let name = file_name(&"../a b/ü".into(), 3, WallTime(1_700_000_000_123));
-        assert_eq!(name, "___a_b__-3-20231114T221320123Z.heapprofile");
+        let (app, at) = ("../a b/ü".into(), WallTime(1_700_000_000_123));
+        assert_eq!(file_name(&app, 3, None, at, "heapprofile"), "___a_b__-3-20231114T221320123Z.heapprofile");
+        let numbered = file_name(&app, 3, Some(4711), at, "2.heapsnapshot");
+        assert_eq!(numbered, "___a_b__-3-4711-20231114T221320123Z.2.heapsnapshot");
     }
 
-    #[test]
-    fn only_checked_numbers_are_sent() {
-        let order = |duration, bytes| ProfileOrder { duration, sampling_interval: Bytes(bytes), at: WallTime(0) };
-        assert!(request(1, &order(Duration::from_secs(30), 32_768)).is_ok());
-        assert!(request(1, &order(Duration::ZERO, 32_768)).is_err());
-        assert!(request(1, &order(LONGEST * 2, 32_768)).is_err());
-        assert!(request(1, &order(SHORTEST, 0)).is_err());
-        assert!(request(1, &order(SHORTEST, u64::MAX)).is_err());
+    #[tokio::test]
+    async fn only_checked_numbers_are_sent() {
+        let target = Target {
+            home: "/nonexistent".into(),
+            key: ProcessKey { daemon: "default".into(), pm_id: 1 },
+            app: "api".into(),
+            life: Life { pid: 1, started: 1 },
+            heap_used: None,
+        };
+        let (at, trigger) = (WallTime(0), Trigger::Person);
+        for (duration, bytes, why) in [
+            (Duration::from_secs(30), 32_768, "the daemon is not running"),
+            (LONGEST, u64::from(u32::MAX), "the daemon is not running"),
+            (Duration::ZERO, 32_768, "a second to an hour"),
+            (LONGEST * 2, 32_768, "a second to an hour"),
+            (SHORTEST, 0, "1 byte to 4 GiB"),
+            (SHORTEST, u64::MAX, "1 byte to 4 GiB"),
+        ] {
+            let order = ProfileOrder { duration, sampling_interval: Bytes(bytes), at, trigger };
+            let error = profile(&target, &order, Path::new("/nonexistent")).await.unwrap_err();
+            assert!(error.to_string().contains(why), "{error} | {why}");
+        }
     }
 }

@@ -38,7 +38,7 @@ enum Command {
     Append(Vec<MinuteRow>),
     PutLives(Vec<LifeSummary>),
     PutAnchor(ClockAnchor),
-    PutState(String, Option<Vec<u8>>, Reply<Result<Saved, StoreError>>),
+    PutState(String, Option<Vec<u8>>),
     Keep(Box<Kept>, Reply<Result<Saved, StoreError>>),
     AppendAudit(Steady, Vec<u8>, Reply<Result<(u64, Saved), StoreError>>),
     Minutes(ProcessKey, Life, i64, Reply<Vec<Minute>>),
@@ -164,9 +164,10 @@ impl StoreHandle {
         self.send(Command::PutAnchor(anchor))
     }
 
-    /// Sets or removes a piece of durable state and waits until it is on disk, or tells that it is not.
-    pub async fn put_state(&self, name: &str, value: Option<Vec<u8>>) -> Result<Saved, StoreError> {
-        self.ask(|reply| Command::PutState(name.to_owned(), value, reply)).await?
+    /// Hands a piece of durable state over, or that it is to be removed. Does not wait; one that is too large is told of in
+    /// the log.
+    pub fn put_state(&self, name: &str, value: Option<Vec<u8>>) -> Result<(), StoreError> {
+        self.send(Command::PutState(name.to_owned(), value))
     }
 
     /// Sets a piece of durable state and appends to the audit log in one transaction, and waits until both are on disk, or
@@ -261,10 +262,11 @@ fn serve(keeper: &mut Keeper, command: Command, now: Steady, owed: &mut Vec<Owed
         Command::Append(rows) => keeper.append(rows),
         Command::PutLives(summaries) => summaries.into_iter().for_each(|summary| keeper.put_life(summary)),
         Command::PutAnchor(anchor) => keeper.put_anchor(anchor),
-        Command::PutState(name, value, reply) => match keeper.put_state(&name, value) {
-            Ok(()) => owed.push(Owed::State(reply)),
-            Err(error) => drop(reply.send(Err(error))),
-        },
+        Command::PutState(name, value) => {
+            if let Err(error) = keeper.put_state(&name, value) {
+                tracing::warn!(%error, name, "a piece of state is not saved");
+            }
+        }
         Command::Keep(kept, reply) => {
             let Kept { name, value, audit } = *kept;
             let taken = keeper.put_state(&name, Some(value)).and_then(|()| {

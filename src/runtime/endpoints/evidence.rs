@@ -1,21 +1,35 @@
-//! What was taken of a process, read from the folder of evidence when it is asked for.
+//! What was taken of a process, the orders to take more, and the files themselves.
+//!
+//! A file holds what an app had in memory: it is sent to nobody who has not shown a token or a password.
 
-use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use hyper::StatusCode;
+use hyper::body::Bytes;
+use hyper::{StatusCode, header};
+use serde::Deserialize;
+use tokio::io::AsyncReadExt as _;
+use tokio::sync::mpsc;
 
+use super::restarts::{acting, admitted, read, refused};
 use super::tagged;
-use crate::evidence::keep::{self, Record};
-use crate::evidence::profile;
-use crate::http::{Content, Request, Response};
+use crate::config::parse_duration;
+use crate::evidence::keep::{Kind, Trigger};
+use crate::evidence::when::{self, Item};
+use crate::http::{Content, Request, Response, guard_secrets};
+use crate::model::{AppName, DaemonName, ProcessKey};
 use crate::runtime::Shared;
-use crate::ui::{EvidenceItemView, EvidenceView};
+use crate::runtime::evidence::{candidates, target_of};
+use crate::ui::{EvidenceTakenView, EvidenceView};
 
 /// Pieces shown, the newest.
 const SHOWN: usize = 10;
-/// A profile is never larger; what is, is told by name only.
-const LARGEST: u64 = 32 << 20;
+/// How long allocations may be sampled.
+const DURATIONS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_hours(1));
+/// Bytes of a file that are read at once.
+const PIECE: usize = 64 << 10;
+/// Pieces of a file that wait for a slow reader.
+const PIECES: usize = 4;
 
 pub(super) async fn list(shared: Arc<Shared>, request: Request) -> Response {
     let pm_id = match request.query.get("pm_id").map(str::parse::<u32>) {
@@ -25,37 +39,133 @@ pub(super) async fn list(shared: Arc<Shared>, request: Request) -> Response {
         Some(Ok(pm_id)) => Some(pm_id),
         None => None,
     };
-    let daemon = request.query.get("daemon").map(str::to_owned);
-    let folder = shared.state_directory.as_ref().map(|state| state.join(keep::FOLDER));
-    let wanted = move |record: &Record| {
-        daemon.as_ref().is_none_or(|daemon| daemon == record.daemon.as_str())
-            && pm_id.is_none_or(|pm_id| pm_id == record.pm_id)
+    let daemon = request.query.get("daemon").map(DaemonName::from);
+    let acting = acting(&shared, &request);
+    let looking = shared.clone();
+    let look = move || {
+        let items = looking.evidence.items();
+        let standing = match (&daemon, pm_id, looking.published.load().as_ref()) {
+            (Some(daemon), Some(pm_id), Some(published)) => {
+                let key = ProcessKey { daemon: daemon.clone(), pm_id };
+                looking.evidence.standing(published, &key, &items, looking.clock.wall())
+            }
+            _ => None,
+        };
+        let wanted = |item: &&Item| {
+            daemon.as_ref().is_none_or(|daemon| *daemon == item.record.daemon)
+                && pm_id.is_none_or(|pm_id| pm_id == item.record.pm_id)
+        };
+        let evidence = items.iter().filter(wanted).take(SHOWN).map(|item| looking.evidence.view(item)).collect();
+        EvidenceView { evidence, acting, standing }
     };
-    let look = move || folder.map_or_else(Vec::new, |folder| look(&folder, wanted));
-    let Ok(evidence) = tokio::task::spawn_blocking(look).await else {
+    let Ok(view) = tokio::task::spawn_blocking(look).await else {
         return Response::error(StatusCode::INTERNAL_SERVER_ERROR, "evidence", "the evidence could not be read");
     };
-    let view = EvidenceView { evidence };
     match serde_json::to_vec(&view) {
         Ok(body) => tagged(&request, Content::Json, body),
         Err(_unwritable) => Response::json(&view),
     }
 }
 
-fn look(folder: &Path, wanted: impl Fn(&Record) -> bool) -> Vec<EvidenceItemView> {
-    let records = keep::records(folder).into_iter().filter(wanted).take(SHOWN);
-    records
-        .map(|record| {
-            let path = keep::path(folder, &record);
-            let size = std::fs::metadata(&path).map(|about| about.len()).ok();
-            let profile = match size {
-                None => Err("the file is gone".to_owned()),
-                Some(size) if size > LARGEST => Err(format!("a file of {size} bytes is not read here")),
-                Some(_) => std::fs::File::open(&path)
-                    .map_err(|error| error.to_string())
-                    .and_then(|file| profile::read(file, &record.file).map_err(|error| error.to_string())),
-            };
-            EvidenceItemView::of_profile(&record, size, profile.as_ref().map_err(Clone::clone))
-        })
-        .collect()
+/// An order to take something.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Order {
+    app: AppName,
+    #[serde(default)]
+    daemon: Option<DaemonName>,
+    #[serde(default)]
+    pm_id: Option<u32>,
+    #[serde(default)]
+    kind: Kind,
+    #[serde(default)]
+    duration: Option<String>,
+    #[serde(default)]
+    who: String,
+}
+
+pub(super) async fn ask(shared: Arc<Shared>, request: Request) -> Response {
+    if let Err(refusal) = admitted(&shared, &request) {
+        return *refusal;
+    }
+    let order: Order = match read(&request) {
+        Ok(order) => order,
+        Err(refusal) => return *refusal,
+    };
+    if order.kind == Kind::HeapSnapshot {
+        let message = "a snapshot can stop an app for many seconds, so it is taken on the command line only, where the \
+                       pause is shown first; ask for a heap_profile here";
+        return refused(message);
+    }
+    let duration = order.duration.as_deref().map_or_else(|| Ok(shared.evidence.settings().duration), parse_duration);
+    let duration = match duration.map(|duration| ((DURATIONS.0..=DURATIONS.1).contains(&duration), duration)) {
+        Ok((true, duration)) => duration,
+        Ok((false, _)) => {
+            let message = "duration: allocations are sampled for a second to an hour";
+            return Response::error(StatusCode::BAD_REQUEST, "bad_order", message);
+        }
+        Err(message) => {
+            return Response::error(StatusCode::BAD_REQUEST, "bad_order", &format!("duration: {message}"));
+        }
+    };
+    let Some(published) = shared.published.load_full() else { return super::not_yet() };
+    let meant = candidates(&published).filter(|it| {
+        *it.app == order.app
+            && order.daemon.as_ref().is_none_or(|daemon| *daemon == it.key.daemon)
+            && order.pm_id.is_none_or(|pm_id| pm_id == it.key.pm_id)
+    });
+    let Some(it) = when::most_telling(meant) else {
+        let number = order.pm_id.map(|number| format!(" with pm_id {number}")).unwrap_or_default();
+        return refused(&format!("no running process of {}{number} is listed", order.app));
+    };
+    let Some(target) = target_of(&shared.settings.load(), &it) else {
+        return refused(&format!(
+            "daemon {} is watched without being configured: name its home under [[pm2]]",
+            it.key.daemon
+        ));
+    };
+    let who = if order.who.is_empty() { "somebody".to_owned() } else { format!("{:?}", order.who) };
+    match shared.evidence.ask(target, Trigger::Person, duration, &format!("{who} asked for it")) {
+        Ok(id) => {
+            let (app, key, seconds) = (it.app, it.key, duration.as_secs_f64());
+            let sentence = format!(
+                "allocations of {app} ({key}) are sampled for {seconds} s while it goes on; GET /api/v1/evidence tells how \
+                 it stands"
+            );
+            Response::json_with(StatusCode::ACCEPTED, &EvidenceTakenView { id, sentence })
+        }
+        Err(why) => refused(&why.to_string()),
+    }
+}
+
+pub(super) async fn file(shared: Arc<Shared>, request: Request) -> Response {
+    if let Err(refusal) = guard_secrets(&request, &shared.acting) {
+        return refusal.response();
+    }
+    let id = request.parameters.first().map(String::as_str).unwrap_or_default();
+    // Only the name of a record that is there leads to a file, so no path can be asked for.
+    let found =
+        shared.evidence.file(id).filter(|(path, _)| std::fs::symlink_metadata(path).is_ok_and(|it| it.is_file()));
+    let gone = || Response::error(StatusCode::NOT_FOUND, "unknown_evidence", "there is no file of that id (any more)");
+    let Some((path, record)) = found else { return gone() };
+    let Ok(place) = shared.evidence.download_places.clone().try_acquire_owned() else {
+        let message = "other files are being sent; try again when they are done";
+        return Response::error(StatusCode::SERVICE_UNAVAILABLE, "busy", message).with(header::RETRY_AFTER, "10");
+    };
+    let Ok(mut file) = tokio::fs::File::open(&path).await else { return gone() };
+    let Ok(about) = file.metadata().await else { return gone() };
+    let (sender, parts) = mpsc::channel(PIECES);
+    shared.evidence.downloads.spawn(async move {
+        let _place = place;
+        let mut piece = vec![0; PIECE];
+        while let Ok(read @ 1..) = file.read(&mut piece).await {
+            if sender.send(Bytes::copy_from_slice(&piece[..read])).await.is_err() {
+                return;
+            }
+        }
+    });
+    Response::parts(Content::Other("application/octet-stream"), parts, Some(about.len())).with(
+        header::CONTENT_DISPOSITION,
+        &format!("attachment; filename=\"{}\"", record.file.replace(['"', '\\'], "_")),
+    )
 }

@@ -37,6 +37,8 @@ pub(super) fn router(shared: Arc<Shared>) -> Router<Shared> {
         .route(Route::post("/api/v1/restarts/breaker", restarts::reset_breaker))
         .route(Route::post("/api/v1/alerts", restarts::alerts).body_bytes(LARGEST_BODY))
         .route(Route::get("/api/v1/evidence", evidence::list))
+        .route(Route::post("/api/v1/evidence", evidence::ask))
+        .route(Route::get("/api/v1/evidence/{id}/file", evidence::file))
         .route(Route::get("/api/v1/lives", compare::remembered))
         .route(Route::get("/api/v1/compare", compare::versions))
         .route(Route::get("/api/v1/processes/{daemon}/{pm_id}/history", past::history))

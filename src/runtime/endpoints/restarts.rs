@@ -11,7 +11,7 @@ use crate::actuate::{Closed, Handle};
 use crate::alertmanager::{WebhookError, parse_webhook};
 use crate::http::{Content, Identity, RateLimit, Reach, Request, Response, guard_acting};
 use crate::model::{AppName, DaemonName};
-use crate::policy::{PersonCall, Refusal};
+use crate::policy::PersonCall;
 use crate::runtime::{Shared, restarting};
 use crate::ui::{ActingView, RestartsView, Said, TakenView};
 
@@ -52,7 +52,7 @@ pub(super) async fn list(shared: Arc<Shared>, request: Request) -> Response {
 }
 
 /// Whether an order from there would be taken.
-fn acting(shared: &Shared, request: &Request) -> ActingView {
+pub(super) fn acting(shared: &Shared, request: &Request) -> ActingView {
     let authentication = match (&shared.acting.tokens, &request.identity) {
         (_, Identity::User(_)) => "basic",
         (Some(_), Identity::Anonymous) => "bearer",
@@ -69,7 +69,7 @@ fn acting(shared: &Shared, request: &Request) -> ActingView {
 }
 
 pub(super) async fn ask(shared: Arc<Shared>, request: Request) -> Response {
-    let policy = match admitted(&shared, &request) {
+    let policy = match the_policy(&shared, &request) {
         Ok(policy) => policy,
         Err(refusal) => return *refusal,
     };
@@ -86,7 +86,7 @@ pub(super) async fn ask(shared: Arc<Shared>, request: Request) -> Response {
             );
             Response::json_with(StatusCode::ACCEPTED, &TakenView { requests, sentence })
         }
-        Ok(Err(refusal)) => refused(&refusal),
+        Ok(Err(refusal)) => refused(&refusal.to_string()),
         Err(Closed) => unavailable(),
     }
 }
@@ -100,7 +100,7 @@ struct Withdrawal {
 }
 
 pub(super) async fn withdraw(shared: Arc<Shared>, request: Request) -> Response {
-    let policy = match admitted(&shared, &request) {
+    let policy = match the_policy(&shared, &request) {
         Ok(policy) => policy,
         Err(refusal) => return *refusal,
     };
@@ -113,7 +113,7 @@ pub(super) async fn withdraw(shared: Arc<Shared>, request: Request) -> Response 
             let sentence = format!("request {} is taken back", order.request);
             Response::json(&TakenView { requests: vec![order.request], sentence })
         }
-        Ok(Err(refusal)) => refused(&refusal),
+        Ok(Err(refusal)) => refused(&refusal.to_string()),
         Err(Closed) => unavailable(),
     }
 }
@@ -129,7 +129,7 @@ struct Reset {
 }
 
 pub(super) async fn reset_breaker(shared: Arc<Shared>, request: Request) -> Response {
-    let policy = match admitted(&shared, &request) {
+    let policy = match the_policy(&shared, &request) {
         Ok(policy) => policy,
         Err(refusal) => return *refusal,
     };
@@ -140,7 +140,7 @@ pub(super) async fn reset_breaker(shared: Arc<Shared>, request: Request) -> Resp
     let sentence = format!("the breaker of {} is closed", order.app);
     match policy.reset_breaker(order.daemon, order.app, order.who).await {
         Ok(Ok(())) => Response::json(&TakenView { requests: Vec::new(), sentence }),
-        Ok(Err(refusal)) => refused(&refusal),
+        Ok(Err(refusal)) => refused(&refusal.to_string()),
         Err(Closed) => unavailable(),
     }
 }
@@ -178,9 +178,14 @@ pub(super) async fn alerts(shared: Arc<Shared>, request: Request) -> Response {
 }
 
 /// Lets an order through the guard and the rate limit.
-fn admitted<'a>(shared: &'a Shared, request: &Request) -> Result<&'a Handle, Box<Response>> {
+pub(super) fn admitted(shared: &Shared, request: &Request) -> Result<(), Box<Response>> {
     guard_acting(request, &shared.acting).map_err(|refusal| Box::new(refusal.response()))?;
-    admit(&shared.rates.orders, shared).map_err(|wait| Box::new(too_many(wait)))?;
+    admit(&shared.rates.orders, shared).map_err(|wait| Box::new(too_many(wait)))
+}
+
+/// The policy, for an order that was let through.
+fn the_policy<'a>(shared: &'a Shared, request: &Request) -> Result<&'a Handle, Box<Response>> {
+    admitted(shared, request)?;
     shared.policy.as_ref().ok_or_else(|| Box::new(unavailable()))
 }
 
@@ -188,15 +193,15 @@ fn admit(limit: &Mutex<RateLimit>, shared: &Shared) -> Result<(), Duration> {
     limit.lock().unwrap_or_else(PoisonError::into_inner).admit(shared.clock.now())
 }
 
-fn read<'a, T: Deserialize<'a>>(request: &'a Request) -> Result<T, Box<Response>> {
+pub(super) fn read<'a, T: Deserialize<'a>>(request: &'a Request) -> Result<T, Box<Response>> {
     serde_json::from_slice(&request.body).map_err(|error| {
         let message = format!("the body is no such order: line {} column {}", error.line(), error.column());
         Box::new(Response::error(StatusCode::BAD_REQUEST, "bad_order", &message))
     })
 }
 
-fn refused(refusal: &Refusal) -> Response {
-    Response::error(StatusCode::CONFLICT, "refused", &refusal.to_string())
+pub(super) fn refused(why: &str) -> Response {
+    Response::error(StatusCode::CONFLICT, "refused", why)
 }
 
 fn unavailable() -> Response {

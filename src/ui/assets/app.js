@@ -17,7 +17,7 @@ const facts = () => ({ view: sources.processes.body, restarts: sources.restarts.
 const dialog = orderDialog(facts, () => refresh());
 const views = {
   overview: overview((text) => history.replaceState(null, "", text ? `#/?q=${encodeURIComponent(text)}` : "#/")),
-  process: processView((process) => order({ kind: "restart", daemon: process.daemon, app: process.app, pm_id: process.pm_id })),
+  process: processView((what) => order(what)),
   restarts: restartsView((what) => order(what)),
 };
 main.replaceChildren(...Object.values(views).map((view) => view.node));
@@ -29,14 +29,15 @@ const order = async (what) => {
   dialog.open(what);
 };
 
-/** Reads the fragment: `#/`, `#/?q=…`, `#/restarts`, `#/process/{daemon}/{pm_id}`. */
+/** Reads the fragment: `#/`, `#/?q=…`, `#/restarts`, `#/process/{daemon}/{pm_id}`, the same with
+ * `/{evidence}`. */
 const routeOf = (fragment) => {
   const [path, query] = fragment.replace(/^#\/?/, "").split("?");
-  const [first, daemon, pmId] = path.split("/");
+  const [first, daemon, pmId, evidence] = path.split("/");
   if (first === "restarts") return { view: "restarts" };
   if (first === "process" && daemon && /^\d+$/.test(pmId ?? "")) {
     try {
-      return { view: "process", daemon: decodeURIComponent(daemon), pm_id: Number(pmId) };
+      return { view: "process", daemon: decodeURIComponent(daemon), pm_id: Number(pmId), evidence: decodeURIComponent(evidence ?? "") };
     } catch {
       return { view: "overview", query: "" };
     }

@@ -2,7 +2,7 @@
 
 import { Refused, send } from "./api.js";
 import { h, name, show, write } from "./dom.js";
-import { count, moment, sentence } from "./format.js";
+import { count, moment, sentence, span } from "./format.js";
 import { stateOf } from "./verdict.js";
 
 /** The processes that a request means: one, else all or those that leak, if any do. As the policy chooses them. */
@@ -38,10 +38,22 @@ export const consequences = (targets, restarts, policy, now) => {
   return sentences;
 };
 
+/** How long a profile that is asked for here may sample. */
+const DURATIONS = { "30s": "30 seconds", "2m": "2 minutes", "5m": "5 minutes", "30m": "30 minutes" };
+
+/** What taking a profile does, in sentences, before anybody says yes. */
+const looking = (target) => [
+  "pm2's agent in the app samples its allocations meanwhile (where it is off, Node's inspector, which is closed again); the app goes on, and nothing is restarted.",
+  "It tells which functions allocated what is still alive at its end. What was allocated before is not seen: a slow leak needs a long look.",
+  ...(target && target.uptime_seconds < 600 ? [`The process has run for ${span(target.uptime_seconds)} only: what it sets up once may look like a leak.`] : []),
+  "One profile at a time is taken on a host.",
+];
+
 const KINDS = {
   restart: { title: "Restart ", yes: "Ask for the restart", address: "api/v1/restarts" },
   withdraw: { title: "Take back the request for ", yes: "Take it back", address: "api/v1/restarts/withdraw" },
   breaker: { title: "Close the breaker of ", yes: "Close the breaker", address: "api/v1/restarts/breaker" },
+  profile: { title: "Take a heap profile of ", yes: "Take the profile", address: "api/v1/evidence" },
 };
 
 /** Makes the dialog. `facts()` returns `{ view, restarts }` as last read; `onDone()` is called after an order was taken. */
@@ -58,6 +70,8 @@ export const orderDialog = (facts, onDone) => {
   };
   const now = check("order-now", "Do not wait for a window");
   const all = check("order-all", "All processes, not only those that leak");
+  const length = h("select", { id: "order-duration" }, ...Object.entries(DURATIONS).map(([value, text]) => h("option", { value, text })));
+  const lengthRow = h("label", { class: "row", for: "order-duration" }, "Sample for", length);
   const why = h("input", { type: "text", id: "order-why", maxlength: 200, autocomplete: "off" });
   const whyRow = h("label", { class: "row", for: "order-why" }, "Why (for the record)", why);
   const secret = h("input", { type: "password", id: "order-token", autocomplete: "off", spellcheck: "false" });
@@ -66,11 +80,12 @@ export const orderDialog = (facts, onDone) => {
   const yes = h("button", { type: "submit", class: "danger" });
   const no = h("button", { type: "button", text: "Cancel", onclick: () => node.close() });
   const form = h("form", { method: "dialog" }, h("h2", { id: "order-title" }, title, app, detail, "?"), list,
-    now.node, all.node, whyRow, secretRow, answer, h("div", { class: "buttons" }, no, yes));
+    now.node, all.node, lengthRow, whyRow, secretRow, answer, h("div", { class: "buttons" }, no, yes));
   const node = h("dialog", { class: "dialog", "aria-labelledby": "order-title" }, form);
 
   const said = (restarts) => {
     if (wanted.kind === "withdraw") return ["Nothing has been done for it yet, and nothing will be. The audit keeps who took it back."];
+    if (wanted.kind === "profile") return looking((facts().view?.processes ?? []).find((one) => one.daemon === wanted.daemon && one.pm_id === wanted.pm_id));
     const policy = restarts.apps.find((entry) => entry.daemon === wanted.daemon && entry.app === wanted.app) ?? null;
     if (wanted.kind === "breaker") {
       return [`It opened because: ${sentence(policy?.breaker.cause ?? "no cause given")}`, "Restarts that are asked for go on as soon as every other gate lets them through."];
@@ -88,6 +103,9 @@ export const orderDialog = (facts, onDone) => {
   const orderOf = () => {
     if (wanted.kind === "withdraw") return { request: wanted.id, who: "the page" };
     if (wanted.kind === "breaker") return { daemon: wanted.daemon, app: wanted.app, who: "the page" };
+    if (wanted.kind === "profile") {
+      return { daemon: wanted.daemon, app: wanted.app, pm_id: wanted.pm_id, kind: "heap_profile", duration: length.value, who: "the page" };
+    }
     const order = { daemon: wanted.daemon, app: wanted.app, now: now.box.checked, all: all.box.checked, who: "the page", why: why.value };
     return wanted.pm_id === null ? order : { ...order, pm_id: wanted.pm_id };
   };
@@ -112,6 +130,8 @@ export const orderDialog = (facts, onDone) => {
     wanted = what;
     const kind = KINDS[what.kind];
     const restart = what.kind === "restart";
+    length.value = "2m";
+    yes.className = what.kind === "profile" ? "" : "danger";
     now.box.checked = false;
     all.box.checked = false;
     why.value = "";
@@ -121,9 +141,10 @@ export const orderDialog = (facts, onDone) => {
     write(title, kind.title);
     write(yes, kind.yes);
     write(app, what.app);
-    write(detail, restart && what.pm_id !== null ? `, process ${what.pm_id}` : "");
+    write(detail, (restart || what.kind === "profile") && what.pm_id !== null ? `, process ${what.pm_id}` : "");
     show(now.node, restart);
     show(all.node, restart && what.pm_id === null);
+    show(lengthRow, what.kind === "profile");
     show(whyRow, restart);
     tell();
     node.showModal();

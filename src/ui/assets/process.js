@@ -73,6 +73,7 @@ const comparison = () => {
   return { node, update };
 };
 
+const CAUSES = { person: "asked for by a person", leak: "taken when it was found to leak", before_restart: "taken before a restart" };
 const KINDS = { heap_profile: "Heap profile", heap_snapshot: "Heap snapshot" };
 
 const evidenceItem = (item) => {
@@ -81,14 +82,20 @@ const evidenceItem = (item) => {
   const text = h("p", { dir: "auto" });
   const top = table("What holds most memory", ["Name", "Where", "Memory"], `What holds most memory, ${item.id}`);
   const tree = h("div");
-  const node = h("li", { class: "evidence" }, title, facts, text, top.node, tree);
+  const file = h("a", { class: "button", download: true, text: "File for DevTools" });
+  const node = h("li", { class: "evidence" }, title, facts, text, top.node, tree, h("p", {}, file));
   let drawn = null;
   const update = (next) => {
     write(title, `${KINDS[next.kind] ?? words(next.kind)} of ${moment(next.taken_at)}`);
-    write(facts, [words(next.state), `asked by ${words(next.trigger)}`, next.duration_seconds ? `sampled ${span(next.duration_seconds)}` : null,
+    mark(node, "data-evidence", next.id);
+    mark(node, "data-state", next.state);
+    write(facts, [words(next.state), CAUSES[next.trigger] ?? words(next.trigger), next.duration_seconds ? `sampled ${span(next.duration_seconds)}` : null,
       next.pause_seconds !== null ? `worst pause ${Math.round(next.pause_seconds * 1000)} ms` : null,
       next.size_bytes !== null ? bytes(next.size_bytes) : null].filter(Boolean).join(" · "));
     write(text, sentence(next.sentence));
+    // A browser sends a password by itself; with a token the file is for a command line.
+    show(file, next.sent && next.size_bytes !== null);
+    mark(file, "href", `api/v1/evidence/${encodeURIComponent(next.id)}/file`);
     show(top.node, next.top.length > 0);
     rows(top.body, next.top.map((frame) => [frame.name, frame.location ?? "–", bytes(frame.bytes)]));
     const shape = JSON.stringify(next.flame);
@@ -99,14 +106,16 @@ const evidenceItem = (item) => {
   return { node, update };
 };
 
-/** Makes the view of a process. `onRestart(process)` is called when a person wants it restarted. */
-export const processView = (onRestart) => {
+/** Makes the view of a process. `onOrder({ kind, … })` is called when a person wants something done about it. */
+export const processView = (onOrder) => {
   const sources = { history: new Source(), compare: new Source(60_000), evidence: new Source(60_000) };
   let process = null;
   let target = null;
   let collectedAt = 0;
   let range = RANGES[2];
   let custom = null;
+  /** The piece of evidence that the address names, until it was gone to. */
+  let sought = null;
 
   const app = name("");
   const which = h("span", { class: "which" });
@@ -114,7 +123,8 @@ export const processView = (onRestart) => {
   const since = h("span", { class: "small" });
   const reason = h("p", { class: "reason", dir: "auto" });
   const plan = h("p", { class: "plan", dir: "auto" });
-  const restart = h("button", { type: "button", class: "quiet", text: "Restart …", onclick: () => onRestart(process) });
+  const order = (kind) => onOrder({ kind, daemon: process.daemon, app: process.app, pm_id: process.pm_id });
+  const restart = h("button", { type: "button", class: "quiet", text: "Restart …", onclick: () => order("restart") });
   const facts = {
     slope: fact("Growth", true), left: fact("Until the limit", true), resident: fact("Resident"), heap: fact("Heap used"), floor: fact("Floor"),
     limit: fact("Limit"), uptime: fact("Uptime"), restarts: fact("Restarts"), version: fact("Version"), loop: fact("Event loop"),
@@ -144,7 +154,10 @@ export const processView = (onRestart) => {
   const livesCard = h("section", { class: "card", "aria-labelledby": "lives-title" }, h("h2", { id: "lives-title", text: "Lives" }), lives.node);
   const items = h("ul", { class: "evidences" });
   const evidence = new Keyed(items, (item) => item.id, evidenceItem);
-  const evidenceCard = h("section", { class: "card", "aria-labelledby": "evidence-title" }, h("h2", { id: "evidence-title", text: "Evidence" }), items);
+  const profile = h("button", { type: "button", class: "quiet", text: "Take a profile …", onclick: () => order("profile") });
+  const standing = h("p", { class: "small", dir: "auto" });
+  const evidenceCard = h("section", { class: "card", "aria-labelledby": "evidence-title" },
+    h("div", { class: "verdict-line" }, h("h2", { id: "evidence-title", text: "Evidence" }), h("span", { class: "spread" }), profile), standing, items);
 
   const title = h("h1", { id: "process-title" }, app, " ", which);
   const card = h("section", { class: "card", "aria-label": "Memory over time" },
@@ -158,6 +171,13 @@ export const processView = (onRestart) => {
   const node = h("section", { class: "view", "aria-labelledby": "process-title" },
     h("a", { class: "back", href: "#/" }, shape("back"), "All processes"), title, gone, content);
 
+  /** Goes to the piece of evidence that the address names, once it is there. */
+  const seek = () => {
+    const there = sought && [...items.children].find((item) => item.dataset.evidence === sought);
+    if (!there) return;
+    sought = null;
+    there.scrollIntoView({ block: "center" });
+  };
   const draw = () => {
     const history = sources.history.body;
     const has = Boolean(history?.time.length);
@@ -236,9 +256,16 @@ export const processView = (onRestart) => {
     if (history) draw();
     if (compare) versions.update(sources.compare.body);
     if (list) {
-      const found = sources.evidence.body?.evidence ?? [];
-      show(evidenceCard, found.length > 0);
-      evidence.update(found);
+      const body = sources.evidence.body;
+      const found = body?.evidence ?? [];
+      show(evidenceCard, body !== null);
+      show(profile, process.pid !== null);
+      profile.disabled = !body?.acting.allowed;
+      mark(profile, "title", body?.acting.allowed ? null : sentence(body?.acting.sentence ?? ""));
+      show(standing, Boolean(body?.standing));
+      write(standing, sentence(body?.standing ?? ""));
+      evidence.update(found.map((item) => ({ ...item, sent: body.acting.authentication === "basic" })));
+      seek();
     }
   };
   let again = () => {};
@@ -248,6 +275,7 @@ export const processView = (onRestart) => {
 
   /** Turns to another process. */
   const open = (next) => {
+    sought = next.evidence || null;
     if (target && target.daemon === next.daemon && target.pm_id === next.pm_id) return;
     target = next;
     process = null;

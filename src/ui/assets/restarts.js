@@ -91,6 +91,9 @@ const appRow = (onOrder) => () => {
 const auditRow = () => {
   const app = name("");
   const [at, what, outcome, memory, bought, why] = ["at", "what", "outcome", "memory", "bought", "why"].map(() => h("td", { dir: "auto" }));
+  const said = h("span");
+  const evidence = h("a", { text: "What it held" });
+  why.append(said, " ", evidence);
   const node = h("tr", {}, at, h("th", { scope: "row" }, app), what, outcome, memory, bought, why);
   return { node, update: (entry) => {
     write(at, moment(entry.at));
@@ -101,7 +104,9 @@ const auditRow = () => {
     write(memory, entry.memory_before_bytes === null ? "–" : `${bytes(entry.memory_before_bytes)} → ${bytes(entry.memory_after_bytes)}`);
     const slopes = entry.slope_before === null ? "" : `, ${pace(entry.slope_before)} → ${pace(entry.slope_after)} MiB/h`;
     write(bought, `${span(entry.time_bought_seconds)}${slopes}`);
-    write(why, sentence(entry.sentence));
+    write(said, sentence(entry.sentence));
+    show(evidence, Boolean(entry.evidence));
+    mark(evidence, "href", `#/process/${encodeURIComponent(entry.daemon)}/${entry.pm_id}/${encodeURIComponent(entry.evidence ?? "")}`);
   } };
 };
 

@@ -1,0 +1,355 @@
+//! Into an app by its inspector, and out again: after checks it is opened with SIGUSR1, and closed however things go.
+//!
+//! It refuses to signal what is not Node, what does not catch the signal, or an app that listens for it itself; to share
+//! an inspector with a debugger; and to close one that was open before.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde::Deserialize;
+use tokio::time::{Instant, sleep};
+
+use super::{TakeErrorKind, Target, checks, own_listener};
+use crate::collect::identity::{Standing, standing};
+use crate::collect::look::Look;
+use crate::collect::system::{SystemReader, connections, listening_ports, taken_ports};
+use crate::evidence::inspector::{Inspector, InspectorError, InspectorErrorKind, LoopDelay};
+use crate::http::client;
+use crate::model::WallTime;
+
+const PROC: &str = "/proc";
+/// Where Node's inspector listens unless told otherwise, and the ports that workers under `--inspect` get.
+const PORT: u16 = 9229;
+const PORTS: std::ops::RangeInclusive<u16> = PORT..=PORT + 100;
+/// How long an app may take to open its inspector, …
+const OPENING: Duration = Duration::from_secs(30);
+/// … any step of a session that is quick by nature, …
+pub(super) const STEP: Duration = Duration::from_secs(30);
+/// … and closing it again.
+const CLOSING: Duration = Duration::from_secs(30);
+/// An inspector that was just asked for may still open within this time.
+const LATE: Duration = Duration::from_secs(2);
+/// How often it is looked whether an app goes on, [`POLL`] apart.
+const LOOKS: usize = 40;
+const POLL: Duration = Duration::from_millis(50);
+/// Closes the inspector a moment later, when whoever asked is gone: with somebody attached it would block the app.
+const CLOSE: &str = "(inspector => { const end = () => { try { inspector.close(); } catch { /* closed already */ } }; \
+    setTimeout(end, 100).unref(); return true; })(require('inspector'))";
+
+/// A process that cannot come to mean another: its pid, its start, and a handle on it.
+#[derive(Debug)]
+struct Held {
+    pid: u32,
+    start_ticks: u64,
+    handle: OwnedFd,
+}
+
+impl Held {
+    fn is_alive(&self) -> bool {
+        SystemReader::new(PROC.into()).is_alive(self.pid, self.start_ticks)
+    }
+}
+
+/// A session in an app. To be ended with [`Attached::release`]; dropped, it closes the inspector as well.
+#[derive(Debug)]
+pub(super) struct Attached {
+    // In this order they are dropped: the session ends before the inspector is closed.
+    inspector: Inspector,
+    watch: LoopDelay,
+    opened: Opened,
+}
+
+/// How a session ended.
+#[derive(Debug)]
+pub(super) struct Released {
+    /// How late the event loop was at the worst; none where it could not say so any more.
+    pub(super) worst_delay: Option<Duration>,
+    /// That the inspector is still open, and until when.
+    pub(super) still_open: Option<String>,
+}
+
+/// An open inspector.
+#[derive(Debug)]
+struct Opened {
+    process: Held,
+    /// Where it listens, once that is known.
+    port: Option<u16>,
+    /// Ports the process listened on before.
+    before: std::collections::BTreeSet<u16>,
+    /// Whether it is ours to close.
+    ours: bool,
+}
+
+/// Opens the inspector of the process, unless it is open, and attaches to it.
+///
+/// # Errors
+/// Refused before anything was done to the app, or failed with its inspector closed again (or the sentence says so).
+pub(super) async fn attach(target: &Target, look: &Look, now: WallTime) -> Result<Attached, TakeErrorKind> {
+    let (pid, daemon) = (target.life.pid, look.daemon_pid);
+    let listed = look.find(target.key.pm_id).map_err(TakeErrorKind::Refused)?.clone();
+    let checking = move || {
+        let process = held(pid)?;
+        let mut reader = SystemReader::new(PROC.into());
+        let reading = reader.read(daemon, &[pid].into(), now).map_err(|error| error.to_string())?;
+        if !matches!(standing(&listed, daemon, &reading), Standing::Own(_)) {
+            return Err(format!("its pid {pid} is not that of a process of pm2's here: run leakslope where pm2 runs"));
+        }
+        let seen = reader.close_up(pid).ok_or("it has ended")?;
+        if let Some(objection) = checks::against_looking(&seen) {
+            return Err(objection);
+        }
+        let own_listener = || {
+            let (file, line) = own_listener::find(&seen.command_line, seen.folder.as_deref())?;
+            Some(format!(
+                "it may listen for SIGUSR1 itself ({}:{line}), and would take the signal for its own; open its inspector \
+                 in another way (node_args: --inspect), then try again",
+                file.display()
+            ))
+        };
+        let against_signal =
+            checks::against_signal(&seen).or_else(own_listener).or_else(|| against_now(&mut reader, pid));
+        let before = listening_ports(Path::new(PROC), pid);
+        let process = Held { start_ticks: seen.start_ticks, ..process };
+        Ok((Opened { process, port: None, before, ours: false }, against_signal))
+    };
+    let checked = tokio::task::spawn_blocking(checking).await.map_err(|error| error.to_string());
+    let (mut opened, against_signal) = checked.and_then(|checked| checked).map_err(TakeErrorKind::Refused)?;
+    opened.port = already_open(&opened).await.map_err(TakeErrorKind::Refused)?;
+    if opened.port.is_none() {
+        if let Some(objection) = against_signal {
+            return Err(TakeErrorKind::Refused(objection));
+        }
+        open(&mut opened).await?;
+    }
+    let attached = session(&opened).await;
+    match attached {
+        Ok((inspector, watch)) => Ok(Attached { inspector, watch, opened }),
+        Err(error) => Err(opened.given_up(&error).await),
+    }
+}
+
+/// What speaks against a signal just now; a moment later it may be over.
+fn against_now(reader: &mut SystemReader, pid: u32) -> Option<String> {
+    let mut place = String::new();
+    for _ in 0..LOOKS {
+        let seen = reader.close_up(pid)?;
+        checks::broken_off(&seen)?.clone_into(&mut place);
+        std::thread::sleep(POLL);
+    }
+    Some(format!(
+        "it waits in the system ({place}), and the signal would break that off; try again when it answers requests"
+    ))
+}
+
+fn held(pid: u32) -> Result<Held, String> {
+    let number = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or("it has no pid")?;
+    let handle = pidfd_open(number, PidfdFlags::empty()).map_err(|error| match error {
+        rustix::io::Errno::SRCH => "it has ended".to_owned(),
+        error => format!("the system gives no handle on it ({error}); Linux 5.3 or later is needed"),
+    })?;
+    Ok(Held { pid, start_ticks: 0, handle })
+}
+
+/// The port of an inspector that was open before and that nobody uses.
+async fn already_open(opened: &Opened) -> Result<Option<u16>, String> {
+    #[derive(Deserialize)]
+    struct Version {
+        #[serde(rename = "Protocol-Version")]
+        _protocol: String,
+    }
+    let pid = opened.process.pid;
+    for port in opened.before.iter().copied().filter(|port| PORTS.contains(port)) {
+        let told = client::get(&address(port).to_string(), "/json/version", STEP, 64 << 10).await;
+        if !told.is_ok_and(|body| serde_json::from_slice::<Version>(&body).is_ok()) {
+            continue;
+        }
+        // What has just asked for the version may still be closing; a debugger stays.
+        let end = Instant::now() + Duration::from_secs(2);
+        while connections(Path::new(PROC), pid, port) > 0 {
+            if Instant::now() >= end {
+                return Err(format!("somebody debugs it at 127.0.0.1:{port}; close the debugger, then try again"));
+            }
+            sleep(POLL).await;
+        }
+        return Ok(Some(port));
+    }
+    if taken_ports(Path::new(PROC), pid).contains(&PORT) {
+        return Err(format!(
+            "port {PORT}, where its inspector would open, is taken by another process (`ss -ltnp sport = :{PORT}` names \
+             it); close that one, then try again"
+        ));
+    }
+    Ok(None)
+}
+
+/// Sends SIGUSR1 and waits for the inspector to listen.
+async fn open(opened: &mut Opened) -> Result<(), TakeErrorKind> {
+    let failed = |why: &str| TakeErrorKind::Failed(why.to_owned());
+    pidfd_send_signal(&opened.process.handle, Signal::USR1).map_err(|error| {
+        TakeErrorKind::Refused(format!("SIGUSR1 may not be sent to it ({error}); run this as the app's user"))
+    })?;
+    opened.ours = true;
+    let end = Instant::now() + OPENING;
+    loop {
+        opened.port = opened.newly_open();
+        if opened.port.is_some() {
+            return Ok(());
+        }
+        if !opened.process.is_alive() {
+            opened.ours = false;
+            return Err(failed("it ended when its inspector was to open; try again when it runs"));
+        }
+        if Instant::now() >= end {
+            opened.ours = false;
+            return Err(TakeErrorKind::Failed(format!(
+                "its inspector did not open within {} s: it listens for SIGUSR1 itself, or is blocked; an inspector that \
+                 opens later on 127.0.0.1:{PORT} stays open until the app is restarted",
+                OPENING.as_secs()
+            )));
+        }
+        sleep(POLL).await;
+    }
+}
+
+async fn session(opened: &Opened) -> Result<(Inspector, LoopDelay), String> {
+    let port = opened.port.ok_or("no port")?;
+    let mut inspector = Inspector::open(address(port), STEP).await.map_err(|error| error.to_string())?;
+    let asked = inspector.process_pid(STEP).await.map_err(|error| {
+        if let InspectorErrorKind::Deadline { .. } = error.kind {
+            return format!(
+                "its event loop is blocked for {} s now; try again when it answers requests",
+                STEP.as_secs()
+            );
+        }
+        error.to_string()
+    })?;
+    if asked != opened.process.pid {
+        return Err(format!(
+            "the inspector at 127.0.0.1:{port} is that of process {asked}; close that one, then try again"
+        ));
+    }
+    let watch = inspector.watch_loop(STEP).await.map_err(|error| error.to_string())?;
+    Ok((inspector, watch))
+}
+
+fn address(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+impl Attached {
+    /// The session.
+    pub(super) fn inspector(&mut self) -> &mut Inspector {
+        &mut self.inspector
+    }
+
+    /// Waits while the process lives.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub(super) async fn wait(&self, duration: Duration) -> Result<(), String> {
+        let end = Instant::now() + duration;
+        loop {
+            if !self.opened.process.is_alive() {
+                return Err(ENDED.to_owned());
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            sleep(left.min(Duration::from_millis(500))).await;
+        }
+    }
+
+    /// Says what went wrong in a step: that the process has ended where it has.
+    pub(super) fn because(&self, error: &InspectorError) -> String {
+        if self.opened.process.is_alive() { error.to_string() } else { ENDED.to_owned() }
+    }
+
+    /// Ends the session after something went wrong, closes the inspector, and says both.
+    pub(super) async fn given_up(self, why: String) -> TakeErrorKind {
+        let Self { inspector, watch: _, mut opened } = self;
+        drop(inspector);
+        opened.given_up(&why).await
+    }
+
+    /// Ends the session, closes the inspector if it was opened for it, and sees its listener gone.
+    pub(super) async fn release(self) -> Released {
+        let Self { mut inspector, watch, mut opened } = self;
+        let worst_delay = inspector.worst_delay(watch, STEP).await.ok();
+        drop(inspector);
+        Released { worst_delay, still_open: opened.shut().await.err() }
+    }
+}
+
+const ENDED: &str = "it ended meanwhile; try again when it runs";
+
+impl Opened {
+    fn newly_open(&self) -> Option<u16> {
+        let now = listening_ports(Path::new(PROC), self.process.pid);
+        // Others that it begins to listen on just now are not in Node's range, unless its inspector was moved.
+        let new = || now.difference(&self.before).copied();
+        new().find(|port| PORTS.contains(port)).or_else(|| new().next())
+    }
+
+    /// Closes the inspector after something went wrong, and says both.
+    async fn given_up(&mut self, why: &str) -> TakeErrorKind {
+        let why = if self.process.is_alive() { why } else { ENDED };
+        match self.shut().await {
+            Ok(()) => TakeErrorKind::Failed(why.to_owned()),
+            Err(open) => TakeErrorKind::Failed(format!("{why}; {open}")),
+        }
+    }
+
+    /// Closes the inspector, if it is ours to close, and waits until its listener is gone.
+    async fn shut(&mut self) -> Result<(), String> {
+        if !self.ours {
+            return Ok(());
+        }
+        let (begin, mut asked) = (Instant::now(), false);
+        loop {
+            self.port = self.port.or_else(|| self.newly_open());
+            if self.port.is_none() && begin.elapsed() < LATE && self.process.is_alive() {
+                sleep(POLL).await;
+                continue;
+            }
+            let open = self.port.filter(|port| listening_ports(Path::new(PROC), self.process.pid).contains(port));
+            let Some(port) = open else {
+                self.ours = false;
+                return Ok(());
+            };
+            let left = CLOSING.saturating_sub(begin.elapsed());
+            if left.is_zero() {
+                self.ours = false;
+                // What was asked waits in the app, so nobody has to come back for it.
+                return Err(format!(
+                    "its inspector is still open at 127.0.0.1:{port} and closes as soon as its event loop goes on"
+                ));
+            }
+            if !asked && let Ok(mut inspector) = Inspector::open(address(port), left).await {
+                asked = inspector.evaluate(CLOSE, true, left).await.is_ok();
+            }
+            sleep(POLL).await;
+        }
+    }
+}
+
+impl Drop for Opened {
+    /// Whoever gives up half-way does not wait for it, so the inspector is closed on a thread of its own.
+    fn drop(&mut self) {
+        if !self.ours {
+            return;
+        }
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                let shut = runtime.map(|runtime| runtime.block_on(self.shut()));
+                if let Ok(Err(open)) = shut {
+                    tracing::warn!("an app's {open}");
+                }
+            });
+        });
+    }
+}

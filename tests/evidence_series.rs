@@ -1,0 +1,110 @@
+//! Series of full snapshots of real apps, and what stands against them.
+
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test may panic")]
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use leakslope::evidence::keep::{self, Kind, Road};
+use support::inspected::{Turn, assert_untouched, is_open, pid, refused, run, told};
+use support::pm2::{Pm2, app, is_alive};
+use support::sidecar::{DEADLINE, Place};
+use support::wait_for;
+
+/// What a person says of an app that has just been started and whose pauses hurt nobody.
+const WORD: [&str; 7] = ["--warm-up", "1s", "--wait", "1s", "--i-accept-a-pause-of", "10m", "--output"];
+
+#[test]
+fn three_snapshots_of_one_session_name_what_leaks() {
+    let _turn = Turn::wait();
+    let pm2 = Pm2::start("pm2-7");
+    pm2.run(&["start", &app("leaker.js"), "--name", "app"]);
+    let place = Place::new(&pm2.home(), "");
+    let (folder, pid) = (place.state().join("series"), pid(&pm2, "app"));
+    let text = run(&place, &[&["heap", "snapshot", "app"], &WORD[..], &[folder.to_str().unwrap()]].concat());
+    assert!(text.contains("1 of 3: a heap of ") && text.contains("expected: a pause of "), "{text}");
+    assert_eq!(text.matches("taken: a pause of ").count(), 3, "{text}");
+    assert_untouched(pid, &text);
+
+    let mut records = keep::records(&folder);
+    records.reverse();
+    assert_eq!(records.len(), 3, "{text}");
+    for (number, record) in (1..).zip(&records) {
+        let cost = record.cost.unwrap();
+        let expected = cost.expected.unwrap();
+        assert_eq!((record.kind, cost.road, record.life.unwrap().pid), (Kind::HeapSnapshot, Road::Inspector, pid));
+        assert!(cost.pause_seconds.unwrap() > 0.0 && expected.pause_seconds > 0.0, "{record:?}");
+        let file = fs::metadata(keep::path(&folder, record)).unwrap();
+        assert!(file.len() > 1_000_000 && expected.file_bytes.0 > 1_000_000, "{record:?}");
+        assert_eq!(file.permissions().mode() & 0o777, 0o600);
+        assert!(record.file.starts_with(&format!("app-0-{pid}-")), "{record:?}");
+        assert!(record.file.ends_with(&format!(".{number}.heapsnapshot")), "{record:?}");
+    }
+
+    // The command that it names next tells the leak, by ids that hold in all three.
+    let next = text.lines().find_map(|line| line.trim().strip_prefix("leakslope heap diff ")).unwrap();
+    let files: Vec<&str> = next.split(' ').collect();
+    let diff = told(&place.run(&[&["heap", "diff"], &files[..]].concat()));
+    assert!(diff.contains("Compared by object id: one session"), "{diff}");
+    assert!(diff.contains("the array `kept` in ") && diff.contains("leaker.js only grows"), "{diff}");
+}
+
+#[test]
+fn everything_that_stands_against_it_is_told_before_anything_is_done() {
+    let _turn = Turn::wait();
+    let pm2 = Pm2::start("pm2-7");
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("large.js");
+    let large = "const kept = Array.from({ length: 400_000 }, (_, i) => ({ i })); setInterval(() => kept, 1000);";
+    fs::write(&script, large).unwrap();
+    pm2.run(&["start", script.to_str().unwrap(), "--name", "app", "--max-memory-restart", "150M"]);
+    let place = Place::new(&pm2.home(), "[evidence]\nmax_disk = \"64MiB\"\n");
+    let sidecar = place.start();
+    let pid = pid(&pm2, "app");
+    let address = sidecar.address().to_string();
+    let snapshot = ["--web.listen-address", &address, "heap", "snapshot", "app", "--wait", "1s"];
+    // pm2's agent tells the heap's size a moment after the start.
+    let text = refused(&place, &snapshot, "(max_memory_restart)");
+    for against in [
+        "refused: it has run for",
+        "still learning how it behaves",
+        "it is the last healthy process of its app and may stand still for",
+        "raise evidence.max_disk",
+    ] {
+        assert!(text.contains(against), "{against}: {text}");
+    }
+    assert_untouched(pid, &text);
+    let evidence = place.state().join("leakslope/evidence");
+    assert!(!evidence.exists() || fs::read_dir(evidence).unwrap().next().is_none(), "{text}");
+}
+
+#[test]
+fn an_app_that_ends_between_two_snapshots_leaves_the_first_one_whole() {
+    let _turn = Turn::wait();
+    let pm2 = Pm2::start("pm2-7");
+    pm2.run(&["start", &app("leaker.js"), "--name", "app", "--no-pmx"]);
+    let place = Place::new(&pm2.home(), "");
+    let (folder, first) = (place.state().join("series"), pid(&pm2, "app"));
+    let mut command = place.command(&["heap", "snapshot", "app", "--warm-up", "1s", "--wait", "30m"]);
+    command.args(["--i-accept-a-pause-of", "10m", "--output", folder.to_str().unwrap()]);
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut running = command.spawn().unwrap();
+    wait_for("the first snapshot", DEADLINE * 2, || {
+        if let Some(status) = running.try_wait().unwrap() {
+            // It was asked too early in the app's life.
+            running = command.spawn().unwrap();
+            return Err(status.to_string());
+        }
+        if keep::records(&folder).is_empty() { Err("none".to_owned()) } else { Ok(()) }
+    });
+    assert!(is_open(first), "the session lasts until the last one");
+    pm2.run(&["restart", "app"]);
+    let output = running.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(told(&output).contains("failed: it ended meanwhile; try again when it runs"), "{}", told(&output));
+    let files = fs::read_dir(&folder).unwrap().count();
+    assert_eq!((files, keep::records(&folder).len()), (2, 1), "a whole snapshot and its record");
+    assert!(is_alive(pid(&pm2, "app")));
+}

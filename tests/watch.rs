@@ -335,10 +335,10 @@ fn nothing_stays_behind_when_the_time_is_over() {
     let load = "echo $$ >>load-pids; echo requests=5 sent=5; sleep 600 & echo $! >>load-pids; wait";
     let server = fixture("server.js");
     let mut shell = Watch::start(&["--duration", "4s", "--", "sh", "-c", script], &[]);
-    let mut loaded = Watch::start(&["--duration", "4s", "--load", load, "--", "node", &server], &[]);
-    assert_eq!((shell.code(), loaded.code()), (4, 4));
+    let mut driven = Watch::start(&["--duration", "4s", "--load", load, "--", "node", &server], &[]);
+    assert_eq!((shell.code(), driven.code()), (4, 4));
     gone(&pids(&shell.path("pids"), 3));
-    gone(&pids(&loaded.path("load-pids"), 2));
+    gone(&pids(&driven.path("load-pids"), 2));
 }
 
 #[test]

@@ -78,7 +78,7 @@ verify = {{ stable_for = "1s" }}
         item["trigger"] == "leak" && item["state"] == "done"
     });
     let sentence = of_leak["sentence"].as_str().unwrap();
-    assert!(sentence.starts_with("keepForEver at ") && sentence.contains("leaker.js:"), "{of_leak:#}");
+    assert!(sentence.contains("still alive, keepForEver at ") && sentence.contains("leaker.js:"), "{of_leak:#}");
     assert_eq!(of_leak["top"][0]["name"], "keepForEver", "{of_leak:#}");
     assert_eq!(sidecar.logged("it was found to leak").len(), 1, "{}", sidecar.log());
     wait_for("the log", DEADLINE, || {

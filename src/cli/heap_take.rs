@@ -55,9 +55,10 @@ pub(super) struct Folder {
 impl OfWhom {
     /// Where the evidence goes.
     pub(super) fn folder(&self, flags: &Flags, settings: &Settings) -> Folder {
-        let kept = config::state_directory(&flags.surroundings()).map(|state| state.join(keep::FOLDER));
-        let path = self.output.clone().or_else(|| kept.clone()).unwrap_or_else(|| ".".into());
-        let budget = (kept.as_ref() == Some(&path)).then_some(settings.evidence.max_disk);
+        let kept = super::evidence_folder(flags);
+        let path = self.output.clone().unwrap_or_else(|| kept.clone());
+        let budget = (path == kept && config::state_directory(&flags.surroundings()).is_some())
+            .then_some(settings.evidence.max_disk);
         Folder { path, budget }
     }
 

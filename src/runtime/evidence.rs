@@ -475,10 +475,10 @@ mod tests {
             keep::write(&folder, &record(&format!("{number}.heapprofile")), PROFILE.as_bytes()).unwrap();
         }
         let said = |file: &str| evidence.report(&record(file)).sentence;
-        assert!(said("0.heapprofile").starts_with("remember at /app/a.js:10"), "{}", said("0.heapprofile"));
+        assert!(said("0.heapprofile").contains("remember at /app/a.js:10"), "{}", said("0.heapprofile"));
         // As long as before and no profile: it is not read again.
         std::fs::write(folder.join("0.heapprofile"), "x".repeat(PROFILE.len())).unwrap();
-        assert!(said("0.heapprofile").starts_with("remember"));
+        assert!(said("0.heapprofile").contains("remember at"));
         for number in 1..=REPORTS {
             said(&format!("{number}.heapprofile"));
         }

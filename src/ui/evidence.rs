@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(view.pause_seconds, Some(0.02));
         let names: Vec<(&str, u64)> = view.top.iter().map(|row| (row.name.as_str(), row.bytes)).collect();
         assert_eq!(names, [("remember", 5000), ("idle", 900), ("serve", 100)]);
-        assert!(view.sentence.starts_with("remember at /app/a.js:10 allocated"), "{}", view.sentence);
+        assert!(view.sentence.contains("remember at /app/a.js:10 allocated"), "{}", view.sentence);
         let root = view.flame.unwrap();
         assert_eq!(root.bytes, 6000);
         let below: Vec<(&str, u64)> = root.children.iter().map(|call| (call.name.as_str(), call.bytes)).collect();

@@ -98,8 +98,8 @@ pub struct SignalMasks {
 /// Reads the signal masks from `/proc/<pid>/status`.
 pub fn signal_masks(text: &[u8]) -> Option<SignalMasks> {
     let mask = |name: &str| {
-        let lines = text.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
-        let value = lines.filter_map(|line| line.strip_prefix(name)?.strip_prefix(':')).next()?;
+        let mut lines = text.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
+        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
         u64::from_str_radix(value.trim(), 16).ok()
     };
     Some(SignalMasks { blocked: mask("SigBlk")?, ignored: mask("SigIgn")?, caught: mask("SigCgt")? })

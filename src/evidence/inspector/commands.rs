@@ -65,12 +65,15 @@ pub struct LoopDelay {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct UsageAnswer {
-    used_size: f64,
-    total_size: f64,
-    embedder_heap_used_size: Option<f64>,
-    backing_storage_size: Option<f64>,
+    #[serde(rename = "usedSize")]
+    used: f64,
+    #[serde(rename = "totalSize")]
+    total: f64,
+    #[serde(rename = "embedderHeapUsedSize")]
+    embedder: Option<f64>,
+    #[serde(rename = "backingStorageSize")]
+    backing_stores: Option<f64>,
 }
 
 #[derive(Deserialize)]
@@ -114,10 +117,10 @@ impl Inspector {
         let answer: UsageAnswer =
             serde_json::from_value(answer).map_err(|error| self.unreadable(HEAP_USAGE, &error))?;
         Ok(HeapUsage {
-            used: bytes(answer.used_size),
-            total: bytes(answer.total_size),
-            embedder: answer.embedder_heap_used_size.map(bytes),
-            backing_stores: answer.backing_storage_size.map(bytes),
+            used: bytes(answer.used),
+            total: bytes(answer.total),
+            embedder: answer.embedder.map(bytes),
+            backing_stores: answer.backing_stores.map(bytes),
         })
     }
 

@@ -226,13 +226,11 @@ impl Inspector {
     }
 
     fn broken(&self, sent: Sent, error: &Error) -> InspectorError {
-        match error {
-            Error::Capacity(CapacityError::MessageTooLong { .. }) => self.failed(InspectorErrorKind::TooLarge {
-                method: sent.method,
-                limit: u64::try_from(LONGEST_MESSAGE).unwrap_or(u64::MAX),
-            }),
-            _ => self.ended(sent, &error.to_string()),
+        if let Error::Capacity(CapacityError::MessageTooLong { .. }) = error {
+            let limit = u64::try_from(LONGEST_MESSAGE).unwrap_or(u64::MAX);
+            return self.failed(InspectorErrorKind::TooLarge { method: sent.method, limit });
         }
+        self.ended(sent, &error.to_string())
     }
 }
 

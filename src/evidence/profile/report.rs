@@ -151,7 +151,7 @@ fn sentence(first: Option<&Holder>, total: u64) -> String {
     };
     let (bytes, total, function) = (Bytes(*bytes), Bytes(total), &frame.function);
     let place = if frame.file.is_empty() { String::new() } else { format!(" at {}:{}", frame.file, frame.line) };
-    format!("{function}{place} allocated {bytes} of the {total} that was allocated meanwhile and is still alive")
+    format!("of the {total} that was allocated meanwhile and is still alive, {function}{place} allocated {bytes}")
 }
 
 /// Bytes by the nearest function of the app. Parents come before children, so every parent's holder is known.
@@ -381,8 +381,12 @@ mod tests {
         let found: Vec<(&str, u64)> =
             summary.holders.iter().map(|one| (one.frame.function.as_str(), one.bytes / mib)).collect();
         assert_eq!(found, [("get session", 45), ("clone", 3), ("tick", 2), ("listOnTimeout", 1)]);
-        let place = "get session at /srv/shop/lib/sessions.js:12 allocated 45 MiB of the 51 MiB";
-        assert!(summary.sentence.starts_with(place), "{}", summary.sentence);
+        let place = "alive, get session at /srv/shop/lib/sessions.js:12 allocated 45 MiB";
+        assert!(
+            summary.sentence.starts_with("of the 51 MiB ") && summary.sentence.ends_with(place),
+            "{}",
+            summary.sentence
+        );
         let shown = serde_json::to_value(&summary.flame[3]).unwrap();
         assert_eq!(shown["label"], "get session /srv/shop/lib/sessions.js:12:3");
         for empty in [Profile::default(), profile(&[(0, 0, 0), (0, 2, 0)])] {

@@ -126,8 +126,8 @@ pub(super) async fn attach(target: &Target, look: &Look, now: WallTime) -> Resul
     }
     let attached = session(&opened).await;
     match attached {
-        Ok((inspector, watch)) => Ok(Attached { opened, inspector, watch }),
-        Err(error) => Err(opened.given_up(&error.to_string()).await),
+        Ok((inspector, watch)) => Ok(Attached { inspector, watch, opened }),
+        Err(error) => Err(opened.given_up(&error).await),
     }
 }
 
@@ -136,7 +136,7 @@ fn against_now(reader: &mut SystemReader, pid: u32) -> Option<String> {
     let mut place = String::new();
     for _ in 0..LOOKS {
         let seen = reader.close_up(pid)?;
-        place = checks::broken_off(&seen)?.to_owned();
+        checks::broken_off(&seen)?.clone_into(&mut place);
         std::thread::sleep(POLL);
     }
     Some(format!(
@@ -217,11 +217,14 @@ async fn open(opened: &mut Opened) -> Result<(), TakeErrorKind> {
 async fn session(opened: &Opened) -> Result<(Inspector, LoopDelay), String> {
     let port = opened.port.ok_or("no port")?;
     let mut inspector = Inspector::open(address(port), STEP).await.map_err(|error| error.to_string())?;
-    let asked = inspector.process_pid(STEP).await.map_err(|error| match error.kind {
-        InspectorErrorKind::Deadline { .. } => {
-            format!("its event loop is blocked for {} s now; try again when it answers requests", STEP.as_secs())
+    let asked = inspector.process_pid(STEP).await.map_err(|error| {
+        if let InspectorErrorKind::Deadline { .. } = error.kind {
+            return format!(
+                "its event loop is blocked for {} s now; try again when it answers requests",
+                STEP.as_secs()
+            );
         }
-        _ => error.to_string(),
+        error.to_string()
     })?;
     if asked != opened.process.pid {
         return Err(format!(

@@ -247,7 +247,7 @@ mod tests {
 
     #[rstest]
     #[case(Facts { uptime: Duration::from_secs(61), learning: Some(true), ..fine() },
-        Wishes { warm_up: Some(Duration::from_secs(60)), ..wishes() })]
+        Wishes { warm_up: Some(SECONDS * 60), ..wishes() })]
     #[case(Facts { learning: None, ..fine() }, wishes())]
     #[case(Facts { others_online: 0, ..fine() }, wishes())]
     #[case(Facts { disk_available: Bytes(700 * MIB), ..fine() }, Wishes { snapshots: 1, ..wishes() })]

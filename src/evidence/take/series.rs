@@ -41,7 +41,7 @@ pub struct SeriesOrder {
 }
 
 /// What happens, to be told to who waits.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Step<'a> {
     /// The next one is about to be taken.
     Expected {
@@ -213,7 +213,9 @@ impl<Wall: Fn() -> WallTime> Series<'_, Wall> {
         let folder = self.folder.to_owned();
         let deleting = tokio::task::spawn_blocking(move || keep::make_room(&folder, budget, needed));
         let gone = deleting.await.map_err(|panicked| panicked.to_string())?.map_err(|error| error.to_string())?;
-        gone.iter().for_each(|record| tell(Step::MadeRoom(record)));
+        for record in &gone {
+            tell(Step::MadeRoom(record));
+        }
         Ok(())
     }
 

@@ -144,7 +144,7 @@ export async function sidecar(binary, home, configuration) {
   const env = { PM2_HOME: home, XDG_STATE_HOME: join(place, 'state'), HOME: place, STATE_DIRECTORY: '' };
   const args = ['--config', join(place, 'leakslope.toml'), '--web.listen-address', '127.0.0.1:0'];
   const started = await start(binary, args, env, join(place, 'log'), /on http:\/\/127\.0\.0\.1:(\d+)\//);
-  return { ...started, port: Number(started.match[1]) };
+  return { ...started, place, port: Number(started.match[1]) };
 }
 
 /** npm's exporter on the same daemon. */

@@ -236,7 +236,9 @@ impl Decoder {
                     let taken = input.len().min(missing);
                     if let Some(argument) = self.arguments.last_mut() {
                         if argument.capacity() - argument.len() < taken {
-                            argument.reserve_exact(missing.min(taken.max(argument.len()).max(FIRST_RESERVE)));
+                            // More than the first piece has come, so the rest is believed in; a buffer that grew step by
+                            // step would be held twice while it is copied.
+                            argument.reserve_exact(missing);
                         }
                         argument.extend_from_slice(&input[..taken]);
                     }

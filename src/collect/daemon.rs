@@ -374,13 +374,13 @@ mod tests {
         let mut daemon = Daemon::new(spec, &settings);
         let reason = |sample: &DaemonSample| sample.reports[0].failure.clone().unwrap();
         let (release, released) = mpsc::channel::<()>();
-        let (begin, begun) = mpsc::channel::<()>();
+        let (begin, started) = mpsc::channel::<()>();
         let task = daemon.read_aside(move || {
             begin.send(()).unwrap();
             released.recv().unwrap();
         });
         assert!(matches!(task.await, Err(FetchError::Deadline(_))));
-        begun.recv().expect("it was begun before its deadline");
+        started.recv().expect("it was begun before its deadline");
         let failed = reason(&daemon.collect(Steady(0), WallTime(0)).await);
         assert!(failed.contains("still being read: raise collect.deadline"), "{failed}");
         release.send(()).unwrap();

@@ -1,8 +1,8 @@
 //! Families under construction: values go in by descriptor, text comes out.
 //!
 //! Series are kept as rows over one common text until they are written, and the encoder's own shapes, which need an
-//! allocation for each label, are made for one family at a time and used again for the next. A body of a thousand processes
-//! is thus written in a few megabytes rather than many.
+//! allocation for each label, are made for a few hundred series at a time and used again for the next. A body of thousands
+//! of processes is thus written in a few megabytes rather than many.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -11,6 +11,9 @@ use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricT
 use prometheus::{Encoder, TextEncoder};
 
 use super::catalogue::{Descriptor, Kind};
+
+/// Series that are in the encoder's shapes at a time.
+const TOGETHER: usize = 256;
 
 /// Families by name; a family without a series never reaches the text.
 #[derive(Debug, Default)]
@@ -52,21 +55,37 @@ impl Families {
 
     /// Writes the text format, families by name.
     pub(super) fn into_text(self) -> String {
-        let mut body = Vec::with_capacity(self.text.len() + self.by_name.values().map(Rows::frame).sum::<usize>());
-        let mut metrics = Vec::new();
+        let room = self.text.len() + self.by_name.values().map(Rows::frame).sum::<usize>();
+        let mut body = String::with_capacity(room);
+        let (mut metrics, mut piece) = (Vec::new(), Vec::new());
         for rows in self.by_name.values() {
-            let mut family = empty(rows.family);
-            rows.fill(&self.text, &mut metrics);
-            family.set_metric(metrics);
-            TextEncoder::new()
-                .encode(std::slice::from_ref(&family), &mut body)
-                .expect("invariant: every family has a series and writing to memory does not fail");
-            metrics = family.take_metric();
+            for start in (0..rows.values.len()).step_by(TOGETHER) {
+                let mut family = empty(rows.family);
+                rows.fill(&self.text, start, &mut metrics);
+                family.set_metric(metrics);
+                piece.clear();
+                TextEncoder::new()
+                    .encode(std::slice::from_ref(&family), &mut piece)
+                    .expect("invariant: every family has a series and writing to memory does not fail");
+                metrics = family.take_metric();
+                append(&mut body, &piece, start == 0);
+            }
         }
         body.shrink_to_fit();
-        let text = String::from_utf8(body).expect("invariant: the encoder writes UTF-8");
-        // The encoder writes Rust's `inf`; the format's own spelling is `+Inf`. Newlines in label values are escaped.
-        if text.contains(" inf\n") { text.replace(" inf\n", " +Inf\n") } else { text }
+        body
+    }
+}
+
+/// Appends what the encoder wrote; its two lines about the family only where its series begin.
+fn append(body: &mut String, piece: &[u8], with_head: bool) {
+    let text = std::str::from_utf8(piece).expect("invariant: the encoder writes UTF-8");
+    let lines = text.split_inclusive('\n').skip(if with_head { 0 } else { 2 });
+    for line in lines {
+        // The encoder writes Rust's `inf`; the format's own spelling is `+Inf`. A newline in a label value is escaped.
+        match line.strip_suffix(" inf\n") {
+            Some(series) => body.extend([series, " +Inf\n"]),
+            None => body.push_str(line),
+        }
     }
 }
 
@@ -81,11 +100,13 @@ impl Rows {
         head + self.values.len() * series
     }
 
-    /// Makes the metrics of these series out of those of another family.
-    fn fill(&self, text: &str, metrics: &mut Vec<Metric>) {
-        metrics.resize_with(self.values.len(), Metric::default);
+    /// Makes the metrics of some series, from the one at `start` on, out of those of others.
+    fn fill(&self, text: &str, start: usize, metrics: &mut Vec<Metric>) {
+        let values = self.values.get(start..).unwrap_or_default();
+        let values = values.get(..TOGETHER).unwrap_or(values);
+        metrics.resize_with(values.len(), Metric::default);
         let names = self.family.labels;
-        for (index, (metric, value)) in metrics.iter_mut().zip(&self.values).enumerate() {
+        for (index, (metric, value)) in (start..).zip(metrics.iter_mut().zip(values)) {
             let mut pairs = metric.take_label();
             pairs.resize_with(names.len(), LabelPair::default);
             let places = &self.labels[index * names.len()..(index + 1) * names.len()];
@@ -128,4 +149,29 @@ fn empty(family: &'static Descriptor) -> MetricFamily {
         Kind::Counter => MetricType::COUNTER,
     });
     built
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::catalogue;
+
+    #[test]
+    fn a_family_of_many_series_has_one_head_and_every_series_once() {
+        let family =
+            catalogue::catalogue().iter().find(|family| family.labels == ["daemon"]).expect("there are several");
+        let mut families = Families::default();
+        let count = 3 * TOGETHER + 1;
+        for number in 0..count {
+            families.add(family, &[&format!("d{number} inf")], if number == TOGETHER { f64::INFINITY } else { 1.0 });
+        }
+        let text = families.into_text();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), count + 2);
+        assert_eq!(lines.iter().filter(|line| line.starts_with('#')).count(), 2);
+        for (number, line) in lines[2..].iter().enumerate() {
+            let value = if number == TOGETHER { "+Inf" } else { "1" };
+            assert_eq!(*line, format!("{}{{daemon=\"d{number} inf\"}} {value}", family.name));
+        }
+    }
 }

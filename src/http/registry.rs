@@ -1,7 +1,7 @@
 //! Which connections there are, and which one goes when there are too many. Pure: its time is a count of events.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -103,7 +103,10 @@ impl Conversation {
 /// All connections of a server.
 #[derive(Debug)]
 pub(crate) struct Registry {
+    /// Connections at a time by the settings.
     most: usize,
+    /// Connections that the process has descriptors for now.
+    room: AtomicUsize,
     events: Arc<AtomicU64>,
     places: Mutex<Places>,
     emptied: Notify,
@@ -129,6 +132,7 @@ impl Registry {
     pub(crate) fn new(most: usize) -> Arc<Self> {
         Arc::new(Self {
             most: most.max(1),
+            room: AtomicUsize::new(usize::MAX),
             events: Arc::new(AtomicU64::new(0)),
             places: Mutex::default(),
             emptied: Notify::new(),
@@ -142,8 +146,9 @@ impl Registry {
     /// Gives a place to a new connection; when all are taken the one that can best be spared goes. None when every
     /// connection is being answered.
     pub(crate) fn admit(self: &Arc<Self>) -> Option<Place> {
+        let most = self.most.min(self.room.load(Ordering::Relaxed));
         let mut places = self.lock();
-        while places.taken.len() >= self.most {
+        while places.taken.len() >= most {
             if !places.evict() {
                 places.occupancy.refused += 1;
                 return None;
@@ -161,6 +166,14 @@ impl Registry {
         places.taken.insert(number, conversation.clone());
         places.occupancy.accepted += 1;
         Some(Place { registry: self.clone(), number, conversation })
+    }
+
+    /// Notes for how many connections there is room, one at the least, and closes those that can be spared beyond it.
+    pub(crate) fn bound(&self, room: usize) {
+        let room = room.max(1);
+        self.room.store(room, Ordering::Relaxed);
+        let mut places = self.lock();
+        while places.taken.len() > room && places.evict() {}
     }
 
     /// Closes the connection that can best be spared. Returns whether there was one.
@@ -255,6 +268,21 @@ mod tests {
         assert_eq!((occupancy.open, occupancy.accepted, occupancy.evicted, occupancy.refused), (4, 7, 3, 1));
         drop(places);
         assert_eq!(registry.occupancy().open, 0);
+        assert!(registry.admit().is_some());
+    }
+    #[test]
+    fn connections_beyond_the_room_are_closed_and_none_takes_their_place() {
+        let registry = Registry::new(8);
+        let mut places: Vec<_> = (0..6).map(|_| registry.admit().unwrap()).collect();
+        places[0].conversation.enter(Stage::Handling);
+        registry.bound(3);
+        assert_eq!(left(&places), [1, 2, 3], "the longest idle go, work is left alone");
+        places.push(registry.admit().unwrap());
+        assert_eq!(left(&places), [1, 2, 3, 4]);
+        registry.bound(0);
+        assert_eq!(left(&places), [1, 2, 3, 4, 5, 6]);
+        assert!(registry.admit().is_none(), "the only place is taken by work");
+        registry.bound(100);
         assert!(registry.admit().is_some());
     }
 }

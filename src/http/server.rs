@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use rustix::fs::{Mode, chmod};
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::{Resource, getrlimit};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
@@ -29,6 +30,8 @@ use super::settings::HttpSettings;
 const BACKLOG: u32 = 1024;
 /// Rights of the file of a Unix socket: its user and its group may connect.
 const UNIX_MODE: u32 = 0o660;
+/// Descriptors that no connection gets: the store, the daemons, `/proc` and the configuration need theirs.
+const RESERVED_DESCRIPTORS: u64 = 64;
 /// How often a failure to accept is told of at most.
 const TOLD_EVERY: Duration = Duration::from_mins(1);
 /// Pause after an accept that failed, for the system to find resources.
@@ -299,6 +302,8 @@ impl<Listening: Listener> Server<Listening> {
                 () = stop.cancelled() => break,
                 accepted = listener.accept() => accepted,
             };
+            // The limit may be another than at the start.
+            registry.bound(descriptors_for_connections());
             let (raw, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
@@ -335,6 +340,11 @@ impl<Listening: Listener> Server<Listening> {
             let _ = timeout(drain, registry.wait_until_empty()).await;
         }
     }
+}
+
+fn descriptors_for_connections() -> usize {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(limit.saturating_sub(RESERVED_DESCRIPTORS)).unwrap_or(usize::MAX)
 }
 
 async fn take<State, Raw, Wrapping>(

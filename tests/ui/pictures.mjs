@@ -66,10 +66,7 @@ const ofTheExample = async () => {
     });
     console.log(taken.sentence);
     await picture("evidence-verdict", "#/process/default/0", ".uplot", 1280, 560);
-    for (const [suffix, scheme] of [["", "light"], ["-dark", "dark"]]) {
-      await picture(`evidence${suffix}`, `#/process/default/0/${encodeURIComponent(taken.id)}`, ".evidence .flame", 1280, 460, scheme);
-    }
-    await page.emulateMedia({ colorScheme: "light" });
+    await picture("evidence", `#/process/default/0/${encodeURIComponent(taken.id)}`, ".evidence .flame", 1280, 520);
     await page.getByRole("button", { name: "Take a profile …" }).click();
     await page.getByRole("dialog").waitFor();
     const path = join(folder, "evidence-dialog.png");

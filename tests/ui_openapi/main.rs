@@ -168,7 +168,7 @@ fn every_part_of_the_document_is_whole() {
     assert_eq!(document.0["openapi"], "3.1.0");
     let operations =
         document.0["paths"].as_object().unwrap().values().flat_map(|path| path.as_object().unwrap().keys());
-    assert_eq!(operations.count(), 10);
+    assert_eq!(operations.count(), 12);
 }
 
 #[test]

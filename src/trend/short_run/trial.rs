@@ -13,7 +13,7 @@ use crate::trend::stats::{
 /// Units of work below which growth is held against time alone.
 const LEAST_WORK: f64 = 30.0;
 /// A second half surely below this share of the pace of the first is slowing down.
-const SLOWER: f64 = 0.95;
+const SLOWER: f64 = 0.97;
 /// Growth goes on only where it is sure that the pace has not halved, …
 const HALVED: f64 = 0.5;
 /// … and has not doubled either.
@@ -161,8 +161,7 @@ impl<'a> Trial<'a> {
         };
         let percent = |share: f64| (share.clamp(0.0, 9.99) * 100.0).round();
         let halves = format!("the second half grew at {} % of the pace of the first", percent(first.middle));
-        // Steps mislead one way of looking and noise the other: slowing down is what both see.
-        if course.steadiness.iter().all(|share| share.high < SLOWER) {
+        if first.high < SLOWER {
             let text =
                 format!("{halves}, as a cache does that is filling; run it longer, or begin later with --warmup");
             return unsure("slowing", &text);

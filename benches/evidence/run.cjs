@@ -66,6 +66,14 @@ function take(words, name) {
   });
 }
 
+/** A port that nobody listens on now. */
+const freePort = () => new Promise((resolve) => {
+  const server = http.createServer().listen(0, '127.0.0.1', () => {
+    const { port } = server.address();
+    server.close(() => resolve(port));
+  });
+});
+
 const sorted = (numbers) => [...numbers].sort((left, right) => left - right);
 const at = (numbers, share) => sorted(numbers)[Math.min(numbers.length - 1, Math.floor(numbers.length * share))];
 const write = (number) => (number < 10 ? number.toFixed(1) : String(Math.round(number)));
@@ -76,11 +84,12 @@ measure(async () => {
   const lines = [];
   for (const heap of HEAPS) {
     for (const method of METHODS) {
-      const port = 20000 + Math.floor(Math.random() * 20000);
+      const port = await freePort();
       const name = `app${port}`;
       await call('start', { name, script: path.join(__dirname, 'app.cjs'), args: [String(heap), String(port)], pmx: method.pmx });
       await pause(10_000);
       const [{ pid }] = await call('describe', name);
+      if (!(pid > 0)) throw new Error(`${name} does not run`);
       const all = { without: [], with: [], before: [], peak: [], after: [], pauses: [] };
       for (let round = 0; round < rounds; round++) {
         const quiet = await ask(port, pid, pause(SECONDS * 1000));

@@ -62,6 +62,7 @@ const TABLE: &[(&str, Proof)] = &[
     ("apt-get install …leakslope…deb", Elsewhere("tests/deploy_debian.rs")),
     ("apt-get remove", Elsewhere("tests/deploy_debian.rs")),
     ("apt-get purge leakslope", Elsewhere("tests/deploy_debian.rs")),
+    ("apt-get install faketime", NotRun(ROOT)),
     ("node deploy/npm/pack.cjs …", Elsewhere("tests/deploy_npm.rs")),
     ("npm install -g leakslope", Elsewhere("tests/deploy_npm.rs")),
     ("pm2 install leakslope", Elsewhere("tests/deploy_npm.rs")),

@@ -215,7 +215,7 @@ fn a_running_process_is_watched_and_left_as_it_was() {
         assert_eq!(report["processes"][0]["signal"], signal, "{report}");
     }
     assert_eq!(open_report.0, 3, "{}", open_report.1);
-    for own in [growing, closed, open].iter_mut() {
+    for own in &mut [growing, closed, open] {
         assert!(own.0.try_wait().unwrap().is_none(), "a process that was only watched has ended");
     }
 }
@@ -335,10 +335,10 @@ fn nothing_stays_behind_when_the_time_is_over() {
     let load = "echo $$ >>load-pids; echo requests=5 sent=5; sleep 600 & echo $! >>load-pids; wait";
     let server = fixture("server.js");
     let mut shell = Watch::start(&["--duration", "4s", "--", "sh", "-c", script], &[]);
-    let mut served = Watch::start(&["--duration", "4s", "--load", load, "--", "node", &server], &[]);
-    assert_eq!((shell.code(), served.code()), (4, 4));
+    let mut loaded = Watch::start(&["--duration", "4s", "--load", load, "--", "node", &server], &[]);
+    assert_eq!((shell.code(), loaded.code()), (4, 4));
     gone(&pids(&shell.path("pids"), 3));
-    gone(&pids(&served.path("load-pids"), 2));
+    gone(&pids(&loaded.path("load-pids"), 2));
 }
 
 #[test]

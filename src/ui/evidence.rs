@@ -141,6 +141,10 @@ mod tests {
         assert!(root.children[0].children[0].location.as_deref().is_some_and(|place| place.contains("a.js")));
     }
 
+    fn size(tree: &FrameView) -> usize {
+        1 + tree.children.iter().map(size).sum::<usize>()
+    }
+
     #[test]
     fn a_name_with_a_space_stays_whole_and_a_wide_tree_stays_small() {
         let frame =
@@ -160,9 +164,6 @@ mod tests {
             }));
         }
         let wide = EvidenceItemView::of_profile(&record(), None, Ok(&Profile { frames, calls }));
-        fn size(tree: &FrameView) -> usize {
-            1 + tree.children.iter().map(size).sum::<usize>()
-        }
         let boxes = size(&wide.flame.unwrap());
         assert!(boxes <= MOST && boxes > MOST / 2, "{boxes} boxes");
     }

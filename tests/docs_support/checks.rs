@@ -43,7 +43,7 @@ pub fn usage(bare: &str) -> Result<(), String> {
     let words = unquoted.split(' ').map(|word| match word.trim_matches(['[', ']']) {
         "…" => "--help",
         "SHELL" => "bash",
-        "SPAN" => "1h",
+        "PM_ID" => "0",
         word => word.trim_end_matches('…'),
     });
     let words: Vec<&str> = words.collect();

@@ -76,10 +76,11 @@ fn mount_limit_files(mount: &Mount, membership: &str) -> Vec<PathBuf> {
         controllers.split(',').any(|controller| controller == mount.controller).then_some(group)
     });
     let Some(group) = group else { return Vec::new() };
-    // A group outside of what we can see is shown as `/../…`; one that is not below the mounted part is the mounted part
-    // itself, as a container without a namespace of its own sees it.
+    // The top is the mounted part itself, as a namespace shows it. A group that is not below it is that of another
+    // container, and so is one that a namespace shows as `/../…`: their limits cannot be read here.
     let root = mount.root.trim_end_matches('/');
-    let below = group.strip_prefix(root).filter(|below| below.is_empty() || below.starts_with('/')).unwrap_or_default();
+    let below = if group == "/" { Some("") } else { group.strip_prefix(root) };
+    let Some(below) = below.filter(|below| below.is_empty() || below.starts_with('/')) else { return Vec::new() };
     if below.split('/').any(|part| part == "..") {
         return Vec::new();
     }
@@ -116,7 +117,7 @@ mod tests {
     fn the_walk_goes_from_the_group_to_the_top() {
         let unified = "30 23 0:26 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw,nsdelegate";
         let container_v1 = "35 31 0:32 /docker/abc /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n40 1 0:1 / /a\\040b rw - ext4 x rw";
-        let cases: [(&str, &str, &[&str]); 7] = [
+        let cases: [(&str, &str, &[&str]); 8] = [
             (
                 unified,
                 "0::/system.slice/pm2.service",
@@ -145,7 +146,9 @@ mod tests {
                 "7:cpu,memory:/docker/abc/x",
                 &["/sys/fs/cgroup/memory/x/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.limit_in_bytes"],
             ),
-            (container_v1, "7:memory:/docker/abcdef", &["/sys/fs/cgroup/memory/memory.limit_in_bytes"]),
+            (container_v1, "7:memory:/", &["/sys/fs/cgroup/memory/memory.limit_in_bytes"]),
+            // Another container, whose processes are seen because the two share their pids.
+            (container_v1, "7:memory:/docker/abcdef", &[]),
             ("", "0::/", &[]),
         ];
         for (mountinfo, membership, expected) in cases {

@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
@@ -125,30 +126,20 @@ pub(super) struct Announced {
 /// The folder with the preload, in which Node processes announce their inspectors; it is removed when dropped.
 #[derive(Debug)]
 pub(super) struct Announcements {
-    folder: PathBuf,
+    folder: TempDir,
 }
 
 impl Announcements {
     pub(super) fn make() -> anyhow::Result<Self> {
-        let base = std::env::temp_dir();
-        for number in 0..100 {
-            let folder = base.join(format!("leakslope-watch-{}-{number}", std::process::id()));
-            match std::fs::DirBuilder::new().mode(0o700).create(&folder) {
-                Ok(()) => {
-                    let made = Self { folder };
-                    std::fs::write(made.preload(), PRELOAD)
-                        .with_context(|| format!("cannot write {}", made.preload().display()))?;
-                    return Ok(made);
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error).with_context(|| format!("cannot make {}", folder.display())),
-            }
-        }
-        anyhow::bail!("cannot make a folder in {}", base.display())
+        let own = std::fs::Permissions::from_mode(0o700);
+        let folder = tempfile::Builder::new().prefix("leakslope-watch-").permissions(own).tempdir();
+        let made = Self { folder: folder.context("a folder for the preload")? };
+        std::fs::write(made.preload(), PRELOAD).with_context(|| made.preload().display().to_string())?;
+        Ok(made)
     }
 
     fn preload(&self) -> PathBuf {
-        self.folder.join("preload.cjs")
+        self.folder.path().join("preload.cjs")
     }
 
     /// `NODE_OPTIONS` with the preload added to what is there already.
@@ -161,7 +152,7 @@ impl Announcements {
 
     /// Every process that has announced itself.
     pub(super) fn read(&self) -> BTreeMap<u32, Announced> {
-        let Ok(files) = std::fs::read_dir(&self.folder) else { return BTreeMap::new() };
+        let Ok(files) = std::fs::read_dir(self.folder.path()) else { return BTreeMap::new() };
         files.flatten().filter_map(|file| announced(&file.path())).collect()
     }
 }
@@ -172,12 +163,6 @@ fn announced(path: &Path) -> Option<(u32, Announced)> {
     let (port, script) = text.split_once('\n')?;
     let inspector = SocketAddr::from(([127, 0, 0, 1], port.parse().ok()?));
     Some((pid, Announced { inspector, script: script.trim_end().to_owned() }))
-}
-
-impl Drop for Announcements {
-    fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.folder).ok();
-    }
 }
 
 /// Our standard error, for what a command prints: our own output stays clean.

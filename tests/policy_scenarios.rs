@@ -420,6 +420,28 @@ fn an_alert_for_what_is_not_there_is_refused_once() {
 }
 
 #[test]
+fn a_flood_of_alerts_neither_displaces_one_that_was_served_nor_outgrows_what_can_be_saved() {
+    let mut world = enforce("leak = { enabled = false }");
+    world.look();
+    world.policy.handle(Event::Alerts(vec![alert("served", 1, false, Some(1))]), world.now);
+    run(&mut world);
+    assert_eq!(ordered(&world), [1]);
+    let strange = |number: usize| AlertCall {
+        name: "n".repeat(128),
+        app: app(&format!("{number:0>128}")),
+        ..alert(&format!("{number:0>64}"), 2, false, None)
+    };
+    world.policy.handle(Event::Alerts((0..10_000).map(strange).collect()), world.now);
+    world.carry_out();
+    assert!(world.state().alerts.len() < 10_000 && world.state().alerts.contains_key("served"));
+    let saved = serde_json::to_vec(world.state()).unwrap();
+    assert!(saved.len() < 1 << 20, "{} bytes, and one piece of durable state holds a mebibyte", saved.len());
+    world.policy.handle(Event::Alerts(vec![alert("served", 1, false, Some(1))]), world.now);
+    world.pass(HOUR * 24, MINUTE * 10);
+    assert_eq!(ordered(&world), [1]);
+}
+
+#[test]
 fn an_alert_that_comes_while_the_daemon_is_down_waits_for_it() {
     let mut world = enforce("leak = { enabled = false }");
     world.up = false;

@@ -27,6 +27,8 @@ use crate::model::{
 
 /// A daemon that gives its list but not its version is not waited for longer than this.
 const VERSION_DEADLINE: Duration = Duration::from_secs(1);
+/// What the end of a command that was killed may take.
+const KILL_GRACE: Duration = Duration::from_millis(500);
 
 /// Why a daemon's list could not be had.
 #[derive(Debug, Error)]
@@ -192,7 +194,9 @@ impl Daemon {
     async fn list(&mut self) -> Result<(ProcessList, Option<u32>), FetchError> {
         let (deadline, limit) = (self.settings.deadline, self.settings.process_limit);
         self.nothing_is_read()?;
-        let answer = timeout(deadline, self.fetch()).await.map_err(|_elapsed| FetchError::Deadline(deadline))??;
+        // The command is killed at the deadline and says so itself; this ends what does not.
+        let answer =
+            timeout(deadline + KILL_GRACE, self.fetch()).await.map_err(|_elapsed| FetchError::Deadline(deadline))??;
         let daemon_pid = answer.daemon_pid();
         if let Answer::Socket(reply) = &answer {
             self.learn_version(reply.connection).await;

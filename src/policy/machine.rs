@@ -243,6 +243,7 @@ impl Policy {
         self.ask_for_what_leaks(now);
         self.ask_by_schedule(now);
         self.ask_for_alerts(now);
+        self.forget_alerts(now);
         self.advance_steps(now);
         self.end_requests(now);
         self.start_steps(now);
@@ -360,7 +361,6 @@ impl Policy {
             ledger.drain(..surplus);
         }
         self.state.breakers.retain(|breaker| !breaker.is_blank() || now.steady.since(breaker.forgiven) <= longest);
-        self.forget_alerts(now);
     }
 
     fn close_breakers(&mut self, now: Now) {

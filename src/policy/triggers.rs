@@ -17,8 +17,8 @@ use crate::model::{AppName, Bytes, DaemonName, LeakState, Life, Status, Steady, 
 
 /// Open requests at the most; what asks beyond that is refused and asks again later.
 const MOST_REQUESTS: usize = 2000;
-/// Alerts remembered at the most.
-const MOST_ALERTS: usize = 20_000;
+/// Alerts remembered at the most: with the longest names they take half of one piece of durable state.
+const MOST_ALERTS: usize = 1000;
 /// How long the end of an alert is remembered, so that late deliveries of its beginning ask for nothing.
 const RESOLVED_FOR: Duration = Duration::from_hours(24);
 /// A time of a schedule that was missed by more than this is skipped.
@@ -395,19 +395,24 @@ impl Policy {
                 }
             }
         }
-        self.forget_alerts(now);
     }
 
+    /// Forgets what has ended long ago and, of more alerts than can be kept, first those that were refused, then those that
+    /// have ended, then those that were served, each the oldest first. To be asked after they had their turn.
     pub(super) fn forget_alerts(&mut self, now: Now) {
         let alerts = &mut self.state.alerts;
         alerts.retain(|_, memory| !memory.call.resolved || now.steady.since(memory.seen) <= RESOLVED_FOR);
         if alerts.len() > MOST_ALERTS {
-            let mut order: Vec<_> = alerts
-                .values()
-                .map(|memory| (!memory.call.resolved, !memory.served, memory.call.starts_at, memory.call.id.clone()))
-                .collect();
+            let worth = |memory: &AlertMemory| match (memory.served, memory.call.resolved) {
+                (true, _) if memory.targets.is_none() => 0,
+                (_, true) => 1,
+                (true, false) => 2,
+                (false, false) => 3,
+            };
+            let mut order: Vec<_> =
+                alerts.values().map(|memory| (worth(memory), memory.call.starts_at, memory.call.id.clone())).collect();
             order.sort();
-            for (_, _, _, id) in order.into_iter().take(alerts.len() - MOST_ALERTS) {
+            for (_, _, id) in order.into_iter().take(alerts.len() - MOST_ALERTS) {
                 alerts.remove(&id);
             }
         }

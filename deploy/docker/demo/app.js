@@ -1,4 +1,4 @@
-// A small HTTP server that leaks: it keeps something of every request, and sends requests to itself.
+// A small HTTP server that leaks: it keeps 12 kB of every request, and sends requests to itself: 15 MB a minute.
 const http = require('node:http');
 
 const port = Number(process.env.PORT ?? 3000);
@@ -8,7 +8,7 @@ const remembered = new Map();
 class Session {
   constructor(url) {
     this.url = url;
-    this.body = Buffer.alloc(256).toString('hex') + url;
+    this.body = Buffer.alloc(6144).toString('hex') + url;
   }
 }
 

@@ -1,5 +1,7 @@
 //! Families about verdicts, and about the evidence for them.
 
+use std::collections::BTreeSet;
+
 use super::Collected;
 use super::catalogue as family;
 use super::families::Families;
@@ -13,18 +15,22 @@ pub(super) fn add(families: &mut Families, collected: &Collected<'_>) {
             add_verdict(families, verdict, [process.key.daemon.as_str(), process.listed.app.as_str(), &pm_id]);
         }
     }
-    for stamp in collected.evidence {
-        // A number that went to another app has none of the old one's evidence.
-        let listed = collected.snapshot.processes().any(|it| it.key == stamp.key && it.listed.app == stamp.app);
-        if listed {
-            let pm_id = stamp.key.pm_id.to_string();
-            let labels = [stamp.key.daemon.as_str(), stamp.app.as_str(), &pm_id, stamp.kind];
-            families.add(&family::EVIDENCE, &labels, stamp.at.as_seconds());
-        }
+    if !collected.evidence.is_empty() {
+        add_evidence(families, collected);
     }
     for slope in collected.version_slopes {
         let labels = [slope.daemon.as_str(), &slope.app, &slope.version];
         families.add(&family::VERSION_SLOPE, &labels, slope.bytes_per_second);
+    }
+}
+
+fn add_evidence(families: &mut Families, collected: &Collected<'_>) {
+    let listed: BTreeSet<_> = collected.snapshot.processes().map(|it| (&it.key, &it.listed.app)).collect();
+    // A number that went to another app has none of the old one's evidence.
+    for stamp in collected.evidence.iter().filter(|stamp| listed.contains(&(&stamp.key, &stamp.app))) {
+        let pm_id = stamp.key.pm_id.to_string();
+        let labels = [stamp.key.daemon.as_str(), stamp.app.as_str(), &pm_id, stamp.kind];
+        families.add(&family::EVIDENCE, &labels, stamp.at.as_seconds());
     }
 }
 

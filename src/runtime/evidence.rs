@@ -3,7 +3,7 @@
 //! What is being taken and what came to nothing is remembered here, what was taken lies on disk (`evidence::keep`), and
 //! both are told in one list. Whether one is due is decided in `evidence::when`. Files are read on threads of their own.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -45,6 +45,8 @@ pub struct Evidence {
     folder: Option<PathBuf>,
     clock: Clock,
     settings: ArcSwap<EvidenceSettings>,
+    /// The records as they were last read.
+    records: ArcSwap<Vec<Record>>,
     inner: Mutex<Inner>,
     reports: Mutex<VecDeque<(u64, EvidenceItemView)>>,
     /// Rung when there is something to do or to look at.
@@ -63,8 +65,8 @@ struct Inner {
     attempts: VecDeque<Item>,
     /// What runs has still to be begun.
     job: Option<Job>,
-    /// The records, and when their folder had last changed.
-    seen: Option<(SystemTime, Arc<[Record]>)>,
+    /// When the folder had last changed, of which the records are known; none where they have to be read again.
+    seen: Option<SystemTime>,
 }
 
 #[derive(Debug, Clone)]
@@ -94,6 +96,7 @@ impl Evidence {
             folder: state_directory.map(|state| state.join(keep::FOLDER)),
             clock: clock.clone(),
             settings: ArcSwap::from_pointee(settings),
+            records: ArcSwap::default(),
             inner: Mutex::default(),
             reports: Mutex::default(),
             rung: Notify::new(),
@@ -143,30 +146,35 @@ impl Evidence {
         items
     }
 
-    /// The newest file of each kind of each process, for metrics.
-    pub fn stamps(&self) -> Vec<EvidenceStamp> {
-        let mut stamps: Vec<EvidenceStamp> = Vec::new();
-        for record in self.records().iter() {
-            let (key, kind) = (record.key(), record.kind.as_str());
-            if !stamps.iter().any(|known| (&known.key, &known.app, known.kind) == (&key, &record.app, kind)) {
-                stamps.push(EvidenceStamp { key, app: record.app.clone(), kind, at: record.taken_at });
-            }
-        }
-        stamps
+    /// [`Self::items`], read on a thread of its own; none where that is not to be had any more.
+    async fn look(self: &Arc<Self>) -> Option<Vec<Item>> {
+        let this = self.clone();
+        tokio::task::spawn_blocking(move || this.items()).await.ok()
     }
 
-    fn records(&self) -> Arc<[Record]> {
-        let Some(folder) = &self.folder else { return Arc::default() };
-        let Ok(changed) = std::fs::metadata(folder).and_then(|about| about.modified()) else { return Arc::default() };
-        if let Some((known, records)) = &self.lock().seen
-            && *known == changed
-        {
-            return records.clone();
+    /// The newest file of each kind of each process, for metrics, by the records as they were last read: a slow disk delays
+    /// no collection.
+    pub fn stamps(&self) -> Vec<EvidenceStamp> {
+        let mut newest = BTreeMap::new();
+        // The newest are first.
+        for record in self.records.load().iter() {
+            newest.entry((record.key(), record.app.clone(), record.kind.as_str())).or_insert(record.taken_at);
         }
-        let records: Arc<[Record]> = keep::records(folder).into();
+        let stamp = |((key, app, kind), at)| EvidenceStamp { key, app, kind, at };
+        newest.into_iter().map(stamp).collect()
+    }
+
+    fn records(&self) -> Arc<Vec<Record>> {
+        let Some(folder) = &self.folder else { return Arc::default() };
+        let changed = std::fs::metadata(folder).and_then(|about| about.modified()).ok();
+        if changed.is_some() && self.lock().seen == changed {
+            return self.records.load_full();
+        }
+        let records = Arc::new(keep::records(folder));
+        self.records.store(records.clone());
         let now = UNIX_EPOCH + Duration::from_millis(u64::try_from(self.clock.wall().0).unwrap_or(0));
-        let settled = now.duration_since(changed).is_ok_and(|age| age > SETTLED);
-        self.lock().seen = settled.then(|| (changed, records.clone()));
+        let settled = |changed: &SystemTime| now.duration_since(*changed).is_ok_and(|age| age > SETTLED);
+        self.lock().seen = changed.filter(settled);
         records
     }
 
@@ -183,18 +191,7 @@ impl Evidence {
             return Err(NotTaken::NoPlace);
         }
         let order = ProfileOrder { duration, sampling_interval: SAMPLING_INTERVAL, at: self.clock.wall(), trigger };
-        let record = Record {
-            kind: Kind::HeapProfile,
-            trigger,
-            daemon: target.key.daemon.clone(),
-            app: target.app.clone(),
-            pm_id: target.key.pm_id,
-            life: Some(target.life),
-            taken_at: order.at,
-            sampled_seconds: Some(duration.as_secs_f64()),
-            cost: None,
-            file: order.file(&target),
-        };
+        let record = order.record(&target, None);
         let id = record.file.clone();
         let mut inner = self.lock();
         when::idle(inner.attempts.make_contiguous())?;
@@ -207,10 +204,10 @@ impl Evidence {
     }
 
     /// Waits until one is no longer being taken; none where it is forgotten.
-    async fn ended(&self, id: &str) -> Option<Item> {
+    async fn ended(self: &Arc<Self>, id: &str) -> Option<Item> {
         let mut changes = self.ended.subscribe();
         loop {
-            let item = self.items().into_iter().find(|item| item.record.file == id)?;
+            let item = self.look().await?.into_iter().find(|item| item.record.file == id)?;
             if item.progress != Progress::Running {
                 return Some(item);
             }
@@ -233,6 +230,7 @@ impl Evidence {
             Ok(()) => self.told(&id).await,
             Err(why) => why.clone(),
         };
+        let failed = taken.is_err();
         let mut inner = self.lock();
         inner.seen = None;
         match taken {
@@ -243,7 +241,6 @@ impl Evidence {
                 }
             }
         }
-        let failed = inner.attempts.iter().any(|item| item.record.file == id);
         drop(inner);
         self.ended.send_modify(|revision| *revision += 1);
         if failed {
@@ -346,7 +343,7 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) -> Result<
         tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(()),
-            () = evidence.rung.notified() => ask_for_what_leaks(&shared),
+            () = evidence.rung.notified() => ask_for_what_leaks(&shared).await,
         }
     }
 }
@@ -354,15 +351,18 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) -> Result<
 /// What evidence is there of a process that leaks and is about to be restarted; taken now, unless one is still good.
 async fn before_restart(evidence: Arc<Evidence>, target: Target) -> EvidenceTaken {
     // One at a time: what is being taken is waited for, as long as the restart has patience.
-    let running = evidence.items().into_iter().find(|item| item.progress == Progress::Running);
-    if let Some(running) = running {
+    let gone = || EvidenceTaken::none("the sidecar is being stopped");
+    let Some(mut items) = evidence.look().await else { return gone() };
+    if let Some(running) = items.iter().find(|item| item.progress == Progress::Running) {
         let ended = evidence.ended(&running.record.file).await;
         let same = |item: &Item| (item.record.key(), item.record.life) == (target.key.clone(), Some(target.life));
         if let Some(ended) = ended.filter(|item| item.progress == Progress::Done && same(item)) {
             return evidence.testimony("a heap profile had just been taken", ended.record.file).await;
         }
+        let Some(now) = evidence.look().await else { return gone() };
+        items = now;
     }
-    let (settings, items) = (evidence.settings(), evidence.items());
+    let settings = evidence.settings();
     let name = (&target.key.daemon, &target.app);
     if let Some(recent) = when::still_good(&settings, &items, name, evidence.clock.wall()) {
         let how = "a heap profile of this app was taken before an earlier restart";
@@ -386,15 +386,15 @@ impl Witness for Arc<Evidence> {
     }
 }
 
-/// Looks at the latest collection and has a profile taken of a process that was found to leak.
-fn ask_for_what_leaks(shared: &Shared) {
+/// Looks at what lies there, and has a profile taken of a process that was found to leak by the latest collection.
+async fn ask_for_what_leaks(shared: &Shared) {
     let evidence = &shared.evidence;
+    let Some(items) = evidence.look().await else { return };
     let settings = evidence.settings();
     let Some(published) = shared.published.load_full() else { return };
     if !settings.on_leak {
         return;
     }
-    let items = evidence.items();
     let Some(due) = when::due(&settings, candidates(&published), &items, evidence.clock.wall()) else { return };
     let Some(target) = target_of(&shared.settings.load(), &due) else { return };
     if let Err(why) = evidence.ask(target, Trigger::Leak, settings.duration, "it was found to leak") {

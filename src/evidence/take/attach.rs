@@ -284,7 +284,8 @@ impl Attached {
     }
 }
 
-const ENDED: &str = "it ended meanwhile; try again when it runs";
+/// What is said of a process that is gone.
+pub(super) const ENDED: &str = "it ended meanwhile; try again when it runs";
 
 impl Opened {
     fn newly_open(&self) -> Option<u16> {

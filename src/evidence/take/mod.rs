@@ -31,9 +31,19 @@ use crate::evidence::keep::{self, Cost, Kind, Record, Road, Trigger};
 use crate::evidence::profile;
 use crate::model::{AppName, Bytes, DaemonName, Life, Listed, ProcessKey, Status, WallTime};
 
-/// How long allocations may be sampled.
+/// How long allocations may be sampled, …
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_hours(1);
+
+/// … and what is said of anything else.
+///
+/// # Errors
+/// A sentence where it is too short or too long.
+pub fn check_duration(duration: Duration) -> Result<(), &'static str> {
+    let fits = (SHORTEST..=LONGEST).contains(&duration);
+    if fits { Ok(()) } else { Err("allocations are sampled for a second to an hour") }
+}
+
 /// Average bytes between two samples: fewer see more and cost more.
 pub const SAMPLING_INTERVAL: Bytes = Bytes(32 << 10);
 /// No profile is larger: nothing longer is read from pm2.
@@ -56,7 +66,7 @@ pub struct Target {
 
 impl Target {
     /// The record of a file of evidence of this life that a person asked for.
-    fn record(&self, file: String, at: WallTime, cost: Cost) -> Record {
+    fn record(&self, file: String, at: WallTime, cost: Option<Cost>) -> Record {
         Record {
             kind: Kind::default(),
             trigger: Trigger::default(),
@@ -66,7 +76,7 @@ impl Target {
             life: Some(self.life),
             taken_at: at,
             sampled_seconds: None,
-            cost: Some(cost),
+            cost,
             file,
         }
     }
@@ -89,6 +99,16 @@ impl ProfileOrder {
     /// The name that the file will have.
     pub fn file(&self, target: &Target) -> String {
         file_name(&target.app, target.key.pm_id, None, self.at, "heapprofile")
+    }
+
+    /// What is known of the profile, as far as it is; its cost once it was taken.
+    pub fn record(&self, target: &Target, cost: Option<Cost>) -> Record {
+        Record {
+            kind: Kind::HeapProfile,
+            trigger: self.trigger,
+            sampled_seconds: Some(self.duration.as_secs_f64()),
+            ..target.record(self.file(target), self.at, cost)
+        }
     }
 }
 
@@ -163,12 +183,7 @@ pub async fn profile(target: &Target, order: &ProfileOrder, folder: &Path) -> Re
     let still_open = sampled.still_open;
     let pause_seconds = sampled.pause.map(|pause| pause.as_secs_f64());
     let cost = Cost { road: sampled.road, pause_seconds, expected: None };
-    let record = Record {
-        kind: Kind::HeapProfile,
-        trigger: order.trigger,
-        sampled_seconds: Some(order.duration.as_secs_f64()),
-        ..target.record(order.file(target), order.at, cost)
-    };
+    let record = order.record(target, Some(cost));
     let (folder, size) = (folder.to_owned(), Bytes(sampled.profile.len() as u64));
     let keeping = move || -> Result<PathBuf, String> {
         let profile = sampled.profile.as_slice();
@@ -184,9 +199,7 @@ pub async fn profile(target: &Target, order: &ProfileOrder, folder: &Path) -> Re
 }
 
 async fn sample(target: &Target, order: &ProfileOrder) -> Result<Sampled, TakeErrorKind> {
-    if !(SHORTEST..=LONGEST).contains(&order.duration) {
-        return Err(TakeErrorKind::Refused("allocations are sampled for a second to an hour".to_owned()));
-    }
+    check_duration(order.duration).map_err(|why| TakeErrorKind::Refused(why.to_owned()))?;
     if !(1..=u64::from(u32::MAX)).contains(&order.sampling_interval.0) {
         return Err(TakeErrorKind::Refused("the sampling interval is from 1 byte to 4 GiB".to_owned()));
     }

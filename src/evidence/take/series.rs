@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncWriteExt as _, BufWriter};
 
-use super::attach::{Attached, STEP, attach};
+use super::attach::{Attached, ENDED, STEP, attach};
 use super::estimate::{Estimate, Facts, Measured, Wishes, estimate, objections};
 use super::{TakeError, TakeErrorKind, Target, file_name, objection};
 use crate::collect::look::{LOOK_DEADLINE, Look, client, look};
@@ -163,7 +163,7 @@ impl<Wall: Fn() -> WallTime> Series<'_, Wall> {
             Expected { heap_bytes: heap, pause_seconds: estimate.pause.as_secs_f64(), file_bytes: estimate.size };
         let pause_seconds = Some(written.pause.as_secs_f64());
         let cost = Cost { road: Road::Inspector, pause_seconds, expected: Some(expected) };
-        let record = Record { kind: Kind::HeapSnapshot, ..target.record(file, at, cost) };
+        let record = Record { kind: Kind::HeapSnapshot, ..target.record(file, at, Some(cost)) };
         let finishing = tokio::task::spawn_blocking(move || begun.finish(Some(&record)));
         let finished = finishing.await.map_err(|panicked| panicked.to_string())?;
         Ok((finished.map_err(|error| error.to_string())?, written))
@@ -241,7 +241,7 @@ impl Machine {
         let mut reader = SystemReader::new("/proc".into());
         let host = reader.host().map_err(|error| error.to_string())?;
         let reading = reader.read(daemon, &[pid].into(), wall).map_err(|error| error.to_string())?;
-        let process = reading.processes.get(&pid).ok_or("it ended meanwhile; try again when it runs")?;
+        let process = reading.processes.get(&pid).ok_or(ENDED)?;
         // A folder that is not there yet will be made on the disk of the nearest one that is.
         let existing = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."));
         let disk = rustix::fs::statvfs(existing).map_err(|error| format!("{}: {error}", existing.display()))?;

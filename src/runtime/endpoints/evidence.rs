@@ -3,7 +3,6 @@
 //! A file holds what an app had in memory: it is sent to nobody who has not shown a token or a password.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use hyper::body::Bytes;
 use hyper::{StatusCode, header};
@@ -15,6 +14,7 @@ use super::restarts::{acting, admitted, read, refused};
 use super::tagged;
 use crate::config::parse_duration;
 use crate::evidence::keep::{Kind, Trigger};
+use crate::evidence::take;
 use crate::evidence::when::{self, Item};
 use crate::http::{Content, Request, Response, guard_secrets};
 use crate::model::{AppName, DaemonName, ProcessKey};
@@ -24,8 +24,6 @@ use crate::ui::{EvidenceTakenView, EvidenceView};
 
 /// Pieces shown, the newest.
 const SHOWN: usize = 10;
-/// How long allocations may be sampled.
-const DURATIONS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_hours(1));
 /// Bytes of a file that are read at once.
 const PIECE: usize = 64 << 10;
 /// Pieces of a file that wait for a slow reader.
@@ -98,15 +96,13 @@ pub(super) async fn ask(shared: Arc<Shared>, request: Request) -> Response {
         return refused(message);
     }
     let duration = order.duration.as_deref().map_or_else(|| Ok(shared.evidence.settings().duration), parse_duration);
-    let duration = match duration.map(|duration| ((DURATIONS.0..=DURATIONS.1).contains(&duration), duration)) {
-        Ok((true, duration)) => duration,
-        Ok((false, _)) => {
-            let message = "duration: allocations are sampled for a second to an hour";
-            return Response::error(StatusCode::BAD_REQUEST, "bad_order", message);
-        }
-        Err(message) => {
-            return Response::error(StatusCode::BAD_REQUEST, "bad_order", &format!("duration: {message}"));
-        }
+    let checked = duration.and_then(|duration| {
+        take::check_duration(duration).map_err(str::to_owned)?;
+        Ok(duration)
+    });
+    let duration = match checked {
+        Ok(duration) => duration,
+        Err(why) => return Response::error(StatusCode::BAD_REQUEST, "bad_order", &format!("duration: {why}")),
     };
     let Some(published) = shared.published.load_full() else { return super::not_yet() };
     let meant = candidates(&published).filter(|it| {

@@ -22,5 +22,5 @@ pub(crate) use detector::slope_of_floors;
 pub use limits::Limits;
 pub use replay::{Episode, Fed, Replay};
 pub use settings::{Grade, Settings};
-pub use short_run::{PerWork, ShortAnswer, ShortFloor, ShortSettings, ShortVerdict, judge_short};
+pub use short_run::{PerWork, ShortAnswer, ShortFloor, ShortSettings, ShortVerdict, judge_short, pause_share};
 pub use trial::TESTS;

@@ -19,7 +19,7 @@ use crate::cli::output::{clean, complain};
 use crate::cli::signals::Signals;
 use crate::collect::system::listening_ports;
 use crate::runtime::Clock;
-use crate::trend::ShortFloor;
+use crate::trend::{ShortFloor, pause_share};
 
 /// How long a load waits for a port, …
 const PORT_WITHIN: Duration = Duration::from_mins(1);
@@ -186,7 +186,7 @@ impl Running<'_> {
         let arguments = self.arguments;
         let end = begin + arguments.duration;
         let settle = if arguments.load.is_some() { SETTLE.min(arguments.duration / 6) } else { Duration::ZERO };
-        let mut next = begin;
+        let (mut next, mut reading) = (begin, 0_u32);
         loop {
             if !self.wait_until(next.min(end)).await? {
                 return Ok(());
@@ -208,7 +208,8 @@ impl Running<'_> {
                 return Ok(());
             }
             let took = now.elapsed();
-            next = (now + arguments.interval()).max(now + took * REST);
+            reading += 1;
+            next = (now + arguments.interval().mul_f64(pause_share(reading))).max(now + took * REST);
         }
     }
 

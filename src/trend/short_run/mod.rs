@@ -123,6 +123,13 @@ pub struct ShortVerdict {
     pub smallest_visible: Option<f64>,
 }
 
+/// The pause before the reading of this number, as a share of the interval: from three to five quarters, one on average, by
+/// multiples of the golden ratio. Evenly spaced readings would see what comes and goes at their own pace as a straight line.
+pub fn pause_share(reading: u32) -> f64 {
+    const GOLDEN: f64 = 0.618_033_988_749_894_9;
+    0.75 + 0.5 * (f64::from(reading) * GOLDEN).fract()
+}
+
 /// Judges the floors of one process, in order of time. `subject` is what they are of, as the subject of a sentence.
 pub fn judge_short(subject: &str, floors: &[ShortFloor], settings: &ShortSettings) -> ShortVerdict {
     let window: Vec<ShortFloor> =

@@ -1,4 +1,5 @@
-//! What a hostile reply leaves behind in memory. A test binary of its own, because the whole process is measured.
+//! What collections leave behind in memory: after a hostile reply, measured on this whole test binary, and with the C library
+//! in the sidecar.
 
 #![allow(
     clippy::disallowed_methods,
@@ -12,8 +13,9 @@ mod support;
 use std::time::Duration;
 
 use leakslope::collect::{Collector, Settings};
-use support::fake_daemon::{Behaviour, FakeDaemon};
-use support::{steady, wall};
+use support::fake_daemon::{self, Behaviour, FakeDaemon};
+use support::sidecar::{DEADLINE, Place};
+use support::{steady, wait_for, wall};
 
 #[tokio::test]
 async fn a_large_reply_of_garbage_leaves_no_memory_behind() {
@@ -35,4 +37,32 @@ fn resident_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn memory_is_not_kept_for_each_thread_unless_the_user_says_so() {
+    let daemon = FakeDaemon::start(Behaviour::List(fake_daemon::list(50)));
+    let place = || Place::new(daemon.home(), "interval = \"1s\"\n");
+    let (one, other) = (place(), place());
+    let by_itself = one.start();
+    let mut command = other.command(&["--web.listen-address", "127.0.0.1:0"]);
+    command.env("MALLOC_ARENA_MAX", "8");
+    let told = other.spawn(command).ready();
+    wait_for("arenas of threads where they are allowed", DEADLINE, || match arenas(told.pid()) {
+        0 => Err("none".to_owned()),
+        _ => Ok(()),
+    });
+    assert_eq!(arenas(by_itself.pid()), 0);
+}
+
+/// How many arenas glibc keeps beside the first: each reserves 64 MiB of addresses, most of it out of reach.
+fn arenas(process: u32) -> usize {
+    let maps = std::fs::read_to_string(format!("/proc/{process}/maps")).unwrap();
+    let address = |text: &str| u64::from_str_radix(text, 16).unwrap();
+    let reserved = |line: &&str| {
+        let (range, rest) = line.split_once(' ').unwrap();
+        let (from, to) = range.split_once('-').unwrap();
+        rest.starts_with("---p") && address(to) - address(from) > 32 << 20
+    };
+    maps.lines().filter(reserved).count()
 }

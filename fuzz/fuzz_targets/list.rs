@@ -6,7 +6,7 @@
 #![no_main]
 
 use leakslope::collect::banner::find_list;
-use leakslope::collect::list::{CUSTOM_LIMIT, ListError, ProcessList, read_list, read_reply, read_version};
+use leakslope::collect::list::{ArrivingReply, CUSTOM_LIMIT, ListError, ProcessList, read_list, read_reply, read_version};
 use libfuzzer_sys::fuzz_target;
 
 const LIMIT: usize = 8;
@@ -23,6 +23,9 @@ fn check(result: Result<ProcessList, ListError>) {
 fuzz_target!(|bytes: &[u8]| {
     check(read_reply(bytes, LIMIT));
     check(read_list(bytes, LIMIT));
+    let mut arriving = ArrivingReply::new(LIMIT);
+    bytes.chunks(7).for_each(|piece| arriving.push(piece));
+    check(arriving.finish());
     if let Some(line) = find_list(bytes) {
         check(read_list(line, LIMIT));
     }

@@ -14,8 +14,9 @@ use thiserror::Error;
 /// The version of the framing, in the upper half of a frame's first byte.
 pub(super) const VERSION: u8 = 1;
 const LENGTH_SIZE: usize = 4;
-/// An argument's buffer starts no larger than this, whatever length is announced, but where replies have been larger
-/// before: a liar costs nothing.
+/// What an argument that is JSON begins with.
+pub(super) const JSON_MARK: &[u8] = b"j:";
+/// An argument's buffer starts no larger than this, whatever length is announced: a liar costs nothing.
 const FIRST_RESERVE: usize = 64 * 1024;
 
 /// A call that pm2's daemon can be asked for. There is no other road to the socket.
@@ -154,12 +155,7 @@ impl std::fmt::Debug for Frame {
 impl Frame {
     /// Returns the JSON text of an argument, where there is such an argument and it is marked as JSON.
     pub fn json(&self, index: usize) -> Option<&[u8]> {
-        self.arguments.get(index)?.strip_prefix(b"j:")
-    }
-
-    /// Bytes of its largest argument.
-    pub fn largest(&self) -> usize {
-        self.arguments.iter().map(Vec::len).max().unwrap_or_default()
+        self.arguments.get(index)?.strip_prefix(JSON_MARK)
     }
 
     /// Whether the last argument is the id of that request.
@@ -171,7 +167,6 @@ impl Frame {
 /// Assembles frames from pieces of any size, keeping at most `limit` bytes of one frame.
 pub struct Decoder {
     limit: usize,
-    room: usize,
     announced: u64,
     arguments: Vec<Vec<u8>>,
     state: State,
@@ -197,14 +192,7 @@ impl std::fmt::Debug for Decoder {
 impl Decoder {
     /// Makes a decoder that turns away frames whose arguments take more than `limit` bytes together.
     pub fn new(limit: usize) -> Self {
-        Self { limit, room: FIRST_RESERVE, announced: 0, arguments: Vec::new(), state: State::Header }
-    }
-
-    /// Has an argument's buffer start with up to `room` bytes, where that much is announced: what replies have taken before,
-    /// so that a buffer need not grow, and be copied, on the way.
-    #[must_use]
-    pub fn with_room(self, room: usize) -> Self {
-        Self { room: room.clamp(FIRST_RESERVE, self.limit.max(FIRST_RESERVE)), ..self }
+        Self { limit, announced: 0, arguments: Vec::new(), state: State::Header }
     }
 
     /// Whether a frame has begun and is not complete.
@@ -217,6 +205,24 @@ impl Decoder {
     ///
     /// After an error the decoder holds nothing and its stream must be given up.
     pub fn feed(&mut self, input: &mut &[u8]) -> Result<Option<Frame>, FrameError> {
+        self.advance(input, None)
+    }
+
+    /// As [`Self::feed`], but hands the bytes of the first argument, mark and all, to `take` as they come and keeps none: it is
+    /// empty in the frame.
+    pub fn feed_passing_on(
+        &mut self,
+        input: &mut &[u8],
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<Option<Frame>, FrameError> {
+        self.advance(input, Some(take))
+    }
+
+    fn advance(
+        &mut self,
+        input: &mut &[u8],
+        mut take: Option<&mut dyn FnMut(&[u8])>,
+    ) -> Result<Option<Frame>, FrameError> {
         while let Some(first) = input.first().copied() {
             match self.state {
                 State::Header => {
@@ -234,11 +240,15 @@ impl Decoder {
                 }
                 State::Argument { left, missing } => {
                     let taken = input.len().min(missing);
-                    if let Some(argument) = self.arguments.last_mut() {
+                    let passed_on = take.as_mut().filter(|_| self.arguments.len() == 1);
+                    if let Some(take) = passed_on {
+                        take(&input[..taken]);
+                    } else if let Some(argument) = self.arguments.last_mut() {
                         if argument.capacity() - argument.len() < taken {
                             // More than the first piece has come, so the rest is believed in; a buffer that grew step by
                             // step would be held twice while it is copied.
-                            argument.reserve_exact(missing);
+                            let believed = if argument.is_empty() { missing.min(FIRST_RESERVE) } else { missing };
+                            argument.reserve_exact(believed.max(taken));
                         }
                         argument.extend_from_slice(&input[..taken]);
                     }
@@ -275,10 +285,10 @@ impl Decoder {
         let missing = usize::try_from(length).unwrap_or(usize::MAX);
         if self.announced > u64::try_from(self.limit).unwrap_or(u64::MAX) {
             let error = FrameError::TooLarge { announced: self.announced, limit: self.limit };
-            *self = Self::new(self.limit).with_room(self.room);
+            *self = Self::new(self.limit);
             return Err(error);
         }
-        self.arguments.push(Vec::with_capacity(missing.min(self.room)));
+        self.arguments.push(Vec::new());
         self.state = State::Argument { left: left - 1, missing };
         Ok(())
     }
@@ -358,9 +368,21 @@ mod tests {
         assert_eq!(decoder.feed(&mut bytes), Ok(None));
         assert!(decoder.is_midway());
         assert!(decoder.arguments[0].capacity() <= FIRST_RESERVE);
-        let mut decoder = Decoder::new(usize::MAX).with_room(300_000);
-        assert_eq!(decoder.feed(&mut b"\x11\xff\xff\xff\xffj:".as_slice()), Ok(None));
-        assert_eq!(decoder.arguments[0].capacity(), 300_000);
+        let mut decoder = Decoder::new(usize::MAX);
+        assert_eq!(decoder.feed_passing_on(&mut b"\x11\xff\xff\xff\xffj:".as_slice(), &mut |_| {}), Ok(None));
+        assert_eq!(decoder.arguments[0].capacity(), 0, "what is passed on takes no room");
+    }
+
+    #[test]
+    fn the_first_argument_is_passed_on_and_the_others_are_kept() {
+        let bytes = frame(&[b"j:[1,2]", b"id:1"]);
+        let (mut decoder, mut passed_on, mut answered) = (Decoder::new(100), Vec::new(), None);
+        for byte in bytes {
+            answered =
+                decoder.feed_passing_on(&mut [byte].as_slice(), &mut |some| passed_on.extend_from_slice(some)).unwrap();
+        }
+        assert_eq!(passed_on, b"j:[1,2]");
+        assert_eq!(answered.unwrap().arguments, [Vec::new(), b"id:1".to_vec()]);
     }
 
     #[test]

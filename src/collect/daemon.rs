@@ -16,8 +16,8 @@ use super::banner::find_list;
 use super::command::{self, CommandError, CommandErrorKind, daemon_alive};
 use super::freshness::{Freshness, FreshnessTracker};
 use super::identity::{Standing, standing};
-use super::list::{ListError, ProcessList, read_list, read_reply, read_version};
-use super::socket::{Client, Reply, SocketError};
+use super::list::{ListError, ProcessList, read_list, read_version};
+use super::socket::{Client, ListReply, SocketError};
 use super::system::{SystemReader, SystemReading};
 use super::{DaemonSpec, HeapReading, Settings, Source};
 use crate::model::{
@@ -50,28 +50,19 @@ enum FetchError {
     Panicked,
 }
 
-/// What a daemon answered, not yet read.
+/// What a daemon answered.
 enum Answer {
-    Socket(Reply),
+    /// Read while it arrived.
+    Socket(ListReply),
+    /// Not yet read.
     Command { stdout: Vec<u8>, daemon_pid: Option<u32> },
 }
 
-impl Answer {
-    fn daemon_pid(&self) -> Option<u32> {
-        match self {
-            Self::Socket(reply) => reply.daemon_pid,
-            Self::Command { daemon_pid, .. } => *daemon_pid,
-        }
-    }
-
-    fn read(&self, limit: usize) -> Result<ProcessList, ListError> {
-        match self {
-            Self::Socket(reply) => read_reply(reply.json(), limit),
-            Self::Command { stdout, .. } => match find_list(stdout) {
-                Some(line) => read_list(line, limit),
-                None => Err(ListError::Shape { expected: "process list" }),
-            },
-        }
+/// Reads what the command printed.
+fn read_printed(stdout: &[u8], limit: usize) -> Result<ProcessList, ListError> {
+    match find_list(stdout) {
+        Some(line) => read_list(line, limit),
+        None => Err(ListError::Shape { expected: "process list" }),
     }
 }
 
@@ -166,12 +157,12 @@ impl Daemon {
         if !self.answered || self.spec.source == Source::Command || self.nothing_is_read().is_err() {
             return Vec::new();
         }
-        let Ok(Ok(reply)) = timeout(self.settings.deadline, self.client.call(Request::GetMonitorData)).await else {
+        let fetched = timeout(self.settings.deadline, self.client.list(self.settings.process_limit)).await;
+        let Ok(Ok(reply)) = fetched else {
             self.answered = false;
             return Vec::new();
         };
-        let limit = self.settings.process_limit;
-        let Ok(Ok(list)) = self.read_aside(move || read_reply(reply.json(), limit)).await else { return Vec::new() };
+        let Ok(list) = reply.list else { return Vec::new() };
         self.freshness.observe(&list.entries, now);
         list.entries.iter().filter_map(|entry| heap_reading(&self.spec.name, entry)).collect()
     }
@@ -197,14 +188,17 @@ impl Daemon {
         // The command is killed at the deadline and says so itself; this ends what does not.
         let answer =
             timeout(deadline + KILL_GRACE, self.fetch()).await.map_err(|_elapsed| FetchError::Deadline(deadline))??;
-        let daemon_pid = answer.daemon_pid();
-        if let Answer::Socket(reply) = &answer {
-            self.learn_version(reply.connection).await;
-        }
-        match self.read_aside(move || answer.read(limit)).await? {
-            Ok(list) => Ok((list, daemon_pid)),
-            Err(error) => Err(FetchError::List { home: self.spec.home.clone(), error }),
-        }
+        let (list, daemon_pid) = match answer {
+            Answer::Socket(ListReply { list, daemon_pid, connection }) => {
+                self.learn_version(connection).await;
+                (list, daemon_pid)
+            }
+            Answer::Command { stdout, daemon_pid } => {
+                (self.read_aside(move || read_printed(&stdout, limit)).await?, daemon_pid)
+            }
+        };
+        let list = list.map_err(|error| FetchError::List { home: self.spec.home.clone(), error })?;
+        Ok((list, daemon_pid))
     }
 
     /// Fails while a list is still being read that was too slow.
@@ -237,7 +231,7 @@ impl Daemon {
         if self.spec.source == Source::Command {
             return Ok(self.by_command().await?);
         }
-        match self.client.call(Request::GetMonitorData).await {
+        match self.client.list(self.settings.process_limit).await {
             Ok(reply) => Ok(Answer::Socket(reply)),
             Err(socket) if self.spec.source == Source::Auto && socket.kind.is_out_of_reach() => {
                 match self.by_command().await {

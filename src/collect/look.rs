@@ -9,8 +9,6 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::amp::Request;
-use super::list::read_reply;
 use super::socket::{Client, Deadlines, SocketErrorKind};
 use crate::model::Listed;
 
@@ -51,7 +49,7 @@ impl Look {
 /// # Errors
 /// A sentence: the daemon does not answer.
 pub async fn look(client: &mut Client) -> Result<Look, String> {
-    let reply = timeout(LOOK_DEADLINE * 2, client.call(Request::GetMonitorData))
+    let reply = timeout(LOOK_DEADLINE * 2, client.list(MOST_PROCESSES))
         .await
         .map_err(|_elapsed| "the daemon did not answer in time".to_owned())?
         .map_err(|error| match error.kind {
@@ -65,7 +63,7 @@ pub async fn look(client: &mut Client) -> Result<Look, String> {
             | SocketErrorKind::WrongId
             | SocketErrorKind::NotJson => error.to_string(),
         })?;
-    let list = read_reply(reply.json(), MOST_PROCESSES).map_err(|error| error.to_string())?;
+    let list = reply.list.map_err(|error| error.to_string())?;
     Ok(Look { entries: list.entries, daemon_pid: reply.daemon_pid })
 }
 

@@ -15,7 +15,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::amp::{Decoder, Frame, FrameError, Request, RequestId};
+use super::amp::{Decoder, Frame, FrameError, JSON_MARK, Request, RequestId};
+use super::list::{ArrivingReply, ListError, ProcessList};
 
 const READ_SIZE: usize = 64 * 1024;
 /// The step that fails while the request is not yet written whole, so that the daemon cannot have read it.
@@ -111,8 +112,6 @@ pub struct Client {
     reply_limit: usize,
     connection: Option<Connection>,
     calls: u64,
-    /// Bytes that the last reply took: the next one is expected to need as many.
-    room: usize,
 }
 
 #[derive(Debug)]
@@ -141,10 +140,57 @@ impl Reply {
     }
 }
 
+/// The process list with where it came from.
+#[derive(Debug)]
+pub struct ListReply {
+    /// The list, read while it arrived.
+    pub list: Result<ProcessList, ListError>,
+    /// The daemon's pid, where it lives in our pid namespace.
+    pub daemon_pid: Option<u32>,
+    /// Number of the connection that carried it: another number, perhaps another daemon.
+    pub connection: u64,
+}
+
+/// What becomes of the first argument of a reply.
+enum Take {
+    /// It is kept.
+    Keep,
+    /// It is read as a process list while it arrives, once its mark has come.
+    List { mark: Vec<u8>, reply: ArrivingReply },
+}
+
+impl Take {
+    fn list(limit: usize) -> Self {
+        Self::List { mark: Vec::new(), reply: ArrivingReply::new(limit) }
+    }
+
+    fn feed(&mut self, decoder: &mut Decoder, input: &mut &[u8]) -> Result<Option<Frame>, FrameError> {
+        match self {
+            Self::Keep => decoder.feed(input),
+            Self::List { mark, reply } => decoder.feed_passing_on(input, &mut |mut bytes| {
+                let missing = bytes.len().min(JSON_MARK.len() - mark.len());
+                mark.extend_from_slice(&bytes[..missing]);
+                bytes = &bytes[missing..];
+                // What is not marked as JSON is not worth keeping.
+                if mark == JSON_MARK {
+                    reply.push(bytes);
+                }
+            }),
+        }
+    }
+
+    fn is_json(&self, frame: &Frame) -> bool {
+        match self {
+            Self::Keep => frame.json(0).is_some(),
+            Self::List { mark, .. } => mark == JSON_MARK,
+        }
+    }
+}
+
 impl Client {
     /// Makes a client that connects when it is first needed.
     pub fn new(path: PathBuf, deadlines: Deadlines, reply_limit: usize) -> Self {
-        Self { path, deadlines, reply_limit, connection: None, calls: 0, room: 0 }
+        Self { path, deadlines, reply_limit, connection: None, calls: 0 }
     }
 
     /// The socket's path.
@@ -154,14 +200,31 @@ impl Client {
 
     /// Calls the daemon and waits for its reply. A kept connection that turns out to be dead is opened anew, once.
     pub async fn call(&mut self, request: Request) -> Result<Reply, SocketError> {
+        self.call_taking(request, &mut Take::Keep).await
+    }
+
+    /// Asks for the process list, of which at most `limit` entries are kept. It is read while it arrives and never held as a
+    /// whole.
+    pub async fn list(&mut self, limit: usize) -> Result<ListReply, SocketError> {
+        let mut take = Take::list(limit);
+        let Reply { daemon_pid, connection, .. } = self.call_taking(Request::GetMonitorData, &mut take).await?;
+        let list = match take {
+            Take::List { reply, .. } => reply.finish(),
+            Take::Keep => Err(ListError::Shape { expected: "process list" }),
+        };
+        Ok(ListReply { list, daemon_pid, connection })
+    }
+
+    async fn call_taking(&mut self, request: Request, take: &mut Take) -> Result<Reply, SocketError> {
         let result = match self.connection.take() {
-            Some(kept) => match self.exchange(kept, request).await {
+            Some(kept) => match self.exchange(kept, request, take).await {
+                // Nothing of a reply has come, so nothing is taken yet.
                 Err(SocketErrorKind::Broken(_) | SocketErrorKind::Closed { midway: false }) => {
-                    self.call_anew(request).await
+                    self.call_anew(request, take).await
                 }
                 result => result,
             },
-            None => self.call_anew(request).await,
+            None => self.call_anew(request, take).await,
         };
         result.map_err(|kind| SocketError { path: self.path.clone(), kind })
     }
@@ -171,7 +234,7 @@ impl Client {
     pub async fn act(&mut self, request: Request) -> Result<Reply, ActError> {
         let failed = |path: &Path, kind, sent| ActError { error: SocketError { path: path.to_owned(), kind }, sent };
         let connection = self.connect().await.map_err(|kind| failed(&self.path, kind, false))?;
-        let result = self.exchange(connection, request).await;
+        let result = self.exchange(connection, request, &mut Take::Keep).await;
         self.connection = None;
         result.map_err(|kind| {
             let unwritten = matches!(kind, SocketErrorKind::Deadline { step: ROOM_STEP, .. });
@@ -179,9 +242,9 @@ impl Client {
         })
     }
 
-    async fn call_anew(&mut self, request: Request) -> Result<Reply, SocketErrorKind> {
+    async fn call_anew(&mut self, request: Request, take: &mut Take) -> Result<Reply, SocketErrorKind> {
         let connection = self.connect().await?;
-        self.exchange(connection, request).await
+        self.exchange(connection, request, take).await
     }
 
     async fn connect(&self) -> Result<Connection, SocketErrorKind> {
@@ -198,7 +261,12 @@ impl Client {
 
     /// Sends a request and awaits its reply; the connection is kept only if all went well, also when this future is dropped
     /// half-way.
-    async fn exchange(&mut self, mut connection: Connection, request: Request) -> Result<Reply, SocketErrorKind> {
+    async fn exchange(
+        &mut self,
+        mut connection: Connection,
+        request: Request,
+        take: &mut Take,
+    ) -> Result<Reply, SocketErrorKind> {
         self.calls += 1;
         let id = RequestId(self.calls);
         let limit = self.deadlines.write;
@@ -207,14 +275,13 @@ impl Client {
             .map_err(|_elapsed| SocketErrorKind::Deadline { step: ROOM_STEP, limit })?
             .map_err(SocketErrorKind::Broken)?;
         let limit = self.deadlines.reply;
-        let frame = timeout(limit, read_frame(&mut connection.stream, self.reply_limit, self.room))
+        let frame = timeout(limit, read_frame(&mut connection.stream, self.reply_limit, take))
             .await
             .map_err(|_elapsed| SocketErrorKind::Deadline { step: "complete reply", limit })??;
-        self.room = frame.largest();
         if !frame.answers(id) {
             return Err(SocketErrorKind::WrongId);
         }
-        if frame.json(0).is_none() {
+        if !take.is_json(&frame) {
             return Err(SocketErrorKind::NotJson);
         }
         let reply = Reply { frame, daemon_pid: connection.daemon_pid, connection: connection.number };
@@ -233,8 +300,8 @@ fn connect_error(error: io::Error) -> SocketErrorKind {
     }
 }
 
-async fn read_frame(stream: &mut UnixStream, limit: usize, room: usize) -> Result<Frame, SocketErrorKind> {
-    let mut decoder = Decoder::new(limit).with_room(room);
+async fn read_frame(stream: &mut UnixStream, limit: usize, take: &mut Take) -> Result<Frame, SocketErrorKind> {
+    let mut decoder = Decoder::new(limit);
     let mut buffer = vec![0; READ_SIZE];
     let mut begun = false;
     loop {
@@ -247,7 +314,7 @@ async fn read_frame(stream: &mut UnixStream, limit: usize, room: usize) -> Resul
         }
         begun = true;
         let mut input = &buffer[..length];
-        if let Some(frame) = decoder.feed(&mut input)? {
+        if let Some(frame) = take.feed(&mut decoder, &mut input)? {
             return if input.is_empty() { Ok(frame) } else { Err(SocketErrorKind::WrongId) };
         }
     }

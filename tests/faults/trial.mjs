@@ -7,8 +7,6 @@ import { mebibytes } from '../../benches/collection/proc.mjs';
 
 /** Seconds on a clock that never steps. */
 export const now = () => performance.now() / 1000;
-/** As the systemd unit has it: without, freed memory stays with the process, and 2,000 processes do not fit into 64 MiB. */
-const ALLOCATOR = { MALLOC_ARENA_MAX: '1', MALLOC_MMAP_THRESHOLD_: '131072', MALLOC_TRIM_THRESHOLD_: '131072' };
 /** How long a scrape may take. */
 const PATIENCE = 5000;
 
@@ -52,7 +50,7 @@ apps = ["*"]
     this.port ??= await freePort();
     writeFileSync(this.configuration, this.text());
     const env = { PM2_HOME: join(this.place, 'no-pm2'), HOME: this.place, XDG_STATE_HOME: this.state, STATE_DIRECTORY: '', RUST_BACKTRACE: '1',
-      ...ALLOCATOR, LD_PRELOAD: library, FAKETIME_TIMESTAMP_FILE: this.clock, FAKETIME_CACHE_DURATION: '1', FAKETIME_DONT_FAKE_MONOTONIC: '1',
+      LD_PRELOAD: library, FAKETIME_TIMESTAMP_FILE: this.clock, FAKETIME_CACHE_DURATION: '1', FAKETIME_DONT_FAKE_MONOTONIC: '1',
       DONT_FAKE_MONOTONIC: '1', NO_FAKE_STAT: '1' };
     const log = join(this.place, `log-${this.name}-${this.starts}`);
     this.logs.push(log);

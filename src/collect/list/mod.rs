@@ -5,6 +5,7 @@
 //! wrong one is absent, a wrong entry is counted, and neither takes others with it. This room refuses to quote a value
 //! in an error.
 
+mod arriving;
 mod fields;
 mod metrics;
 
@@ -17,6 +18,7 @@ use thiserror::Error;
 use self::fields::{Fields, Found, KeyAmong, Lenient, Shape, fields, flag, label, number, read, string, whole, word};
 use crate::model::{AppName, Bytes, Listed, Status};
 
+pub use self::arriving::ArrivingReply;
 pub use self::metrics::CUSTOM_LIMIT;
 
 const NAME_LIMIT: usize = 128;
@@ -93,10 +95,13 @@ pub fn read_version(json: &[u8]) -> Result<String, ListError> {
 fn parse<'de, T: Shape<'de>>(json: &'de [u8], shape: T) -> Result<T::Value, ListError> {
     let not_json = |offset| ListError::NotJson { offset, length: json.len() };
     let text = std::str::from_utf8(json).map_err(|error| not_json(error.valid_up_to()))?;
-    read(text, shape).map_err(|error| {
-        let before: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
-        not_json(before + error.column())
-    })
+    read(text, shape).map_err(|error| not_json(place_of(&error, text)))
+}
+
+/// The byte of the text that an error is about.
+fn place_of(error: &serde_json::Error, text: &str) -> usize {
+    let before: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
+    before + error.column()
 }
 
 /// Reads the first argument of `{"args":[…]}`, or what the daemon's `{"error":…}` amounts to.
@@ -159,21 +164,45 @@ impl<'de> Shape<'de> for Entries {
     type Value = Option<ProcessList>;
 
     fn of_array<S: SeqAccess<'de>>(self, mut array: S) -> Result<Self::Value, S::Error> {
-        let mut list = ProcessList::default();
-        let mut by_id = BTreeMap::new();
-        while by_id.len() < self.limit {
+        let mut gathered = Gathered::default();
+        while !gathered.holds(self.limit) {
             match array.next_element_seed(Lenient(Entry))? {
                 None => break,
-                Some(None) => list.unreadable += 1,
-                Some(Some(entry)) if by_id.contains_key(&entry.pm_id) => list.repeated += 1,
-                Some(Some(entry)) => drop(by_id.insert(entry.pm_id, entry)),
+                entry => gathered.add(entry),
             }
         }
         while array.next_element::<IgnoredAny>()?.is_some() {
-            list.over_limit += 1;
+            gathered.add(None);
         }
-        list.entries = by_id.into_values().collect();
-        Ok(Some(list))
+        Ok(Some(gathered.into_list()))
+    }
+}
+
+/// The entries of a list on the way.
+#[derive(Debug, Default)]
+struct Gathered {
+    by_id: BTreeMap<u32, Listed>,
+    list: ProcessList,
+}
+
+impl Gathered {
+    /// Whether so many are kept.
+    fn holds(&self, limit: usize) -> bool {
+        self.by_id.len() >= limit
+    }
+
+    /// Adds what was read of an entry; none that was passed over because there are enough.
+    fn add(&mut self, entry: Option<Option<Listed>>) {
+        match entry {
+            None => self.list.over_limit += 1,
+            Some(None) => self.list.unreadable += 1,
+            Some(Some(entry)) if self.by_id.contains_key(&entry.pm_id) => self.list.repeated += 1,
+            Some(Some(entry)) => drop(self.by_id.insert(entry.pm_id, entry)),
+        }
+    }
+
+    fn into_list(self) -> ProcessList {
+        ProcessList { entries: self.by_id.into_values().collect(), ..self.list }
     }
 }
 

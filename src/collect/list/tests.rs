@@ -237,10 +237,38 @@ proptest! {
     }
 
     #[test]
+    fn a_reply_reads_the_same_in_whatever_pieces_it_arrives(
+        pieces in prop::collection::vec(1_usize..4000, 1..40), limit in 0_usize..5, broken in 0_usize..40_000, how in 0_u8..4,
+    ) {
+        let mut reply = format!(r#"{{"args":[{}]}}"#, BODIES[2].1.trim_end()).into_bytes();
+        let place = broken.min(reply.len() - 1);
+        match how {
+            0 => reply.truncate(place),
+            1 => reply[place] = 0xff,
+            2 => reply[place] = b'}',
+            _ => {}
+        }
+        let mut arriving = ArrivingReply::new(limit);
+        let mut rest = &reply[..];
+        for piece in pieces.iter().cycle() {
+            let (now, later) = rest.split_at((*piece).min(rest.len()));
+            arriving.push(now);
+            rest = later;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        prop_assert_eq!(arriving.finish(), read_reply(&reply, limit));
+    }
+
+    #[test]
     fn noise_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = read_list(&bytes, 10);
         let _ = read_reply(&bytes, 10);
         let _ = read_version(&bytes);
+        let mut arriving = ArrivingReply::new(10);
+        bytes.iter().for_each(|byte| arriving.push(&[*byte]));
+        prop_assert_eq!(arriving.finish(), read_reply(&bytes, 10));
     }
 
     #[test]

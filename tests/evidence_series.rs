@@ -80,6 +80,32 @@ fn three_snapshots_of_one_session_name_what_leaks() {
 }
 
 #[test]
+fn a_report_quotes_nothing_that_the_app_was_told() {
+    let _turn = Turn::wait();
+    let pm2 = Pm2::start("pm2-7");
+    let place = Place::new(&pm2.home(), "");
+    let script = place.state().join("secrets.js");
+    let secrets = "class Visit { constructor(n) { this.card = ['4111-1111', n, 'hush'].join('-'); this.list = [n, n + 1, n + 2]; } }
+        const visits = Object.create(null); let n = 0;
+        setInterval(() => { for (let i = 0; i < 500; i++, n++) visits[`visitor${n}@example.org`] = new Visit(n); }, 50);";
+    fs::write(&script, secrets).unwrap();
+    pm2.run(&["start", script.to_str().unwrap(), "--name", "app"]);
+    let folder = place.state().join("series");
+    let output = folder.to_str().unwrap();
+    let text = run(&place, &[&["heap", "snapshot", "app", "--count", "2"], &WORD[..], &[output]].concat());
+    let snapshot = keep::path(&folder, &keep::records(&folder)[0]);
+    let held = fs::read_to_string(&snapshot).unwrap();
+    assert!(held.contains("4111-1111-7-hush") && held.contains("visitor7@example.org"), "the snapshot has both");
+    let report = keep::report(&snapshot).unwrap().unwrap();
+    assert!(report.sentence.contains("visits") && report.sentence.contains("Visit × "), "{report:#?}");
+    let kept = fs::read_to_string(keep::report_path(&snapshot)).unwrap();
+    for secret in ["4111", "hush", "example.org"] {
+        assert!(!kept.contains(secret) && !text.contains(secret), "{secret}: {kept}\n{text}");
+    }
+    assert!(!text.contains("a sidecar shows it"), "no sidecar looks into another folder: {text}");
+}
+
+#[test]
 fn everything_that_stands_against_it_is_told_before_anything_is_done() {
     let _turn = Turn::wait();
     let pm2 = Pm2::start("pm2-7");

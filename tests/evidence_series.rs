@@ -51,6 +51,7 @@ fn three_snapshots_of_one_session_name_what_leaks() {
     for said in ["the array `kept` in ", "leaker.js only grows", "alive by ", " → kept (Array) → "] {
         assert!(report.sentence.contains(said), "{said}: {report:#?}");
     }
+    assert!(text.contains("Comparing them now, at the lowest priority"), "{text}");
     assert!(text.contains(&format!("Compared: {}.", report.sentence)), "{text}");
     assert!(growth.compared.contains("one session"), "{growth:#?}");
     assert_eq!(growth.files, records.iter().map(|record| record.file.as_str()).collect::<Vec<_>>());

@@ -93,6 +93,9 @@ pub(super) fn run(flags: &Flags, arguments: &SnapshotArguments) -> anyhow::Resul
         };
         let files = files(unprinted.map_or(taken, Err)?);
         print(AFTERWARDS)?;
+        if files.len() > 1 {
+            print("Comparing them now, at the lowest priority; they stay if you end that.\n")?;
+        }
         let said = tokio::select! {
             said = reported(&files, &folder) => said,
             signal = signals.any() => return Err(ended(signal)),

@@ -22,7 +22,7 @@ fn three_snapshots_of_one_session_name_what_leaks() {
     let pm2 = Pm2::start("pm2-7");
     pm2.run(&["start", &app("leaker.js"), "--name", "app"]);
     let place = Place::new(&pm2.home(), "");
-    let (folder, pid) = (place.state().join("series"), pid(&pm2, "app"));
+    let (folder, pid) = (place.state().join("leakslope/evidence"), pid(&pm2, "app"));
     let text = run(&place, &[&["heap", "snapshot", "app"], &WORD[..], &[folder.to_str().unwrap()]].concat());
     assert!(text.contains("1 of 3: a heap of ") && text.contains("expected: a pause of "), "{text}");
     assert_eq!(text.matches("taken: a pause of ").count(), 3, "{text}");
@@ -43,12 +43,67 @@ fn three_snapshots_of_one_session_name_what_leaks() {
         assert!(record.file.ends_with(&format!(".{number}.heapsnapshot")), "{record:?}");
     }
 
+    // The report names the leak and who holds it, and lies beside the last of them.
+    let last = keep::path(&folder, &records[2]);
+    assert_eq!(fs::metadata(keep::report_path(&last)).unwrap().permissions().mode() & 0o777, 0o600);
+    let report = keep::report(&last).unwrap().unwrap();
+    let growth = report.growth.as_ref().unwrap();
+    for said in ["the array `kept` in ", "leaker.js only grows", "alive by ", " → kept (Array) → "] {
+        assert!(report.sentence.contains(said), "{said}: {report:#?}");
+    }
+    assert!(text.contains("Comparing them now, at the lowest priority"), "{text}");
+    assert!(text.contains(&format!("Compared: {}.", report.sentence)), "{text}");
+    assert!(growth.compared.contains("one session"), "{growth:#?}");
+    assert_eq!(growth.files, records.iter().map(|record| record.file.as_str()).collect::<Vec<_>>());
+    let first = &growth.classes[0];
+    let added = first.added.unwrap();
+    assert!(first.count > 0 && first.retained_bytes > 0 && added.count > 0 && added.bytes > 0, "{first:?}");
+    assert!(growth.ways.iter().any(|way| way.contains("kept (Array) → {text} × ")), "{growth:#?}");
+
+    // A sidecar that starts afterwards tells the same, at the last of them.
+    assert!(text.contains(".3.heapsnapshot.report (a sidecar shows it on the page of the process)"), "{text}");
+    let told_by_api = place.start().json("/api/v1/evidence?daemon=default&pm_id=0");
+    let items = told_by_api["evidence"].as_array().unwrap();
+    assert_eq!(items.len(), 3, "{told_by_api:#}");
+    assert_eq!(items[0]["sentence"], report.sentence);
+    assert_eq!(items[0]["growth"], serde_json::to_value(growth).unwrap());
+    assert!(
+        items[1]["growth"].is_null() && items[1]["sentence"].as_str().unwrap().contains("heap summary"),
+        "{items:#?}"
+    );
+
     // The command that it names next tells the leak, by ids that hold in all three.
     let next = text.lines().find_map(|line| line.trim().strip_prefix("leakslope heap diff ")).unwrap();
     let files: Vec<&str> = next.split(' ').collect();
     let diff = told(&place.run(&[&["heap", "diff"], &files[..]].concat()));
     assert!(diff.contains("Compared by object id: one session"), "{diff}");
     assert!(diff.contains("the array `kept` in ") && diff.contains("leaker.js only grows"), "{diff}");
+}
+
+#[test]
+fn a_report_quotes_nothing_that_the_app_was_told() {
+    let _turn = Turn::wait();
+    let pm2 = Pm2::start("pm2-7");
+    let place = Place::new(&pm2.home(), "");
+    let script = place.state().join("secrets.js");
+    let secrets = "class Visit { constructor(n) { this.card = ['4111-1111', n, 'hush'].join('-'); this.list = [n, n + 1, n + 2]; } }
+        const visits = Object.create(null); let n = 0;
+        setInterval(() => { for (let i = 0; i < 500; i++, n++) visits[`visitor${n}@example.org`] = new Visit(n); }, 50);";
+    fs::write(&script, secrets).unwrap();
+    pm2.run(&["start", script.to_str().unwrap(), "--name", "app"]);
+    let folder = place.state().join("series");
+    let output = folder.to_str().unwrap();
+    let text = run(&place, &[&["heap", "snapshot", "app", "--count", "2"], &WORD[..], &[output]].concat());
+    let snapshot = keep::path(&folder, &keep::records(&folder)[0]);
+    let held = fs::read_to_string(&snapshot).unwrap();
+    assert!(held.contains("4111-1111-7-hush") && held.contains("visitor7@example.org"), "the snapshot has both");
+    let report = keep::report(&snapshot).unwrap().unwrap();
+    assert!(report.sentence.contains("visits") && report.sentence.contains("Visit × "), "{report:#?}");
+    let kept = fs::read_to_string(keep::report_path(&snapshot)).unwrap();
+    for secret in ["4111", "hush", "example.org"] {
+        assert!(!kept.contains(secret) && !text.contains(secret), "{secret}: {kept}\n{text}");
+    }
+    assert!(!text.contains("a sidecar shows it"), "no sidecar looks into another folder: {text}");
 }
 
 #[test]

@@ -16,8 +16,8 @@ use super::heap_take::{self, TakeArguments};
 use crate::evidence::profile::{self, ProfileDiff, ProfileSummary, report::FunctionRow};
 use crate::evidence::snapshot::analysis::{Analysis, analyse};
 use crate::evidence::snapshot::classes::Interface;
-use crate::evidence::snapshot::diff::{Basis, Diff, Growth, compare, digest};
-use crate::evidence::snapshot::paths::Step;
+use crate::evidence::snapshot::diff::{Diff, Growth, compare, digest};
+use crate::evidence::snapshot::paths::told;
 use crate::evidence::snapshot::patterns::{Finding, thousands};
 use crate::evidence::snapshot::rows::Row;
 use crate::evidence::snapshot::statistics::{Amount, Statistics};
@@ -249,7 +249,7 @@ fn load(path: &Path, options: &SnapshotOptions, known: &[Interface]) -> anyhow::
 }
 
 /// Reads the files one after the other: only digests of the earlier ones are kept.
-fn diff(files: &[PathBuf], options: &SnapshotOptions) -> anyhow::Result<Diff> {
+pub(super) fn diff(files: &[PathBuf], options: &SnapshotOptions) -> anyhow::Result<Diff> {
     let (last, earlier) = files.split_last().context("two or three files are needed")?;
     let mut digests = Vec::new();
     let mut known: Vec<Interface> = Vec::new();
@@ -345,7 +345,7 @@ fn write_findings(out: &mut impl Write, title: &str, findings: &[Finding]) -> an
     }
     for (number, finding) in (1..).zip(findings) {
         writeln!(out, "{number:>3}. {} ({})", printable(&finding.sentence), Bytes(finding.bytes))?;
-        writeln!(out, "     {}", way(&finding.way, &format!("{} × {}", finding.class, thousands(finding.count))))?;
+        writeln!(out, "     {}", printable(&told(&finding.way, &finding.class, finding.count)))?;
         let keeps: Vec<String> =
             finding.keeps.iter().map(|kept| format!("{} {}", Bytes(kept.bytes_per_piece), kept.class)).collect();
         if !keeps.is_empty() {
@@ -367,35 +367,17 @@ fn write_ways(out: &mut impl Write, classes: &[ClassWays]) -> anyhow::Result<()>
     for class in classes {
         for counted in &class.ways {
             let Some((_, steps)) = counted.steps.split_last() else { continue };
-            writeln!(out, "  {}", way(steps, &format!("{} × {}", class.class, thousands(counted.count))))?;
+            writeln!(out, "  {}", printable(&told(steps, &class.class, counted.count)))?;
         }
     }
     Ok(())
-}
-
-/// Steps that are printed from the start and the end of a long way.
-const START: usize = 2;
-const END: usize = 6;
-
-fn way(steps: &[Step], end: &str) -> String {
-    let mut shown: Vec<String> = steps.iter().map(ToString::to_string).collect();
-    if shown.len() > START + END + 1 {
-        shown.splice(START..shown.len() - END, ["…".to_owned()]);
-    }
-    shown.push(end.to_owned());
-    printable(&shown.join(" → "))
 }
 
 fn write_diff(out: &mut impl Write, diff: &Diff) -> anyhow::Result<()> {
     for (file, total) in diff.files.iter().zip(&diff.totals) {
         writeln!(out, "{file}: {} in {} nodes", Bytes(total.shallow_bytes), thousands(total.count))?;
     }
-    match diff.basis {
-        Basis::Ids => writeln!(out, "Compared by object id: one session ({}).", diff.because)?,
-        Basis::ClassesAndPaths => {
-            writeln!(out, "Compared by class and retainer path: not of one session ({}).", diff.because)?;
-        }
-    }
+    writeln!(out, "{}.", diff.compared())?;
     if let Some(added) = diff.added {
         let when = if diff.files.len() > 2 { "Added between the first two and alive in the third" } else { "Added" };
         writeln!(out, "{when}: {} objects, {}.", thousands(added.count), Bytes(added.shallow_bytes))?;

@@ -1,8 +1,10 @@
-//! `leakslope heap snapshot`: takes full snapshots of a running app, one after the other, for `heap diff`.
+//! `leakslope heap snapshot`: takes full snapshots of a running app, one after the other, and compares them.
 //!
 //! It picks the process, asks a running sidecar for its verdict, and prints each step; what is asked of the app, and what
-//! is refused, is decided in `evidence::take`.
+//! is refused, is decided in `evidence::take`. The comparison is made here, since a sidecar has not the memory for it, and
+//! its report is kept beside the last snapshot, where a sidecar finds it.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,20 +12,28 @@ use anyhow::anyhow;
 use clap::Args;
 
 use super::arguments::Flags;
-use super::heap_take::{OfWhom, deleted};
+use super::heap::{Format, SnapshotOptions};
+use super::heap_take::{Folder, OfWhom, deleted};
 use super::output::{clean, print};
 use super::signals::Signals;
+use crate::collect::system::SystemReader;
 use crate::config::{self, Settings};
+use crate::evidence::keep;
+use crate::evidence::report::{self, SeriesReport};
+use crate::evidence::snapshot::{HeapError, HeapErrorKind, Limits};
 use crate::evidence::take::Target;
 use crate::evidence::take::estimate::{WARM_UP, seconds};
 use crate::evidence::take::series::{SeriesOrder, Snapshot, Step, snapshots};
 use crate::export::json::ProcessesView;
-use crate::model::LeakState;
+use crate::model::{Bytes, LeakState};
 use crate::runtime::Clock;
 
 /// Time the running sidecar has to answer, and the most it may say.
 const DEADLINE: Duration = Duration::from_secs(5);
 const LONGEST_ANSWER: usize = 64 << 20;
+
+/// The niceness of a comparison: the app comes first.
+const LEAST_URGENT: i32 = 19;
 
 /// `leakslope heap snapshot`.
 #[derive(Debug, Clone, Args)]
@@ -50,7 +60,7 @@ pub(super) fn run(flags: &Flags, arguments: &SnapshotArguments) -> anyhow::Resul
     let settings = super::settings(flags)?;
     let folder = arguments.of.folder(flags, &settings);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let taken = runtime.block_on(async {
+    let done = runtime.block_on(async {
         let (target, who) = arguments.of.find(&settings).await?;
         let order = SeriesOrder {
             count: arguments.count,
@@ -74,16 +84,27 @@ pub(super) fn run(flags: &Flags, arguments: &SnapshotArguments) -> anyhow::Resul
             }
         };
         let mut signals = Signals::listen()?;
+        let ended = |(name, _)| anyhow!("ended by {name}; the snapshots that were taken are complete");
         let taken = tokio::select! {
             taken = snapshots(&target, &order, &folder.path, || clock.wall(), &mut tell) => {
                 taken.map_err(|error| anyhow!(clean(&error.to_string())))
             }
-            (name, _) = signals.any() => Err(anyhow!("ended by {name}; the snapshots that were taken are complete")),
+            signal = signals.any() => Err(ended(signal)),
         };
-        unprinted.map_or(taken, Err)
-    })?;
-    print(&next(&taken))?;
-    Ok(ExitCode::SUCCESS)
+        let files = files(unprinted.map_or(taken, Err)?);
+        print(AFTERWARDS)?;
+        if files.len() > 1 {
+            print("Comparing them now, at the lowest priority; they stay if you end that.\n")?;
+        }
+        let said = tokio::select! {
+            said = reported(&files, &folder) => said,
+            signal = signals.any() => return Err(ended(signal)),
+        };
+        print(&format!("{said}Next:\n  {}\n", by_hand(&files)))
+    });
+    // A comparison that was given up goes on until the process ends, which is now.
+    runtime.shutdown_background();
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 /// Whether the running sidecar is still learning this very life; none where there is no sidecar or no verdict.
@@ -118,15 +139,119 @@ fn text(step: Step<'_>, count: u32) -> String {
     }
 }
 
+/// What holds whatever the comparison says.
+const AFTERWARDS: &str = "\nThe app's inspector is as it was before. Its memory stays larger for a while: restart it when that suits.\n\
+     The files hold everything the app had in memory, secrets, too.\n";
+
+/// The last three are what a comparison takes.
+fn files(taken: Vec<Snapshot>) -> Vec<PathBuf> {
+    let first = taken.len().saturating_sub(3);
+    taken.into_iter().skip(first).map(|snapshot| snapshot.path).collect()
+}
+
 /// What to do with the files.
-fn next(taken: &[Snapshot]) -> String {
-    // The last three are what a comparison takes.
-    let files: Vec<String> =
-        taken[taken.len().saturating_sub(3)..].iter().map(|snapshot| snapshot.path.display().to_string()).collect();
+fn by_hand(files: &[PathBuf]) -> String {
     let command = if files.len() > 1 { "diff" } else { "summary" };
-    format!(
-        "\nThe app's inspector is as it was before. Its memory stays larger for a while: restart it when that suits.\n\
-         The files hold everything the app had in memory, secrets, too. Next:\n  leakslope heap {command} {}\n",
-        files.join(" ")
+    let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+    format!("leakslope heap {command} {}", files.join(" "))
+}
+
+/// Compares the snapshots on a thread that gives way to everything else, and keeps the report beside the last of them.
+/// Returns what to print: a report that cannot be kept is no reason to call the series failed.
+async fn reported(files: &[PathBuf], folder: &Folder) -> String {
+    let [_, .., last] = files else { return String::new() };
+    let compared = files.to_owned();
+    let comparing = tokio::task::spawn_blocking(move || {
+        // Where that is not allowed it is done all the same.
+        rustix::process::nice(LEAST_URGENT).ok();
+        let available = SystemReader::new("/proc".into()).host().map(|host| host.memory_available);
+        compare(&compared, Bytes(available.unwrap_or_default().0 / 2).min(Limits::default().memory))
+    });
+    let report = comparing.await.unwrap_or_else(|panicked| SeriesReport::none(&panicked.to_string(), &by_hand(files)));
+    let kept = match keep_report(last, &report, folder) {
+        Ok((path, gone)) => {
+            let page = if folder.budget.is_some() { " (a sidecar shows it on the page of the process)" } else { "" };
+            format!("{gone}The report: {}{page}\n", path.display())
+        }
+        Err(error) => format!("The report could not be kept: {}\n", clean(&format!("{error:#}"))),
+    };
+    format!("\nCompared: {}.\n{kept}", clean(&report.sentence))
+}
+
+/// Makes the report in so much memory, or says in it why it was not made.
+fn compare(files: &[PathBuf], memory: Bytes) -> SeriesReport {
+    let options = SnapshotOptions {
+        format: Format::Json,
+        rows: report::CLASSES,
+        findings: report::PLACES,
+        show_strings: false,
+        max_memory: memory.0 >> 20,
+    };
+    super::heap::diff(files, &options).map_or_else(
+        |error| {
+            let mut why = format!("{error:#}");
+            if matches!(error.downcast_ref(), Some(HeapError { kind: HeapErrorKind::Memory { .. }, .. })) {
+                why.push_str(", which is half of what is free, 2 GiB at the most");
+            }
+            SeriesReport::none(&why, &by_hand(files))
+        },
+        |diff| SeriesReport::of(&diff),
     )
+}
+
+/// Writes the report beside its snapshot; with its path comes what was deleted for it.
+fn keep_report(snapshot: &Path, report: &SeriesReport, folder: &Folder) -> anyhow::Result<(PathBuf, String)> {
+    let bytes = report.write()?;
+    let gone = match folder.budget {
+        Some(budget) => keep::make_room(&folder.path, budget, Bytes(bytes.len() as u64))?,
+        None => Vec::new(),
+    };
+    let path = keep::report_path(snapshot);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let path = keep::write_alone(&folder.path, &name, &bytes)?;
+    Ok((path, gone.iter().map(deleted).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_compared_is_told_with_figures_and_the_command() {
+        let folder = tempfile::tempdir().unwrap();
+        let meta = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/heap/meta/node-20.json");
+        let mut header: serde_json::Value = serde_json::from_slice(&std::fs::read(meta).unwrap()).unwrap();
+        (header["node_count"], header["edge_count"]) = (1_000_000.into(), 0.into());
+        let files = ["a", "b"].map(|name| folder.path().join(name));
+        std::fs::write(&files[0], format!(r#"{{"snapshot":{header},"nodes":["#)).unwrap();
+        let command = by_hand(&files);
+        assert!(command.starts_with("leakslope heap diff /"), "{command}");
+        for (memory, why) in [
+            (10 << 20, "it needs about 95.4 MiB of memory to analyse and 10 MiB are allowed"),
+            (10 << 20, ", which is half of what is free, 2 GiB at the most; to do it by hand: "),
+            (1 << 30, ": the file is cut off"),
+        ] {
+            let report = compare(&files, Bytes(memory));
+            assert!(report.sentence.contains(why) && report.sentence.ends_with(&command), "{}", report.sentence);
+            assert_eq!(report.growth, None);
+        }
+    }
+
+    #[test]
+    fn a_report_makes_room_for_itself_and_is_for_its_owner_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let place = tempfile::tempdir().unwrap();
+        let snapshot = place.path().join("a.3.heapsnapshot");
+        std::fs::write(&snapshot, "").unwrap();
+        let folder = |budget| Folder { path: place.path().to_owned(), budget };
+        let report = SeriesReport::none("a test", "a command");
+        let refused = keep_report(&snapshot, &report, &folder(Some(Bytes(10)))).unwrap_err().to_string();
+        assert!(refused.contains("evidence may take 10 B"), "{refused}");
+        let (path, gone) = keep_report(&snapshot, &report, &folder(Some(Bytes(4096)))).unwrap();
+        assert_eq!((path.as_path(), gone.as_str()), (keep::report_path(&snapshot).as_path(), ""));
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(keep::report(&snapshot).unwrap().unwrap(), report);
+        let twice = keep_report(&snapshot, &report, &folder(None)).unwrap_err().to_string();
+        assert!(twice.contains("a.3.heapsnapshot.report: File exists"), "{twice}");
+    }
 }

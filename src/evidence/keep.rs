@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::report::{self, SeriesReport};
 use crate::model::{AppName, Bytes, DaemonName, Life, ProcessKey, WallTime};
 
 /// The name of the folder below the state directory.
@@ -175,7 +176,7 @@ pub fn make_room(folder: &Path, most: Bytes, needed: Bytes) -> Result<Vec<Record
     let mut newest_first: Vec<(Record, u64)> = records(folder)
         .into_iter()
         .map(|record| {
-            let size = size_of(&path(folder, &record)) + size_of(&record_path(folder, &record));
+            let size = belongings(folder, &record).iter().map(|path| size_of(path)).sum();
             (record, size)
         })
         .collect();
@@ -189,7 +190,7 @@ pub fn make_room(folder: &Path, most: Bytes, needed: Bytes) -> Result<Vec<Record
     let sizes: Vec<u64> = newest_first.iter().map(|(_, size)| *size).collect();
     let gone = newest_first.split_off(staying(&sizes, most.0 - others - needed.0));
     for (record, _) in &gone {
-        for path in [path(folder, record), record_path(folder, record)] {
+        for path in belongings(folder, record) {
             match std::fs::remove_file(&path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
                     return Err(NoRoom::Stuck { path, why: error.to_string() });
@@ -326,6 +327,39 @@ fn record_path(folder: &Path, record: &Record) -> PathBuf {
     folder.join(format!("{}.json", record.file))
 }
 
+/// Everything that goes with a record, which is the last: what a deletion that was broken off leaves is known to the next.
+fn belongings(folder: &Path, record: &Record) -> [PathBuf; 3] {
+    let file = path(folder, record);
+    [report_path(&file), file, record_path(folder, record)]
+}
+
+/// Where the report of a series lies: beside the last of its snapshots, and it goes with that.
+pub fn report_path(snapshot: &Path) -> PathBuf {
+    let mut name = snapshot.as_os_str().to_owned();
+    name.push(".report");
+    PathBuf::from(name)
+}
+
+/// Reads what lies beside a snapshot as the report of its series; none where nothing does.
+///
+/// # Errors
+/// Why it cannot be read, with its name.
+pub fn report(snapshot: &Path) -> Option<Result<SeriesReport, String>> {
+    let path = report_path(snapshot);
+    let about = std::fs::symlink_metadata(&path).ok()?;
+    let read = || {
+        if !about.is_file() {
+            return Err("it is no file".to_owned());
+        }
+        let mut bytes = Vec::new();
+        let file = File::open(&path).and_then(|file| file.take(report::LONGEST + 1).read_to_end(&mut bytes));
+        file.map_err(|error| error.to_string())?;
+        SeriesReport::read(&bytes).map_err(|error| error.to_string())
+    };
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    Some(read().map_err(|why| format!("{name} cannot be read: {why}")))
+}
+
 fn record(path: &Path) -> Option<Record> {
     let mut text = Vec::new();
     File::open(path).ok()?.take(RECORD_BYTES).read_to_end(&mut text).ok()?;
@@ -424,6 +458,42 @@ mod tests {
         let sentence = refused.unwrap_err().to_string();
         assert!(sentence.contains("300 bytes lies there") || sentence.contains("300 B lies there"), "{sentence}");
         assert_eq!(untouched.len(), 5, "nothing is deleted in vain");
+    }
+
+    #[test]
+    fn a_report_is_read_if_it_is_one_and_goes_with_its_snapshot() {
+        let folder = tempfile::tempdir().unwrap();
+        let [first, last] = [1, 2].map(|at| made(&format!("{at}.heapsnapshot"), at));
+        let size = |record: &Record| belongings(folder.path(), record).iter().map(|path| size_of(path)).sum::<u64>();
+        for record in [&first, &last] {
+            write(folder.path(), record, &[b'x'; 1000]).unwrap();
+        }
+        let snapshot = path(folder.path(), &last);
+        assert!(report(&snapshot).is_none(), "nothing is there");
+        let before = size(&last);
+        let whole = br#"{"sentence":"it grows","growth":null}"#;
+        let beside = report_path(&snapshot);
+        for (bytes, told) in [
+            (whole.to_vec(), Ok("it grows")),
+            (whole[..20].to_vec(), Err("it is no whole report: EOF")),
+            (vec![b' '; 300 << 10], Err("it is longer than any report (256 KiB at the most)")),
+        ] {
+            std::fs::write(&beside, &bytes).unwrap();
+            assert_eq!(size(&last), before + bytes.len() as u64, "it counts");
+            match (report(&snapshot).unwrap(), told) {
+                (Ok(report), Ok(sentence)) => assert_eq!(report.sentence, sentence),
+                (Err(why), Err(told)) => {
+                    assert!(why.starts_with("2.heapsnapshot.report cannot be read: ") && why.contains(told), "{why}");
+                }
+                (read, told) => panic!("{read:?} | {told:?}"),
+            }
+        }
+        let gone = make_room(folder.path(), Bytes(size(&last)), Bytes(0)).unwrap();
+        assert_eq!((gone, beside.exists()), (vec![first], true), "it stays as long as the last snapshot does");
+        assert_eq!(make_room(folder.path(), Bytes(0), Bytes(0)), Ok(vec![last]));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        std::fs::create_dir(&beside).unwrap();
+        assert_eq!(report(&snapshot).unwrap(), Err("2.heapsnapshot.report cannot be read: it is no file".to_owned()));
     }
 
     #[test]

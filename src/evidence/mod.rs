@@ -8,6 +8,7 @@
 //! | `inspector`| talks to V8's inspector in a Node process                         | no   |
 //! | `snapshot` | reads a heap snapshot                                             | yes  |
 //! | `profile`  | reads a sampling heap profile                                     | yes  |
+//! | `report`   | what a series of snapshots told, small enough for the sidecar     | yes  |
 //!
 //! The reading half: bytes of a `.heapsnapshot` or `.heapprofile` in, tables out. It opens no file, reads no clock and
 //! starts nothing: the caller passes a `Read`. It keeps no string contents unless it is told to.
@@ -15,6 +16,7 @@
 pub mod inspector;
 pub mod keep;
 pub mod profile;
+pub mod report;
 pub mod snapshot;
 pub mod take;
 pub mod when;

@@ -298,22 +298,28 @@ impl Evidence {
             Ok(about) if about.is_file() => about.len(),
             _ => return failed(None, "the file is gone".to_owned()),
         };
-        if record.kind == Kind::HeapSnapshot {
-            return EvidenceItemView::of_snapshot(record, size);
-        }
-        if size > LARGEST_PROFILE.0 {
-            return failed(Some(size), format!("a file of {size} bytes is not read here"));
-        }
         let known = |(of, view): &&(u64, EvidenceItemView)| *of == size && view.id == record.file;
         let reports = || self.reports.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, view)) = reports().iter().find(known) {
             return view.clone();
         }
-        let read = std::fs::File::open(&path)
-            .map_err(|error| error.to_string())
-            .and_then(|file| profile::read(file, &record.file).map_err(|error| error.to_string()));
-        let view = EvidenceItemView::of_profile(record, Some(size), read.as_ref().map_err(Clone::clone));
-        if read.is_ok() {
+        let (whole, view) = match record.kind {
+            Kind::HeapProfile if size > LARGEST_PROFILE.0 => {
+                return failed(Some(size), format!("a file of {size} bytes is not read here"));
+            }
+            Kind::HeapProfile => {
+                let read = std::fs::File::open(&path)
+                    .map_err(|error| error.to_string())
+                    .and_then(|file| profile::read(file, &record.file).map_err(|error| error.to_string()));
+                (read.is_ok(), EvidenceItemView::of_profile(record, Some(size), read.as_ref().map_err(Clone::clone)))
+            }
+            // Only its report is read; it may still come.
+            Kind::HeapSnapshot => {
+                let report = keep::report(&path);
+                (matches!(report, Some(Ok(_))), EvidenceItemView::of_snapshot(record, size, report))
+            }
+        };
+        if whole {
             let mut reports = reports();
             reports.push_front((size, view.clone()));
             reports.truncate(REPORTS);
@@ -486,6 +492,23 @@ mod tests {
         assert_eq!(evidence.reports.lock().unwrap().len(), REPORTS);
         std::fs::remove_file(folder.join("0.heapprofile")).unwrap();
         assert_eq!(said("0.heapprofile"), "the file is gone");
+    }
+
+    #[test]
+    fn the_report_of_a_series_is_told_as_soon_as_it_is_whole() {
+        let state = tempfile::tempdir().unwrap();
+        let evidence = evidence(Some(&state.path().to_owned()));
+        let folder = state.path().join(keep::FOLDER);
+        let snapshot = Record { kind: Kind::HeapSnapshot, ..record("3.heapsnapshot") };
+        let path = keep::write(&folder, &snapshot, b"not read here").unwrap();
+        let said = || evidence.report(&snapshot).sentence;
+        assert_eq!(said(), "leakslope heap summary 3.heapsnapshot tells what holds the memory");
+        std::fs::write(keep::report_path(&path), r#"{"sentence":"it gr"#).unwrap();
+        assert!(said().starts_with("3.heapsnapshot.report cannot be read: it is no whole report: EOF"), "{}", said());
+        std::fs::write(keep::report_path(&path), r#"{"sentence":"it grows"}"#).unwrap();
+        assert_eq!(said(), "it grows");
+        assert_eq!(evidence.items().len(), 1, "a report is no record");
+        assert!(evidence.file("3.heapsnapshot.report").is_none());
     }
 
     #[test]

@@ -1,9 +1,11 @@
-//! A profile as the page shows it: the functions that hold most, and the calls as a tree.
+//! Evidence as the page shows it: of a profile the functions that hold most and the calls as a tree, of a series of
+//! snapshots what its report says.
 
 use super::views::{EvidenceItemView, FrameView};
 use crate::evidence::keep::Record;
 use crate::evidence::profile::report::FlameBox;
 use crate::evidence::profile::{Frame, Profile, ProfileSummary, summarise};
+use crate::evidence::report::SeriesReport;
 
 /// Functions listed.
 const TOP: usize = 20;
@@ -30,10 +32,16 @@ impl EvidenceItemView {
         Self::bare(record, "running", sentence)
     }
 
-    /// Makes the view of a snapshot, which takes too much memory to be read here.
-    pub fn of_snapshot(record: &Record, size: u64) -> Self {
-        let sentence = format!("leakslope heap summary {} tells what holds the memory", record.file);
-        Self { size_bytes: Some(size), ..Self::bare(record, "done", sentence) }
+    /// Makes the view of a snapshot, which takes too much memory to be read here: of the last one of a series with what
+    /// the report beside it says, or why that cannot be read.
+    pub fn of_snapshot(record: &Record, size: u64, report: Option<Result<SeriesReport, String>>) -> Self {
+        let by_hand = format!("leakslope heap summary {} tells what holds the memory", record.file);
+        let (sentence, growth) = match report {
+            Some(Ok(report)) => (report.sentence, report.growth),
+            Some(Err(why)) => (format!("{why}; {by_hand}"), None),
+            None => (by_hand, None),
+        };
+        Self { size_bytes: Some(size), growth: growth.map(Box::new), ..Self::bare(record, "done", sentence) }
     }
 
     fn bare(record: &Record, state: &str, sentence: String) -> Self {
@@ -52,6 +60,7 @@ impl EvidenceItemView {
             sentence,
             top: Vec::new(),
             flame: None,
+            growth: None,
         }
     }
 }
@@ -166,6 +175,27 @@ mod tests {
         let wide = EvidenceItemView::of_profile(&record(), None, Ok(&Profile { frames, calls }));
         let boxes = size(&wide.flame.unwrap());
         assert!(boxes <= MOST && boxes > MOST / 2, "{boxes} boxes");
+    }
+
+    #[test]
+    fn a_snapshot_says_what_the_report_of_its_series_says() {
+        let record = Record { kind: Kind::HeapSnapshot, file: "shop.3.heapsnapshot".to_owned(), ..record() };
+        let report = br#"{"sentence":"the Map `m` only grows","growth":{"ways":["m (Map) \u2192 A"]}}"#;
+        let report = SeriesReport::read(report).unwrap();
+        let view = EvidenceItemView::of_snapshot(&record, 9, Some(Ok(report.clone())));
+        assert_eq!((view.state.as_str(), view.sentence.as_str()), ("done", "the Map `m` only grows"));
+        assert_eq!((view.size_bytes, view.growth), (Some(9), report.growth.map(Box::new)));
+        for (report, told) in [
+            (None, "leakslope heap summary shop.3.heapsnapshot tells what holds the memory"),
+            (
+                Some(Err("shop.3.heapsnapshot.report cannot be read: it is cut off".to_owned())),
+                "shop.3.heapsnapshot.report cannot be read: it is cut off; leakslope heap summary shop.3.heapsnapshot \
+                 tells what holds the memory",
+            ),
+        ] {
+            let view = EvidenceItemView::of_snapshot(&record, 9, report);
+            assert_eq!((view.state.as_str(), view.sentence.as_str(), view.growth), ("done", told, None));
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::evidence::report::SeriesGrowth;
 use crate::export::json::PlanView;
 use crate::model::Slope;
 
@@ -266,6 +267,9 @@ pub struct EvidenceItemView {
     pub top: Vec<FrameView>,
     /// The profile's tree for a flame graph, cut off where it gets small; null for snapshots.
     pub flame: Option<Box<FrameView>>,
+    /// What grew over a series of snapshots, at the last of them; null for profiles, and where no report was made.
+    #[serde(default)]
+    pub growth: Option<Box<SeriesGrowth>>,
 }
 
 /// A function or a class and the memory it holds.

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, beforeEach, test } from "node:test";
 import { open, painted } from "./browser.mjs";
-import { APPS, start } from "./mock.mjs";
+import { APPS, series, start } from "./mock.mjs";
 
 let mock;
 let browser;
@@ -121,6 +121,39 @@ test("evidence is shown where there is some, with a flame graph one can walk", a
   assert.match(await section.innerText(), /This life has had its profile when it was found to leak/);
   await visit(3);
   await section.getByText("A profile is taken when this process is found to leak; its verdict is stable.").waitFor();
+});
+
+test("a series of snapshots tells what grew, who holds it and by which way, and its names stay text", async () => {
+  const hostile = "<img src=x onerror=\"document.title='owned'\">";
+  const added = { count: 12_412, bytes: 3_000_000 };
+  const way = "(GC roots) → system / Context [shop/sessions.js] → sessions (Map) → Session × 12,412";
+  mock.state.evidence = [series(mock.state, {
+    files: ["shop-api-0-4711.1.heapsnapshot", "shop-api-0-4711.3.heapsnapshot"], compared: "Compared by object id: one session (100.0 %)", added,
+    classes: [{ class: "Session", count: 24_824, shallow_bytes: 6_000_000, retained_bytes: 83_886_080, added },
+      { class: hostile, count: -3, shallow_bytes: -2048, retained_bytes: -2048, added: null }],
+    places: [{ pattern: "map", sentence: "the Map `sessions` in sessions.js only grows: by Session × 12,412", bytes: 42_991_616, way, code: "/srv/shop/sessions.js:41:3" },
+      { pattern: "other", sentence: hostile, bytes: 1, way: hostile, code: null }],
+    ways: [way],
+  })];
+  await visit();
+  const piece = page.locator("[data-evidence$='.3.heapsnapshot']");
+  const text = await piece.innerText();
+  const [sentence, table, why] = ["The Map `sessions` in sessions.js only grows: by Session × 12,412 (41 MiB)", "Own size", "Why it is alive"].map((part) => text.indexOf(part));
+  assert.ok(sentence > 0 && sentence < table && table < why, `the sentence, then the table, then the ways:\n${text}`);
+  const rows = piece.getByRole("region", { name: /^What grew, shop-api-0-4711/ }).locator("tbody tr");
+  assert.deepEqual(await rows.first().locator("th, td").allInnerTexts(), ["Session", "+24,824", "+5.72 MiB", "+80 MiB", "12,412, 2.86 MiB"]);
+  assert.deepEqual(await rows.nth(1).locator("th, td").allInnerTexts(), [hostile, "−3", "−2 KiB", "−2 KiB", "–"]);
+  assert.deepEqual(await piece.locator("ul.lines").nth(1).locator("li").allInnerTexts(), [way, hostile]);
+  assert.match(text, /map: the Map `sessions` in sessions\.js only grows: by Session × 12,412 \(41 MiB\), \/srv\/shop\/sessions\.js:41:3/);
+  assert.match(text, /Compared by object id: one session \(100\.0 %\)\. shop-api-0-4711\.1\.heapsnapshot, /);
+  assert.equal(await piece.locator("img").count(), 0);
+  assert.equal((await page.title()).includes("owned"), false);
+  mock.state.evidence = [series(mock.state, null)];
+  await visit();
+  await piece.waitFor();
+  assert.equal(await piece.getByRole("table").count(), 0);
+  assert.equal(await piece.locator(".lines:visible").count(), 0);
+  assert.deepEqual(browser.complaints, []);
 });
 
 test("a profile is asked for only after the page has said what it does, and shows while it runs", async () => {

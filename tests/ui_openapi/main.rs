@@ -5,6 +5,8 @@ mod schema;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use leakslope::evidence::report::{Added, ClassGrowth, Place, SeriesGrowth};
+use leakslope::evidence::snapshot::patterns::Pattern;
 use leakslope::export::Collected;
 use leakslope::export::json::{PlanView, ProcessesView};
 use leakslope::export::timeline::{HistoryView, Past, Range, TimeScale, sparkline};
@@ -373,7 +375,34 @@ fn evidence() {
         sentence: text("74 % is held by remember"),
         top: vec![leaf],
         flame: Some(Box::new(root)),
+        growth: None,
     };
+    let amount = Added { count: 3, bytes: 300 };
+    let class =
+        ClassGrowth { class: text("Session"), count: 9, shallow_bytes: -1, retained_bytes: 1, added: Some(amount) };
+    let place = Place {
+        pattern: Pattern::ClosureScope,
+        sentence: text("the Map `sessions` only grows"),
+        bytes: 1,
+        way: text("sessions (Map) → Session × 9"),
+        code: Some(text("a.js:1:1")),
+    };
+    let series = SeriesGrowth {
+        files: vec![text("shop.1.heapsnapshot"), text("shop.2.heapsnapshot")],
+        compared: text("by object id"),
+        added: Some(amount),
+        classes: vec![ClassGrowth { added: None, ..class.clone() }, class],
+        places: vec![Place { code: None, ..place.clone() }, place],
+        ways: vec![text("sessions (Map) → Session × 9")],
+    };
+    let snapshot = |growth: SeriesGrowth| EvidenceItemView {
+        kind: text("heap_snapshot"),
+        top: Vec::new(),
+        flame: None,
+        growth: Some(Box::new(growth)),
+        ..profile.clone()
+    };
+    let (whole, bare) = (snapshot(series), snapshot(SeriesGrowth::default()));
     let failed = EvidenceItemView {
         kind: text("heap_snapshot"),
         state: text("failed"),
@@ -385,8 +414,8 @@ fn evidence() {
         ..profile.clone()
     };
     let acting = ActingView { allowed: true, authentication: text("none"), sentence: text("from here") };
-    let view =
-        |standing| EvidenceView { evidence: vec![profile.clone(), failed.clone()], acting: acting.clone(), standing };
+    let items = [profile, failed, whole, bare].to_vec();
+    let view = |standing| EvidenceView { evidence: items.clone(), acting: acting.clone(), standing };
     holds("Evidence", &view(None));
     holds("Evidence", &view(Some(text("it rests"))));
     holds("EvidenceTaken", &EvidenceTakenView { id: text("shop-0-1"), sentence: text("it goes on") });

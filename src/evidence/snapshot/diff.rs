@@ -78,6 +78,17 @@ pub struct Diff {
     pub ways: Vec<ClassWays>,
 }
 
+impl Diff {
+    /// Tells how objects were compared and why so.
+    pub fn compared(&self) -> String {
+        let how = match self.basis {
+            Basis::Ids => "object id: one session",
+            Basis::ClassesAndPaths => "class and retainer path: not of one session",
+        };
+        format!("Compared by {how} ({})", self.because)
+    }
+}
+
 /// A class in every file.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Growth {

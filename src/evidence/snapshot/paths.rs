@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::analysis::Analysis;
 use super::distance::NONE;
 use super::heap::{Edge, EdgeKind, Heap, NodeKind, edge_ordinal, ordinal};
+use super::patterns::thousands;
 use super::privacy::{WITHHELD, quotable};
 use super::sources::Sources;
 
@@ -109,6 +110,20 @@ impl std::fmt::Display for Step {
         }
         Ok(())
     }
+}
+
+/// Steps that are told from the start and the end of a long way.
+const START: usize = 2;
+const END: usize = 6;
+
+/// A way to so many objects of a class, as a line.
+pub fn told(steps: &[Step], class: &str, count: u64) -> String {
+    let mut shown: Vec<String> = steps.iter().map(ToString::to_string).collect();
+    if shown.len() > START + END + 1 {
+        shown.splice(START..shown.len() - END, ["…".to_owned()]);
+    }
+    shown.push(format!("{class} × {}", thousands(count)));
+    shown.join(" → ")
 }
 
 /// The last two parts of a path.

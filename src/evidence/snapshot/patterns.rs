@@ -2,12 +2,12 @@
 //!
 //! Only words: who is what is found out in `namer`.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::paths::Step;
 
 /// The ways in which Node apps leak that are recognised.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pattern {
     /// Event listeners are added and never removed.
@@ -31,6 +31,7 @@ pub enum Pattern {
     /// A linked list only grows.
     List,
     /// None of these.
+    #[serde(other)]
     Other,
 }
 

@@ -28,6 +28,12 @@ export const bytes = (value) => {
   return `${unit === 0 ? Math.round(rest) : three(rest)} ${UNITS[unit]}`;
 };
 
+/** A change with its sign: `+4.1 MiB`, `−3`; `write` writes the amount. */
+export const change = (value, write) => (value > 0 ? `+${write(value)}` : write(value).replace("-", "−"));
+
+/** A number of things, with its thousands set apart. */
+export const amount = (value) => (known(value) ? value.toLocaleString("en") : NONE);
+
 const MEBIBYTES_PER_HOUR = 3600 / 1048576;
 
 /** A slope in MiB/h with its sign, without the unit; `digits` writes the number. */

@@ -4,7 +4,7 @@ import { Source, about } from "./api.js";
 import { chart } from "./chart.js";
 import { h, name, shape, show, write, mark, plain, Keyed } from "./dom.js";
 import { flame } from "./flame.js";
-import { bytes, instant, interval, moment, pace, sentence, span, words } from "./format.js";
+import { amount, bytes, change, instant, interval, moment, pace, sentence, span, words } from "./format.js";
 import { picture, save } from "./picture.js";
 import { badge, leftOf, limitName, slopeOf, stateOf } from "./verdict.js";
 
@@ -76,14 +76,49 @@ const comparison = () => {
 const CAUSES = { person: "asked for by a person", leak: "taken when it was found to leak", before_restart: "taken before a restart" };
 const KINDS = { heap_profile: "Heap profile", heap_snapshot: "Heap snapshot" };
 
+/** Lines of text below a heading; gone where there are none. */
+const lines = (heading) => {
+  const list = h("ul", { class: "lines" });
+  const node = h("div", {}, h("h4", { text: heading }), list);
+  const update = (texts) => {
+    show(node, texts.length > 0);
+    const text = JSON.stringify(texts);
+    if (list.dataset.shown === text) return;
+    list.dataset.shown = text;
+    list.replaceChildren(...texts.map((line) => h("li", {}, h("bdi", { text: line }))));
+  };
+  return { node, update };
+};
+
+/** What grew over a series of snapshots: the classes, the places, and the ways that keep them alive. */
+const growthOf = (item) => {
+  const compared = h("p", { class: "small", dir: "auto" });
+  const classes = table("What grew", ["Class", "Objects", "Own size", "Retained", "Added and alive"], `What grew, ${item.id}`);
+  const places = lines("Where the growth piles up");
+  const ways = lines("Why it is alive");
+  const node = h("div", { class: "growth" }, classes.node, places.node, ways.node, compared);
+  const update = (growth) => {
+    show(node, Boolean(growth));
+    if (!growth) return;
+    write(compared, `${sentence(growth.compared)} ${growth.files.join(", ")}`);
+    show(classes.node, growth.classes.length > 0);
+    rows(classes.body, growth.classes.map((grown) => [grown.class, change(grown.count, amount), change(grown.shallow_bytes, bytes),
+      change(grown.retained_bytes, bytes), grown.added ? `${amount(grown.added.count)}, ${bytes(grown.added.bytes)}` : "–"]));
+    places.update(growth.places.map((place) => `${words(place.pattern)}: ${place.sentence} (${bytes(place.bytes)})${place.code ? `, ${place.code}` : ""}`));
+    ways.update([...new Set([...growth.places.map((place) => place.way), ...growth.ways])]);
+  };
+  return { node, update };
+};
+
 const evidenceItem = (item) => {
   const title = h("h3");
   const facts = h("p", { class: "small" });
   const text = h("p", { dir: "auto" });
   const top = table("What holds most memory", ["Name", "Where", "Memory"], `What holds most memory, ${item.id}`);
   const tree = h("div");
+  const growth = growthOf(item);
   const file = h("a", { class: "button", download: true, text: "File for DevTools" });
-  const node = h("li", { class: "evidence" }, title, facts, text, top.node, tree, h("p", {}, file));
+  const node = h("li", { class: "evidence" }, title, facts, text, top.node, growth.node, tree, h("p", {}, file));
   let drawn = null;
   const update = (next) => {
     write(title, `${KINDS[next.kind] ?? words(next.kind)} of ${moment(next.taken_at)}`);
@@ -98,6 +133,7 @@ const evidenceItem = (item) => {
     mark(file, "href", `api/v1/evidence/${encodeURIComponent(next.id)}/file`);
     show(top.node, next.top.length > 0);
     rows(top.body, next.top.map((frame) => [frame.name, frame.location ?? "–", bytes(frame.bytes)]));
+    growth.update(next.growth);
     const shape = JSON.stringify(next.flame);
     if (shape === drawn) return;
     drawn = shape;

@@ -164,6 +164,9 @@ impl Frame {
     }
 }
 
+/// What bytes are handed to.
+type Taker<'a> = &'a mut dyn FnMut(&[u8]);
+
 /// Assembles frames from pieces of any size, keeping at most `limit` bytes of one frame.
 pub struct Decoder {
     limit: usize,
@@ -210,19 +213,11 @@ impl Decoder {
 
     /// As [`Self::feed`], but hands the bytes of the first argument, mark and all, to `take` as they come and keeps none: it is
     /// empty in the frame.
-    pub fn feed_passing_on(
-        &mut self,
-        input: &mut &[u8],
-        take: &mut dyn FnMut(&[u8]),
-    ) -> Result<Option<Frame>, FrameError> {
+    pub fn feed_passing_on(&mut self, input: &mut &[u8], take: Taker<'_>) -> Result<Option<Frame>, FrameError> {
         self.advance(input, Some(take))
     }
 
-    fn advance(
-        &mut self,
-        input: &mut &[u8],
-        mut take: Option<&mut dyn FnMut(&[u8])>,
-    ) -> Result<Option<Frame>, FrameError> {
+    fn advance(&mut self, input: &mut &[u8], mut take: Option<Taker<'_>>) -> Result<Option<Frame>, FrameError> {
         while let Some(first) = input.first().copied() {
             match self.state {
                 State::Header => {

@@ -8,7 +8,6 @@ use serde::de::{DeserializeSeed, IgnoredAny};
 
 use super::fields::Lenient;
 use super::{Entries, Entry, Gathered, ListError, ProcessList, place_of, read_reply, reply_argument};
-use crate::model::Listed;
 
 /// How a reply with a list begins.
 const OPENING: &str = r#"{"args":[["#;
@@ -152,10 +151,11 @@ impl ArrivingReply {
     /// Reads an entry and what separates it from the next.
     fn entry(&mut self, text: &str) -> Step {
         let mut deserializer = serde_json::Deserializer::from_str(text);
-        let entry: Result<Option<Option<Listed>>, _> = if self.gathered.holds(self.limit) {
+        let enough = self.gathered.holds(self.limit);
+        let entry = if enough {
             IgnoredAny::deserialize(&mut deserializer).map(|_ignored| None)
         } else {
-            Lenient(Entry).deserialize(&mut deserializer).map(Some)
+            Lenient(Entry).deserialize(&mut deserializer)
         };
         let entry = match entry {
             Ok(entry) => entry,
@@ -173,7 +173,11 @@ impl ArrivingReply {
             // The reader names the byte behind the wrong one.
             Some(_) => return Step::Wrong(end + 1),
         };
-        self.gathered.add(entry);
+        if enough {
+            self.gathered.list.over_limit += 1;
+        } else {
+            self.gathered.add(entry);
+        }
         Step::Done(end + 1, next)
     }
 }

@@ -168,11 +168,11 @@ impl<'de> Shape<'de> for Entries {
         while !gathered.holds(self.limit) {
             match array.next_element_seed(Lenient(Entry))? {
                 None => break,
-                entry => gathered.add(entry),
+                Some(entry) => gathered.add(entry),
             }
         }
         while array.next_element::<IgnoredAny>()?.is_some() {
-            gathered.add(None);
+            gathered.list.over_limit += 1;
         }
         Ok(Some(gathered.into_list()))
     }
@@ -191,13 +191,12 @@ impl Gathered {
         self.by_id.len() >= limit
     }
 
-    /// Adds what was read of an entry; none that was passed over because there are enough.
-    fn add(&mut self, entry: Option<Option<Listed>>) {
+    /// Adds what was read of an entry.
+    fn add(&mut self, entry: Option<Listed>) {
         match entry {
-            None => self.list.over_limit += 1,
-            Some(None) => self.list.unreadable += 1,
-            Some(Some(entry)) if self.by_id.contains_key(&entry.pm_id) => self.list.repeated += 1,
-            Some(Some(entry)) => drop(self.by_id.insert(entry.pm_id, entry)),
+            None => self.list.unreadable += 1,
+            Some(entry) if self.by_id.contains_key(&entry.pm_id) => self.list.repeated += 1,
+            Some(entry) => drop(self.by_id.insert(entry.pm_id, entry)),
         }
     }
 

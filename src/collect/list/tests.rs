@@ -267,7 +267,9 @@ proptest! {
         let _ = read_reply(&bytes, 10);
         let _ = read_version(&bytes);
         let mut arriving = ArrivingReply::new(10);
-        bytes.iter().for_each(|byte| arriving.push(&[*byte]));
+        for byte in &bytes {
+            arriving.push(&[*byte]);
+        }
         prop_assert_eq!(arriving.finish(), read_reply(&bytes, 10));
     }
 

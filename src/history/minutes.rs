@@ -8,7 +8,9 @@ use crate::model::Minute;
 
 /// Bytes of one packed row.
 const ROW: usize = 14;
-/// Rows by which the ring grows until it is full.
+/// Rows by which the ring grows until it is full: as many as it holds, but …
+const FIRST: usize = 30;
+/// … no more than this. Many processes never grow old.
 const STEP: usize = 360;
 
 /// A bounded run of consecutive minutes, the newest last. Minutes without figures hold `NaN`.
@@ -94,7 +96,7 @@ impl MinuteRing {
     fn start(&mut self, minute: &Minute) {
         self.origin = minute.minute;
         self.newest = Some(minute.minute);
-        self.rows.reserve_exact(STEP.min(self.capacity));
+        self.rows.reserve_exact(FIRST.min(self.capacity));
         self.rows.push(pack(minute));
     }
 
@@ -102,7 +104,8 @@ impl MinuteRing {
         self.newest = Some(minute.minute);
         if self.rows.len() < self.capacity {
             if self.rows.len() == self.rows.capacity() {
-                self.rows.reserve_exact(STEP.min(self.capacity - self.rows.len()));
+                let step = self.rows.len().clamp(FIRST, STEP);
+                self.rows.reserve_exact(step.min(self.capacity - self.rows.len()));
             }
             self.rows.push(pack(minute));
         } else if let Some(slot) = self.slot(minute.minute) {

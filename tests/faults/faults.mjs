@@ -271,14 +271,14 @@ async function reload(stage) {
     const good = round % 2 === 1;
     for (const trial of stage.trials) {
       if (!trial.running) continue;
-      writeFileSync(trial.configuration, good ? trial.text(round) : BAD[stage.roll(BAD.length)]);
+      trial.configure(good ? trial.text(round) : BAD[stage.roll(BAD.length)]);
       process.kill(trial.pid, 'SIGHUP');
       stage.ledger.times('reload');
       // A second reload while the first is looked at would confuse what is expected.
       const told = await stage.becomes(trial, 10, () => trial.value('leakslope_config_last_reload_successful') === Number(good));
       if (told) stage.seen('reload', good ? 'taken' : 'refused, old one kept');
       else if (trial.running) stage.ledger.wrong('reload', `${trial.name}: a ${good ? 'good' : 'bad'} configuration is not told of after 10 s`);
-      writeFileSync(trial.configuration, trial.text());
+      trial.configure(trial.text());
     }
   }
 }

@@ -1,5 +1,5 @@
 // A sidecar under trial, seen from outside only: scraped every second, its memory read from /proc, its history from its API.
-import { appendFileSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { appendFileSync, readFileSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
 import { performance } from 'node:perf_hooks';
 import { join } from 'node:path';
 import { freePort, pause, start } from '../../benches/collection/stage.mjs';
@@ -44,11 +44,17 @@ apps = ["*"]
 `;
   }
 
+  /** Puts a configuration in place as a whole: half a file would be another fault, and an empty one is a good configuration. */
+  configure(text) {
+    writeFileSync(`${this.configuration}.new`, text);
+    renameSync(`${this.configuration}.new`, this.configuration);
+  }
+
   /** Starts it, and waits until it has collected once. */
   async start() {
     const { binary, limit, library } = this.plan;
     this.port ??= await freePort();
-    writeFileSync(this.configuration, this.text());
+    this.configure(this.text());
     const env = { PM2_HOME: join(this.place, 'no-pm2'), HOME: this.place, XDG_STATE_HOME: this.state, STATE_DIRECTORY: '', RUST_BACKTRACE: '1',
       LD_PRELOAD: library, FAKETIME_TIMESTAMP_FILE: this.clock, FAKETIME_CACHE_DURATION: '1', FAKETIME_DONT_FAKE_MONOTONIC: '1',
       DONT_FAKE_MONOTONIC: '1', NO_FAKE_STAT: '1' };

@@ -12,6 +12,8 @@ use prometheus::{Encoder, TextEncoder};
 
 use super::catalogue::{Descriptor, Kind};
 
+/// Labels of a series whose values are looked for in the series before it: most are of the same process.
+const PLACES: usize = 3;
 /// Series that are in the encoder's shapes at a time.
 const TOGETHER: usize = 256;
 
@@ -19,8 +21,10 @@ const TOGETHER: usize = 256;
 #[derive(Debug, Default)]
 pub(super) struct Families {
     by_name: BTreeMap<&'static str, Rows>,
-    /// The label values of all series, one after the other.
+    /// The label values of all series, one after the other; those of neighbours that are alike stand once.
     text: String,
+    /// Where the latest value of each place stands.
+    latest: [Range<u32>; PLACES],
 }
 
 /// The series of one family.
@@ -39,10 +43,21 @@ impl Families {
         let rows =
             self.by_name.entry(family.name).or_insert_with(|| Rows { family, values: Vec::new(), labels: Vec::new() });
         rows.values.push(value);
-        for label in label_values {
+        for (place, label) in label_values.iter().enumerate() {
+            let latest = self.latest.get_mut(place);
+            if let Some(latest) = &latest
+                && self.text.get(latest.start as usize..latest.end as usize) == Some(*label)
+            {
+                rows.labels.push((*latest).clone());
+                continue;
+            }
             let start = position(&self.text);
             self.text.push_str(label);
-            rows.labels.push(start..position(&self.text));
+            let stands = start..position(&self.text);
+            if let Some(latest) = latest {
+                *latest = stands.clone();
+            }
+            rows.labels.push(stands);
         }
     }
 
@@ -55,7 +70,7 @@ impl Families {
 
     /// Writes the text format, families by name.
     pub(super) fn into_text(self) -> String {
-        let room = self.text.len() + self.by_name.values().map(Rows::frame).sum::<usize>();
+        let room = self.by_name.values().map(Rows::room).sum();
         let mut body = String::with_capacity(room);
         let (mut metrics, mut piece) = (Vec::new(), Vec::new());
         for rows in self.by_name.values() {
@@ -90,14 +105,15 @@ fn append(body: &mut String, piece: &[u8], with_head: bool) {
 }
 
 impl Rows {
-    /// Bytes that the text takes beside the label values, roughly: a body that need not grow is not copied on the way.
-    fn frame(&self) -> usize {
+    /// Bytes that the text takes, roughly: a body that need not grow is not copied on the way.
+    fn room(&self) -> usize {
         const NUMBER: usize = 12;
         const QUOTES: usize = "=\"\",".len();
         let Descriptor { name, help, labels, .. } = self.family;
         let head = "# HELP  \n# TYPE  counter\n".len() + 2 * name.len() + help.len();
         let series = name.len() + labels.iter().map(|label| label.len() + QUOTES).sum::<usize>() + NUMBER;
-        head + self.values.len() * series
+        let values: usize = self.labels.iter().map(|label| (label.end - label.start) as usize).sum();
+        head + self.values.len() * series + values
     }
 
     /// Makes the metrics of some series, from the one at `start` on, out of those of others.

@@ -196,6 +196,8 @@ async fn read_body<State>(
     if body.size_hint().lower() > most as u64 {
         return Err(dismiss(body, polite, too_large()).await);
     }
+    // Where the length was announced it is believed once it is this body's turn, and the buffer grows no more.
+    let announced = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
     let read = timeout(settings.body_deadline, async {
         let (mut whole, mut turn) = (Vec::new(), None);
         while let Some(frame) = body.frame().await {
@@ -209,7 +211,9 @@ async fn read_body<State>(
                 turn = shared.large_bodies.acquire().await.ok();
             }
             if whole.capacity() < length {
-                whole.reserve_exact((2 * whole.len()).clamp(length, most) - whole.len());
+                let doubled = (2 * whole.len()).clamp(length, most);
+                let room = announced.filter(|announced| turn.is_some() && *announced >= length).unwrap_or(doubled);
+                whole.reserve_exact(room - whole.len());
             }
             whole.extend_from_slice(&data);
         }

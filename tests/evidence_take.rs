@@ -58,12 +58,14 @@ fn a_second_profile_is_turned_down_at_once_and_the_end_of_the_app_is_noticed() {
     });
     std::thread::scope(|scope| {
         let elsewhere = Place::new(&pm2.home(), "");
-        // So long that it ends only because the app does; the other one may have come first.
+        // So long that it ends only because the app does. The other one may have come first, and on a busy machine the agent
+        // may be late: then it is tried again.
         let arguments = ["heap", "profile", "leaker", "--duration", "30m"];
         let first = scope.spawn(move || {
-            wait_for("the first profile", DEADLINE * 2, || {
+            wait_for("the first profile to end with the app", DEADLINE * 2, || {
                 let output = elsewhere.run(&arguments);
-                if told(&output).contains("another profile") { Err(told(&output)) } else { Ok(output) }
+                let ended = told(&output).contains("the process has ended or was restarted meanwhile; try again");
+                if ended { Ok(output) } else { Err(told(&output)) }
             })
         });
         wait_for("the second to be turned down", DEADLINE, || {
@@ -72,9 +74,6 @@ fn a_second_profile_is_turned_down_at_once_and_the_end_of_the_app_is_noticed() {
             if text.contains(refused) { Ok(()) } else { Err(text) }
         });
         pm2.run(&["restart", "leaker"]);
-        let first = first.join().unwrap();
-        assert_eq!(first.status.code(), Some(1));
-        let text = told(&first);
-        assert!(text.contains("the process has ended or was restarted meanwhile; try again"), "{text}");
+        assert_eq!(first.join().unwrap().status.code(), Some(1));
     });
 }

@@ -202,7 +202,12 @@ function flip(path, roll, count) {
     const byte = Buffer.alloc(1);
     readSync(file, byte, 0, 1, at);
     byte[0] ^= 1 + roll(255);
-    writeSync(file, byte, 0, 1, at);
+    try {
+      writeSync(file, byte, 0, 1, at);
+    } catch (error) {
+      // A hole in the file, and no room to fill it.
+      if (error.code !== 'ENOSPC') throw error;
+    }
   }
   closeSync(file);
 }

@@ -235,11 +235,18 @@ fn never_restarts_itself(pm2: &Pm2, settings: &Path) {
         assert!(ordered.status.success(), "{app}: {}", text(&ordered));
     }
     wait_for("its own restart to be refused, and the neighbour's to be done", DEADLINE, || {
-        let shown = text(&order(settings, &["restarts", "--format", "json"]));
-        let refused = shown.contains("it is leakslope itself, or what leakslope runs under");
-        let (pid, restarts) = listed(pm2, "shop")?;
-        let replaced = pid != neighbour.0 && restarts == neighbour.1 + 1 && shown.contains("verified");
-        if refused && replaced { Ok(()) } else { Err(format!("refused {refused}, replaced {replaced}: {shown}")) }
+        let shown: Value = serde_json::from_slice(&order(settings, &["restarts", "--format", "json"]).stdout)
+            .map_err(|error| error.to_string())?;
+        let refused = shown["requests"].to_string().contains("it is leakslope itself, or what leakslope runs under");
+        let audit = &shown["audit"];
+        let verified = audit.as_array().into_iter().flatten().any(|record| record["outcome"] == "verified");
+        let now = listed(pm2, "shop")?;
+        let replaced = verified && now.0 != neighbour.0 && now.1 == neighbour.1 + 1;
+        if refused && replaced {
+            Ok(())
+        } else {
+            Err(format!("refused {refused}, {neighbour:?} to {now:?}: {audit:#}"))
+        }
     });
     assert_eq!(listed(pm2, "leakslope").unwrap(), own, "the same life");
 }

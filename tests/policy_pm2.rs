@@ -409,6 +409,18 @@ async fn a_fork_app_is_restarted_and_the_record_says_that_connections_drop() {
     }
 }
 
+/// pm2 counts the end of a life that was younger than its minimum uptime as unstable, also when it was asked for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_younger_than_its_minimum_uptime_is_restarted_and_verified() {
+    for version in ["pm2-5", "pm2-6", "pm2-7"] {
+        let options = r#""instances":1,"exec_mode":"fork","min_uptime":15000"#;
+        let stage = Stage::start(version, SERVER, options).await;
+        stage.ask().await;
+        let records = stage.restarts(1).await;
+        assert_eq!(records[0].outcome, Some(Outcome::Verified), "{version}: {}", records[0].sentence);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_daemon_that_is_killed_during_a_roll_stops_it() {
     let stage = Stage::start("pm2-7", SERVER, r#""instances":3,"exec_mode":"cluster""#).await;

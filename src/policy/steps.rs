@@ -158,7 +158,8 @@ impl Policy {
         let app = step.record.app.clone();
         let settings = self.policy_settings(&daemon, &app).verify.clone();
         let Some(before) = self.world.process(&step.key) else { return };
-        let verification = Verification::begin(step.life, before, &settings, now.steady);
+        let age = self.world.uptime(before, now.steady);
+        let verification = Verification::begin(step.life, age, before, &settings, now.steady);
         let deadline = before.listen_timeout + before.kill_timeout + ANSWER_GRACE;
         let (pm_id, held) = (step.key.pm_id, before.held);
         self.wake_by(verification.deadline());

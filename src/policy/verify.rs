@@ -19,6 +19,8 @@ const MOST_LIVES: u32 = 3;
 /// An app that is still launching so shortly before pm2 stops waiting for it did not come online by itself. Lists are
 /// looked at several times within this span while a replacement is watched.
 const LAST_MOMENT: Duration = Duration::from_millis(600);
+/// The time from an order to the end of the old life that a life's age is rounded by.
+const AGE_SLACK: Duration = Duration::from_secs(1);
 
 /// What is watched after one action.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +31,9 @@ pub struct Verification {
     listen_timeout: Duration,
     heap: bool,
     unstable_before: Option<u64>,
+    /// Whether the old life may end before its minimum uptime: pm2 then counts that end too, although it was asked for.
+    #[serde(default)]
+    old_was_young: bool,
     new: Option<NewLife>,
     lives: u32,
     late: bool,
@@ -142,8 +147,14 @@ pub enum Progress {
 }
 
 impl Verification {
-    /// Begins to watch a process whose old life is `old`.
-    pub fn begin(old: Life, before: &ProcessObservation, settings: &VerifySettings, now: Steady) -> Self {
+    /// Begins to watch a process whose old life is `old` and has reached the age `age`.
+    pub fn begin(
+        old: Life,
+        age: Duration,
+        before: &ProcessObservation,
+        settings: &VerifySettings,
+        now: Steady,
+    ) -> Self {
         let stable_for = settings.stable_for.0.max(before.min_uptime);
         Self {
             old,
@@ -152,6 +163,7 @@ impl Verification {
             listen_timeout: before.listen_timeout,
             heap: settings.heap && before.heap_used.is_some() && !before.frozen,
             unstable_before: before.unstable_restarts,
+            old_was_young: age < before.min_uptime + AGE_SLACK,
             new: None,
             lives: 0,
             late: false,
@@ -190,9 +202,11 @@ impl Verification {
         if process.status == Status::Errored {
             return Progress::Failed(Failure::Errored);
         }
-        // pm2 sets the count to zero at every restart it is asked for: from then on one is one too many.
+        // pm2 sets the count to zero at every restart it is asked for, and then counts the end of a life that was too young:
+        // from then on one more is one too many.
         let begun = self.new.is_some() || process.life.is_some_and(|life| life != self.old);
-        let allowed = if begun { Some(0) } else { self.unstable_before };
+        let counted = if begun { Some(0) } else { self.unstable_before };
+        let allowed = counted.map(|count| count + u64::from(self.old_was_young));
         if process.unstable_restarts.zip(allowed).is_some_and(|(found, allowed)| found > allowed) {
             return Progress::Failed(Failure::CrashedAtBoot);
         }
@@ -278,6 +292,7 @@ mod tests {
 
     const OLD: Life = Life { pid: 10, started: 1000 };
     const YOUNG: Duration = Duration::from_secs(1);
+    const GROWN: Duration = Duration::from_hours(1);
     const NEW: Life = Life { pid: 11, started: 9000 };
 
     fn process(status: Status, life: Option<Life>) -> ProcessObservation {
@@ -302,7 +317,7 @@ mod tests {
 
     fn begin() -> Verification {
         let settings = VerifySettings::default();
-        Verification::begin(OLD, &process(Status::Online, Some(OLD)), &settings, Steady(0))
+        Verification::begin(OLD, GROWN, &process(Status::Online, Some(OLD)), &settings, Steady(0))
     }
 
     fn at(seconds: i64) -> Steady {
@@ -394,9 +409,29 @@ mod tests {
     #[test]
     fn a_count_of_unstable_restarts_from_earlier_days_hides_no_crash() {
         let before = ProcessObservation { unstable_restarts: Some(5), ..process(Status::Online, Some(OLD)) };
-        let mut verification = Verification::begin(OLD, &before, &VerifySettings::default(), Steady(0));
+        let mut verification = Verification::begin(OLD, GROWN, &before, &VerifySettings::default(), Steady(0));
         assert_eq!(verification.observe(Some(&before), YOUNG, at(1)), Progress::Waiting(Stage::NewLife));
         let crashed = ProcessObservation { unstable_restarts: Some(1), ..process(Status::Launching, Some(NEW)) };
         assert_eq!(verification.observe(Some(&crashed), YOUNG, at(2)), Progress::Failed(Failure::CrashedAtBoot));
+    }
+
+    #[test]
+    fn the_end_of_a_young_life_counts_once_and_a_crash_after_it_still_shows() {
+        let young = process(Status::Online, Some(OLD));
+        let counted = |unstable, status, life| ProcessObservation {
+            unstable_restarts: Some(unstable),
+            ..process(status, Some(life))
+        };
+        for (last, expected) in [
+            (counted(1, Status::Online, NEW), Progress::Verified { life: NEW, starts: 1 }),
+            (counted(2, Status::Launching, NEW), Progress::Failed(Failure::CrashedAtBoot)),
+        ] {
+            let mut verification = Verification::begin(OLD, YOUNG, &young, &VerifySettings::default(), Steady(0));
+            let ending = counted(1, Status::Stopping, OLD);
+            assert_eq!(verification.observe(Some(&ending), YOUNG, at(1)), Progress::Waiting(Stage::NewLife));
+            let new = counted(1, Status::Online, NEW);
+            assert_eq!(verification.observe(Some(&new), YOUNG, at(2)), Progress::Waiting(Stage::Stable));
+            assert_eq!(verification.observe(Some(&last), YOUNG, at(13)), expected);
+        }
     }
 }

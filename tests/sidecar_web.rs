@@ -18,7 +18,7 @@ use std::time::Duration;
 use support::certificates::Authority;
 use support::fake_daemon::{self, Behaviour, FakeDaemon};
 use support::raw::exchange;
-use support::sidecar::{DEADLINE, Place, Sidecar};
+use support::sidecar::{DEADLINE, Metrics, Place, Sidecar};
 use support::stack::{api, prometheus};
 use support::wait_for;
 
@@ -199,6 +199,19 @@ fn certificates_and_users_change_without_a_restart_and_bad_ones_change_nothing()
     assert_eq!(complaints.len(), 1, "{}", sidecar.log());
     assert!(!sidecar.log().contains("hunter2"));
 
+    // The metric tells it, and when what is in force was read.
+    let loaded = |user: &[&str], expected: f64| {
+        wait_for("the metric of the web configuration", DEADLINE, || {
+            std::thread::sleep(Duration::from_millis(200));
+            let metrics = Metrics::parse(&curl_trusting(&second, user, &url)?.1);
+            let loaded = metrics.value("leakslope_web_config_last_reload_successful", &[]);
+            let at =
+                metrics.value("leakslope_web_config_last_reload_success_timestamp_seconds", &[]).unwrap_or_default();
+            if loaded == Some(expected) { Ok(at) } else { Err(format!("{loaded:?}")) }
+        })
+    };
+    let before = loaded(&[], 0.0);
+
     // Mended, with users: from now on they alone are let in; and encryption cannot be taken away under them.
     serve(second.certify("four"));
     web(&format!("basic_auth_users:\n  ops: {}\n", hash(PASSWORD)));
@@ -206,11 +219,38 @@ fn certificates_and_users_change_without_a_restart_and_bad_ones_change_nothing()
     shows(&second, &["--user", &format!("ops:{PASSWORD}")], 200);
     web(&format!("basic_auth_users:\n  ops: {}\n", hash("another")));
     shows(&second, &["--user", "ops:another"], 200);
+    assert!(loaded(&["--user", "ops:another"], 1.0) > before);
     assert_eq!(curl_trusting(&second, &["--user", &format!("ops:{PASSWORD}")], &url).unwrap().0, 401);
     stage.web("basic_auth_users: {}\n");
     wait_for("the complaint about encryption", DEADLINE, || {
         assert_eq!(curl_trusting(&second, &["--user", "ops:another"], &url).unwrap().0, 200);
         if sidecar.log().contains("only by a restart") { Ok(()) } else { Err(sidecar.log()) }
+    });
+}
+
+#[test]
+fn a_file_that_is_being_written_over_opens_no_door() {
+    let stage = Stage::new();
+    let users = format!("basic_auth_users:\n  ops: {}\n", hash(PASSWORD));
+    stage.web(&format!("rate_limit: {{interval: 1ms, burst: 1000}}\n{users}"));
+    let file = path(&stage.web_file());
+    let arguments = ["--web.listen-address", "127.0.0.1:0", "--web.config.file", &file];
+    let sidecar = stage.place.spawn(stage.place.command(&arguments));
+    let url = format!("http://{}/metrics", sidecar.announced("http://"));
+    let refused = |text: &str, message: &str| {
+        stage.web(text);
+        wait_for(message, DEADLINE, || {
+            assert_eq!(curl(&[], &url).unwrap().0, 401);
+            if sidecar.log().contains(message) { Ok(()) } else { Err(sidecar.log()) }
+        });
+    };
+    refused("", "basic_auth_users: the last user can be taken away only by a restart");
+    refused("rate_limit: {interval: 1ms, ", "web.yml:1: ");
+    let user = format!("ops:{PASSWORD}");
+    stage.web(&users);
+    wait_for("the mended one", DEADLINE, || {
+        let answer = curl(&["--user", &user], &url)?;
+        if answer.1.contains("leakslope_web_config_last_reload_successful 1") { Ok(()) } else { Err(sidecar.log()) }
     });
 }
 

@@ -38,7 +38,7 @@ mod settings;
 mod stream;
 mod tls;
 
-pub use access::{Access, AccessFiles, Encrypted, own_certificate};
+pub use access::{Access, AccessFiles, Encrypted, LatestLoad, own_certificate};
 pub use guard::{ActingPolicy, BearerTokens, RateLimit, Refusal, TokenError, guard_acting, guard_secrets, token_lines};
 pub use query::Query;
 pub use registry::Occupancy;

@@ -259,18 +259,18 @@ fn clients_show_certificates_where_that_is_asked() {
     let stage = Stage::new();
     let (ours, others) = (Authority::new(stage.folder.path(), "ours"), Authority::new(stage.folder.path(), "others"));
     let (server, client, stranger) = (ours.certify("server"), ours.certify("client"), others.certify("stranger"));
-    let web = |kind: &str| {
-        stage.web(&format!(
-            "{}  client_auth_type: {kind}\n  client_ca_file: {}\n  min_version: TLS13\n",
-            tls(&server),
-            path(&ours.certificate())
-        ));
-    };
     let with = |(certificate, key): &(PathBuf, PathBuf)| -> [String; 4] {
         ["--cert".to_owned(), path(certificate), "--key".to_owned(), path(key)]
     };
-    for (kind, without) in [("RequireAndVerifyClientCert", false), ("VerifyClientCertIfGiven", true)] {
-        web(kind);
+    let signed = format!("client_ca_file: {}", path(&ours.certificate()));
+    // What a kind asks for, whether a stranger's certificate will do, and none.
+    for (kind, more, foreign, without) in [
+        ("RequireAndVerifyClientCert", &*signed, false, false),
+        ("VerifyClientCertIfGiven", &signed, false, true),
+        ("RequireAnyClientCert", "", true, false),
+        ("RequestClientCert", "", true, true),
+    ] {
+        stage.web(&format!("{}  client_auth_type: {kind}\n  {more}\n  min_version: TLS13\n", tls(&server)));
         let (_sidecar, address) = stage.start_encrypted();
         let url = format!("https://{address}/metrics");
         let ask = |arguments: &[String]| {
@@ -278,12 +278,61 @@ fn clients_show_certificates_where_that_is_asked() {
             curl_trusting(&ours, &arguments, &url)
         };
         assert_eq!(ask(&with(&client)).unwrap().0, 200, "{kind}");
-        assert!(ask(&with(&stranger)).is_err(), "{kind}");
+        assert_eq!(ask(&with(&stranger)).is_ok(), foreign, "{kind}");
         assert_eq!(ask(&[]).is_ok(), without, "{kind}");
         let older =
             curl_trusting(&ours, &["--tls-max", "1.2", "--cert", &path(&client.0), "--key", &path(&client.1)], &url);
         assert!(older.is_err(), "{kind}: {older:?}");
     }
+}
+
+#[test]
+fn of_those_who_are_certified_only_the_named_ones_are_let_in() {
+    let stage = Stage::new();
+    let ours = Authority::new(stage.folder.path(), "ours");
+    let others = Authority::new(stage.folder.path(), "others");
+    let server = ours.certify("server");
+    let web = |kind: &str, names: &str| {
+        let authority = path(&ours.certificate());
+        stage.web(&format!(
+            "{}  client_auth_type: {kind}\n  client_ca_file: {authority}\n  client_allowed_sans: {names}\n",
+            tls(&server)
+        ));
+    };
+    web(
+        "RequireAndVerifyClientCert",
+        "[ops.example.org, ops@example.org, 'spiffe://shop/ops', 10.1.2.3, '2001:db8::1']",
+    );
+    let (sidecar, address) = stage.start_encrypted();
+    let url = format!("https://{address}/metrics");
+    let ask = |shown: Option<&(PathBuf, PathBuf)>, more: &[&str]| {
+        let shown = shown.map(|(certificate, key)| (path(certificate), path(key)));
+        let shown = shown.as_ref().map_or(Vec::new(), |(certificate, key)| vec!["--cert", certificate, "--key", key]);
+        curl_trusting(&ours, &[&shown, more].concat(), &url)
+    };
+    let names =
+        ["DNS:ops.example.org", "email:ops@example.org", "URI:spiffe://shop/ops", "IP:10.1.2.3", "IP:2001:db8::1"];
+    for (index, name) in names.iter().enumerate() {
+        let certificate = ours.certify_as(&format!("named{index}"), &format!("DNS:else.example.org,{name}"));
+        for versions in [&[][..], &["--tls-max", "1.2"]] {
+            assert_eq!(ask(Some(&certificate), versions).unwrap().0, 200, "{name}: {}", sidecar.log());
+        }
+    }
+    // A name is no pattern, and the common name is none.
+    for (index, name) in ["DNS:*.example.org", "DNS:mail.example.org", "IP:10.1.2.4"].iter().enumerate() {
+        let certificate = ours.certify_as(&format!("other{index}"), name);
+        assert!(ask(Some(&certificate), &[]).is_err(), "{name}");
+    }
+    assert!(ask(Some(&ours.certify("ops.example.org")), &[]).is_err());
+    let stranger = others.certify_as("stranger", "DNS:ops.example.org");
+    assert!(ask(Some(&stranger), &[]).is_err(), "the right name by the wrong authority");
+    assert!(ask(None, &[]).is_err());
+
+    // Names are read again like everything else, and whoever shows no certificate has none.
+    let mail = ours.certify_as("mail", "DNS:mail.example.org");
+    web("VerifyClientCertIfGiven", "[mail.example.org]");
+    wait_for("the other name", DEADLINE, || ask(Some(&mail), &[]).map(drop));
+    assert!(ask(None, &[]).is_err());
 }
 
 #[test]

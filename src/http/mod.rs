@@ -12,7 +12,7 @@
 //! | `guard`      | who may ask for something that acts                               | yes  |
 //! | `access`     | who is let in: users, tokens, encryption, by files that are read again | no |
 //! | `passwords`  | passwords against their hashes, few at a time                     | no   |
-//! | `tls`        | certificates and keys to what a handshake needs                   | yes  |
+//! | `tls`, `clients` | certificates and keys to what a handshake needs; whose are accepted | yes |
 //! | `client`, `pin` | one request to a server that is known                         | no   |
 //! | `registry`   | which connections there are and which one goes when there are too many | yes |
 //! | `stream`     | deadlines under a connection                                      | no   |
@@ -24,6 +24,7 @@
 
 mod access;
 pub mod client;
+mod clients;
 mod connection;
 mod guard;
 mod passwords;

@@ -55,6 +55,7 @@ const TABLE: &[(&str, Proof)] = &[
     ("curl -OJ -H …", Elsewhere("tests/evidence_policy.rs")),
     ("promtool test rules …", Ends(&[0])),
     ("promtool check config", NotRun("the file is the reader's")),
+    ("promtool check web-config", Elsewhere("tests/sidecar_web_format.rs")),
     ("openssl rand -hex 24", Ends(&[0])),
     ("systemd-analyze security …", Ends(&[0])),
     ("deploy/release/build", NotRun(MINUTES)),

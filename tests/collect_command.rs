@@ -50,7 +50,7 @@ impl Script {
 
     fn spec(&self, home: &Path, source: Source) -> DaemonSpec {
         let pm2_command = vec!["/bin/sh".to_owned(), self.file("pm2").display().to_string()];
-        DaemonSpec { name: "default".into(), home: home.to_owned(), source, pm2_command }
+        DaemonSpec { name: "default".into(), home: home.to_owned(), source, pm2_command, expected: true }
     }
 }
 

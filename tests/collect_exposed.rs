@@ -180,7 +180,7 @@ async fn an_app_that_is_slow_huge_or_wrong_costs_only_itself() {
     for (line, (app, reason)) in lines.iter().zip([
         ("gone", "refused"),
         ("html", "nothing there is a metric of Node.js's heap"),
-        ("huge", "length limit exceeded"),
+        ("huge", "larger than"),
         ("moved", "status 302"),
         ("nonsense", ""),
         ("and 1 more", "apps"),

@@ -128,6 +128,7 @@ async fn a_bad_daemon_costs_its_neighbours_nothing() {
         home: PathBuf::from("/nonexistent/.pm2"),
         source: Source::Auto,
         pm2_command: Vec::new(),
+        expected: true,
     };
     let mut collector = Collector::new(vec![missing, good.spec("good"), bad.spec("bad")], settings());
     for _ in 0..3 {

@@ -1,11 +1,15 @@
 //! The Debian package: built by cargo-deb, and installed, run and purged under a real systemd, over a copy of this machine
-//! that is thrown away.
+//! that is thrown away; there too are tried the recipes of deploy/systemd/README.md, as they stand in it.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod docs_support;
 mod support;
 
 use std::path::Path;
 use std::process::Command;
 
+use docs_support::markdown::read;
 use support::stripped_binary;
 
 fn root(path: &str) -> String {
@@ -20,11 +24,37 @@ fn said(command: &mut Command) -> String {
     said
 }
 
+/// Writes what the document has for its reader to type, each into a file of its own, told by what it holds.
+fn recipes(folder: &Path) {
+    let path = "deploy/systemd/README.md";
+    let document = read(path);
+    std::fs::create_dir(folder.join("recipes")).unwrap();
+    for (name, info, holds) in [
+        ("by-hand", "sh", "sudo useradd"),
+        ("group", "ini", "SupplementaryGroups=shop mail"),
+        ("lists", "sh", "sudo setfacl"),
+        ("command", "toml", "source = \"command\""),
+        ("sudoers", "sudoers", "leakslope ALL=(shop)"),
+        ("unhardened", "ini", "NoNewPrivileges=no"),
+        ("all-of-them", "toml", "name = \"mail\""),
+    ] {
+        let fits: Vec<_> =
+            document.blocks.iter().filter(|block| block.info == info && block.piece.text.contains(holds)).collect();
+        assert_eq!(fits.len(), 1, "{path}: {holds}");
+        std::fs::write(folder.join("recipes").join(name), &fits[0].piece.text).unwrap();
+    }
+}
+
 #[test]
 fn the_package_is_installed_started_and_purged() {
-    for (tool, package) in
-        [("systemd-nspawn", "systemd-container"), ("systemctl", "systemd"), ("adduser", "adduser"), ("curl", "curl")]
-    {
+    for (tool, package) in [
+        ("systemd-nspawn", "systemd-container"),
+        ("systemctl", "systemd"),
+        ("adduser", "adduser"),
+        ("curl", "curl"),
+        ("setfacl", "acl"),
+        ("sudo", "sudo"),
+    ] {
         let there = Command::new(tool).arg("--version").output().is_ok();
         assert!(there, "{tool} is missing: run `apt-get install {package}`");
     }
@@ -53,6 +83,7 @@ fn the_package_is_installed_started_and_purged() {
     let settings = said(Command::new("dpkg-deb").args(["--info", package, "conffiles"]));
     assert_eq!(settings.trim(), "/etc/default/leakslope\n/etc/leakslope/leakslope.toml");
 
+    recipes(folder.path());
     let life = said(
         Command::new("unshare").arg("--mount").arg(root("tests/debian/boot")).args([Path::new(package), folder.path()]),
     );

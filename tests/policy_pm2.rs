@@ -444,7 +444,13 @@ const SIDECAR: &str = "LEAKSLOPE_TEST_SIDECAR";
 
 /// Plays the sidecar until it is killed.
 async fn play_the_sidecar(home: &str, kept: &str) {
-    let daemon = DaemonSpec { name: "default".into(), home: home.into(), source: Source::Socket, pm2_command: vec![] };
+    let daemon = DaemonSpec {
+        name: "default".into(),
+        home: home.into(),
+        source: Source::Socket,
+        pm2_command: vec![],
+        expected: true,
+    };
     let keeper = FileKeeper { path: kept.into(), writes: Mutex::new(()) };
     let mut settings = settings();
     // Shorter than a person may set it, so that the test need not wait for what was not carried out.

@@ -192,6 +192,7 @@ impl Stage {
                 home: home.path().to_owned(),
                 source: Source::Socket,
                 pm2_command: Vec::new(),
+                expected: true,
             }],
             kept: None,
             keeper: Arc::clone(&keeper) as Arc<dyn Keeper>,

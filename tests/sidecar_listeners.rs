@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use support::fake_daemon::{self, Behaviour, FakeDaemon};
 use support::raw::{Answer, exchange, talk};
-use support::sidecar::{DEADLINE, Place};
+use support::sidecar::{DEADLINE, Place, Sidecar};
 use support::wait_for;
 
 const GET: &str = "GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
@@ -86,6 +86,44 @@ fn a_unix_socket_is_for_its_user_and_group_and_a_file_of_others_is_left_alone() 
     let refused = place.run(&arguments);
     assert!(!refused.status.success(), "{refused:?}");
     assert_eq!(fs::read_to_string(&socket).unwrap(), "precious");
+}
+
+#[test]
+fn several_addresses_are_served_and_commands_take_the_socket() {
+    let (daemon, place, folder) = stage();
+    let socket = folder.path().join("http.sock");
+    let unix = format!("unix:{}", socket.display());
+    let served = |sidecar: &Sidecar| {
+        for host in ["127.0.0.1", "[::1]"] {
+            let address = format!("{host}:{}", sidecar.announced(&format!("http://{host}:")));
+            assert_eq!(exchange(&address, GET).unwrap().status, 200, "{address}");
+        }
+        metrics_of(&socket);
+    };
+
+    // By the flag, also twice the same.
+    let flag = "--web.listen-address";
+    let flags = [flag, "127.0.0.1:0", flag, "[::1]:0", flag, &unix, flag, &unix];
+    let mut sidecar = place.spawn(place.command(&flags));
+    served(&sidecar);
+    let said = String::from_utf8(place.run(&[&["status"], &flags[..]].concat()).stdout).unwrap();
+    assert!(said.contains(&format!("the sidecar at {unix}")), "{said}");
+    assert!(sidecar.stop(Signal::TERM).0.success());
+
+    // By the configuration.
+    let settings = format!("interval = \"1s\"\n[web]\nlisten_address = [\"127.0.0.1:0\", \"[::1]:0\", \"{unix}\"]\n");
+    let place = Place::new(daemon.home(), &settings);
+    let mut sidecar = place.spawn(place.command(&[]));
+    served(&sidecar);
+    assert!(sidecar.stop(Signal::TERM).0.success());
+
+    // Where one of them is taken it does not start, and leaves no socket behind.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let refused = place.run(&[flag, &unix, flag, &taken]);
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(refused.status.code() == Some(1) && said.contains(&format!("cannot listen on {taken}")), "{said}");
+    assert!(!socket.exists());
 }
 
 /// Passes sockets as systemd does: from descriptor 3 on, with their count and the pid in the environment.

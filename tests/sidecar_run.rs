@@ -20,7 +20,7 @@ use rstest::rstest;
 use rustix::process::Signal;
 use support::fake_daemon::{self, Behaviour, FakeDaemon};
 use support::pm2::{Pm2, app, is_alive};
-use support::sidecar::{Place, assert_promtool_is_content};
+use support::sidecar::{DEADLINE, Place, assert_promtool_is_content};
 use support::wait_for;
 use unicode_width::UnicodeWidthStr;
 
@@ -142,11 +142,46 @@ fn a_hang_up_puts_a_good_configuration_in_force_and_keeps_the_old_one_at_a_bad_o
     sidecar.collections(2);
     assert_eq!(sidecar.metrics().value("pm2_up", &[("daemon", "shop")]), Some(1.0));
 
+    // One that is being written over is empty for a moment.
+    let empty = reload("", 0.0, 2.0);
+    assert_eq!(empty.value(since, &[]), Some(good));
+    let told = "it is empty and was not before, perhaps because it is being written over";
+    wait_for("the refusal", DEADLINE, || match &sidecar.logged(told)[..] {
+        [line] if line.contains(&file) => Ok(()),
+        _ => Err(sidecar.log()),
+    });
+
     let again = reload("interval = \"3s\"\n", 1.0, 3.0).value(since, &[]).unwrap();
     assert!(again >= good);
+    // A comment is meant.
+    reload("# nothing but the defaults\n", 1.0, 15.0);
     // What cannot change while running is said.
     reload("interval = \"1s\"\n[history]\nwindow = \"1h\"\n", 1.0, 1.0);
     assert_eq!(sidecar.logged("[history] and trend.minute take effect at the next start").len(), 1);
+}
+
+#[test]
+fn where_homes_are_looked_for_the_usual_one_is_told_of_once_it_is_there() {
+    let home = tempfile::tempdir().unwrap();
+    let place = Place::new(&home.path().join("unused"), "interval = \"1s\"\ndiscover = true\n");
+    let mut command = place.command(&["--web.listen-address", "127.0.0.1:0"]);
+    command.env_remove("PM2_HOME").env("HOME", home.path());
+    let sidecar = place.spawn(command).ready();
+    sidecar.collections(2);
+    let metrics = sidecar.metrics();
+    assert_eq!(metrics.value("pm2_up", &[("daemon", "default")]), None, "nobody asked for it");
+    assert_eq!(sidecar.logged("default").len(), 0, "{}", sidecar.log());
+
+    // Once it has answered it is missed.
+    let daemon = daemon(1);
+    std::os::unix::fs::symlink(daemon.home(), home.path().join(".pm2")).unwrap();
+    sidecar.until("the daemon", |metrics| (metrics.value("pm2_up", &[("daemon", "default")])? == 1.0).then_some(()));
+    drop(daemon);
+    sidecar.until("its end", |metrics| (metrics.value("pm2_up", &[("daemon", "default")])? == 0.0).then_some(()));
+
+    // Whoever names it by its variable is told that it is not there.
+    let place = Place::new(&home.path().join("named"), "interval = \"1s\"\ndiscover = true\n");
+    assert_eq!(place.start().metrics().value("pm2_up", &[("daemon", "default")]), Some(0.0));
 }
 
 #[test]

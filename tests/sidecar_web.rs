@@ -18,7 +18,7 @@ use std::time::Duration;
 use support::certificates::Authority;
 use support::fake_daemon::{self, Behaviour, FakeDaemon};
 use support::raw::exchange;
-use support::sidecar::{DEADLINE, Place, Sidecar};
+use support::sidecar::{DEADLINE, Metrics, Place, Sidecar};
 use support::stack::{api, prometheus};
 use support::wait_for;
 
@@ -199,6 +199,19 @@ fn certificates_and_users_change_without_a_restart_and_bad_ones_change_nothing()
     assert_eq!(complaints.len(), 1, "{}", sidecar.log());
     assert!(!sidecar.log().contains("hunter2"));
 
+    // The metric tells it, and when what is in force was read.
+    let loaded = |user: &[&str], expected: f64| {
+        wait_for("the metric of the web configuration", DEADLINE, || {
+            std::thread::sleep(Duration::from_millis(200));
+            let metrics = Metrics::parse(&curl_trusting(&second, user, &url)?.1);
+            let loaded = metrics.value("leakslope_web_config_last_reload_successful", &[]);
+            let at =
+                metrics.value("leakslope_web_config_last_reload_success_timestamp_seconds", &[]).unwrap_or_default();
+            if loaded == Some(expected) { Ok(at) } else { Err(format!("{loaded:?}")) }
+        })
+    };
+    let before = loaded(&[], 0.0);
+
     // Mended, with users: from now on they alone are let in; and encryption cannot be taken away under them.
     serve(second.certify("four"));
     web(&format!("basic_auth_users:\n  ops: {}\n", hash(PASSWORD)));
@@ -206,6 +219,7 @@ fn certificates_and_users_change_without_a_restart_and_bad_ones_change_nothing()
     shows(&second, &["--user", &format!("ops:{PASSWORD}")], 200);
     web(&format!("basic_auth_users:\n  ops: {}\n", hash("another")));
     shows(&second, &["--user", "ops:another"], 200);
+    assert!(loaded(&["--user", "ops:another"], 1.0) > before);
     assert_eq!(curl_trusting(&second, &["--user", &format!("ops:{PASSWORD}")], &url).unwrap().0, 401);
     stage.web("basic_auth_users: {}\n");
     wait_for("the complaint about encryption", DEADLINE, || {
@@ -215,22 +229,48 @@ fn certificates_and_users_change_without_a_restart_and_bad_ones_change_nothing()
 }
 
 #[test]
+fn a_file_that_is_being_written_over_opens_no_door() {
+    let stage = Stage::new();
+    let users = format!("basic_auth_users:\n  ops: {}\n", hash(PASSWORD));
+    stage.web(&format!("rate_limit: {{interval: 1ms, burst: 1000}}\n{users}"));
+    let file = path(&stage.web_file());
+    let arguments = ["--web.listen-address", "127.0.0.1:0", "--web.config.file", &file];
+    let sidecar = stage.place.spawn(stage.place.command(&arguments));
+    let url = format!("http://{}/metrics", sidecar.announced("http://"));
+    let refused = |text: &str, message: &str| {
+        stage.web(text);
+        wait_for(message, DEADLINE, || {
+            assert_eq!(curl(&[], &url).unwrap().0, 401);
+            if sidecar.log().contains(message) { Ok(()) } else { Err(sidecar.log()) }
+        });
+    };
+    refused("", "basic_auth_users: the last user can be taken away only by a restart");
+    refused("rate_limit: {interval: 1ms, ", "web.yml:1: ");
+    let user = format!("ops:{PASSWORD}");
+    stage.web(&users);
+    wait_for("the mended one", DEADLINE, || {
+        let answer = curl(&["--user", &user], &url)?;
+        if answer.1.contains("leakslope_web_config_last_reload_successful 1") { Ok(()) } else { Err(sidecar.log()) }
+    });
+}
+
+#[test]
 fn clients_show_certificates_where_that_is_asked() {
     let stage = Stage::new();
     let (ours, others) = (Authority::new(stage.folder.path(), "ours"), Authority::new(stage.folder.path(), "others"));
     let (server, client, stranger) = (ours.certify("server"), ours.certify("client"), others.certify("stranger"));
-    let web = |kind: &str| {
-        stage.web(&format!(
-            "{}  client_auth_type: {kind}\n  client_ca_file: {}\n  min_version: TLS13\n",
-            tls(&server),
-            path(&ours.certificate())
-        ));
-    };
     let with = |(certificate, key): &(PathBuf, PathBuf)| -> [String; 4] {
         ["--cert".to_owned(), path(certificate), "--key".to_owned(), path(key)]
     };
-    for (kind, without) in [("RequireAndVerifyClientCert", false), ("VerifyClientCertIfGiven", true)] {
-        web(kind);
+    let signed = format!("client_ca_file: {}", path(&ours.certificate()));
+    // What a kind asks for, whether a stranger's certificate will do, and none.
+    for (kind, more, foreign, without) in [
+        ("RequireAndVerifyClientCert", &*signed, false, false),
+        ("VerifyClientCertIfGiven", &signed, false, true),
+        ("RequireAnyClientCert", "", true, false),
+        ("RequestClientCert", "", true, true),
+    ] {
+        stage.web(&format!("{}  client_auth_type: {kind}\n  {more}\n  min_version: TLS13\n", tls(&server)));
         let (_sidecar, address) = stage.start_encrypted();
         let url = format!("https://{address}/metrics");
         let ask = |arguments: &[String]| {
@@ -238,12 +278,61 @@ fn clients_show_certificates_where_that_is_asked() {
             curl_trusting(&ours, &arguments, &url)
         };
         assert_eq!(ask(&with(&client)).unwrap().0, 200, "{kind}");
-        assert!(ask(&with(&stranger)).is_err(), "{kind}");
+        assert_eq!(ask(&with(&stranger)).is_ok(), foreign, "{kind}");
         assert_eq!(ask(&[]).is_ok(), without, "{kind}");
         let older =
             curl_trusting(&ours, &["--tls-max", "1.2", "--cert", &path(&client.0), "--key", &path(&client.1)], &url);
         assert!(older.is_err(), "{kind}: {older:?}");
     }
+}
+
+#[test]
+fn of_those_who_are_certified_only_the_named_ones_are_let_in() {
+    let stage = Stage::new();
+    let ours = Authority::new(stage.folder.path(), "ours");
+    let others = Authority::new(stage.folder.path(), "others");
+    let server = ours.certify("server");
+    let web = |kind: &str, names: &str| {
+        let authority = path(&ours.certificate());
+        stage.web(&format!(
+            "{}  client_auth_type: {kind}\n  client_ca_file: {authority}\n  client_allowed_sans: {names}\n",
+            tls(&server)
+        ));
+    };
+    web(
+        "RequireAndVerifyClientCert",
+        "[ops.example.org, ops@example.org, 'spiffe://shop/ops', 10.1.2.3, '2001:db8::1']",
+    );
+    let (sidecar, address) = stage.start_encrypted();
+    let url = format!("https://{address}/metrics");
+    let ask = |shown: Option<&(PathBuf, PathBuf)>, more: &[&str]| {
+        let shown = shown.map(|(certificate, key)| (path(certificate), path(key)));
+        let shown = shown.as_ref().map_or(Vec::new(), |(certificate, key)| vec!["--cert", certificate, "--key", key]);
+        curl_trusting(&ours, &[&shown, more].concat(), &url)
+    };
+    let names =
+        ["DNS:ops.example.org", "email:ops@example.org", "URI:spiffe://shop/ops", "IP:10.1.2.3", "IP:2001:db8::1"];
+    for (index, name) in names.iter().enumerate() {
+        let certificate = ours.certify_as(&format!("named{index}"), &format!("DNS:else.example.org,{name}"));
+        for versions in [&[][..], &["--tls-max", "1.2"]] {
+            assert_eq!(ask(Some(&certificate), versions).unwrap().0, 200, "{name}: {}", sidecar.log());
+        }
+    }
+    // A name is no pattern, and the common name is none.
+    for (index, name) in ["DNS:*.example.org", "DNS:mail.example.org", "IP:10.1.2.4"].iter().enumerate() {
+        let certificate = ours.certify_as(&format!("other{index}"), name);
+        assert!(ask(Some(&certificate), &[]).is_err(), "{name}");
+    }
+    assert!(ask(Some(&ours.certify("ops.example.org")), &[]).is_err());
+    let stranger = others.certify_as("stranger", "DNS:ops.example.org");
+    assert!(ask(Some(&stranger), &[]).is_err(), "the right name by the wrong authority");
+    assert!(ask(None, &[]).is_err());
+
+    // Names are read again like everything else, and whoever shows no certificate has none.
+    let mail = ours.certify_as("mail", "DNS:mail.example.org");
+    web("VerifyClientCertIfGiven", "[mail.example.org]");
+    wait_for("the other name", DEADLINE, || ask(Some(&mail), &[]).map(drop));
+    assert!(ask(None, &[]).is_err());
 }
 
 #[test]

@@ -7,13 +7,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use hyper::body::Bytes as Body;
-use hyper::client::conn::http1;
 use hyper::{Method, Request, header};
-use hyper_util::rt::TokioIo;
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -21,6 +18,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{self, RootCertStore};
 
+use crate::http::{ExchangeError, exchange};
 use crate::policy::Endpoint;
 
 /// Why a request brought no reply.
@@ -42,12 +40,9 @@ pub enum HttpErrorKind {
     /// The connection could not be made.
     #[error("cannot connect: {0}")]
     Connect(#[source] std::io::Error),
-    /// The exchange broke off or was no HTTP.
-    #[error("the exchange failed: {0}")]
-    Exchange(#[source] hyper::Error),
-    /// The reply is larger than it may be, or broke off.
-    #[error("the reply is larger than {0} bytes or broke off")]
-    Reply(usize),
+    /// There was no whole answer.
+    #[error(transparent)]
+    Exchange(#[from] ExchangeError),
     /// The address cannot be asked for.
     #[error("the address cannot be asked for")]
     Address,
@@ -92,12 +87,12 @@ impl Ask<'_> {
         let request = self.request()?;
         let address = (self.endpoint.host.as_str(), self.endpoint.port);
         let stream = TcpStream::connect(address).await.map_err(HttpErrorKind::Connect)?;
-        if self.endpoint.tls {
-            let stream = encrypt(stream, &self.endpoint.host).await?;
-            talk(stream, request, self.limit).await
+        let answer = if self.endpoint.tls {
+            exchange(encrypt(stream, &self.endpoint.host).await?, request, self.limit).await?
         } else {
-            talk(stream, request, self.limit).await
-        }
+            exchange(stream, request, self.limit).await?
+        };
+        Ok(Reply { status: answer.status().as_u16(), body: answer.into_body().to_vec() })
     }
 
     fn request(&self) -> Result<Request<Full<Body>>, HttpErrorKind> {
@@ -120,31 +115,6 @@ impl Ask<'_> {
             None => Body::new(),
         };
         request.body(Full::new(body)).map_err(|_not_a_request| HttpErrorKind::Address)
-    }
-}
-
-/// Sends a request on a connection and reads the reply.
-async fn talk<S>(stream: S, request: Request<Full<Body>>, limit: usize) -> Result<Reply, HttpErrorKind>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(HttpErrorKind::Exchange)?;
-    let talk = async move {
-        let reply = sender.send_request(request).await.map_err(HttpErrorKind::Exchange)?;
-        let status = reply.status().as_u16();
-        let body = Limited::new(reply.into_body(), limit).collect().await;
-        let body = body.map_err(|_too_large_or_broken| HttpErrorKind::Reply(limit))?;
-        Ok(Reply { status, body: body.to_bytes().to_vec() })
-    };
-    // The connection makes progress only while it is polled, and is let go together with the talk.
-    tokio::pin!(talk, connection);
-    tokio::select! {
-        biased;
-        reply = &mut talk => reply,
-        ended = &mut connection => match ended {
-            Ok(()) => talk.await,
-            Err(error) => Err(HttpErrorKind::Exchange(error)),
-        },
     }
 }
 

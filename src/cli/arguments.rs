@@ -34,9 +34,9 @@ pub(super) struct Flags {
     /// The configuration file [default: ./leakslope.toml, /etc/leakslope/leakslope.toml, else built in].
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// Where to serve metrics and the page: HOST:PORT, or `unix:/path` for a Unix socket.
+    /// Where to serve metrics and the page: HOST:PORT, or `unix:/path` for a Unix socket. May be given several times.
     #[arg(long = "web.listen-address", global = true, value_name = "ADDRESS", value_parser = listen_address)]
-    pub(super) listen_address: Option<String>,
+    pub(super) listen_addresses: Vec<String>,
     /// The web configuration: TLS, users with passwords, headers.
     #[arg(long = "web.config.file", global = true, value_name = "FILE")]
     pub(super) web_config_file: Option<PathBuf>,
@@ -134,8 +134,8 @@ impl Flags {
 
     /// Lays the flags over the settings.
     pub(super) fn lay_over(&self, settings: &mut Settings) {
-        if let Some(address) = &self.listen_address {
-            settings.web.listen_address.clone_from(address);
+        if !self.listen_addresses.is_empty() {
+            settings.web.listen_addresses.clone_from(&self.listen_addresses);
         }
         if let Some(file) = &self.web_config_file {
             settings.web.config_file = Some(file.clone());

@@ -19,6 +19,7 @@ mod signals;
 mod status;
 mod watch;
 
+use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -26,7 +27,7 @@ use clap::Parser as _;
 
 use arguments::{Arguments, Command, Flags};
 
-use crate::config::{self, ConfigError, Settings};
+use crate::config::{self, ConfigError, Loaded, Settings};
 use crate::evidence::keep;
 use crate::http::client::{self, Beside};
 use crate::http::{own_certificate, token_lines};
@@ -98,10 +99,15 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
 
 /// The settings this invocation runs with: the configuration file, then the flags.
 fn settings(flags: &Flags) -> Result<Settings, ConfigError> {
+    Ok(load(flags)?.settings)
+}
+
+/// [`settings`], with what has to be known when they are read again.
+fn load(flags: &Flags) -> Result<Loaded, ConfigError> {
     let surroundings = flags.surroundings();
-    let mut settings = config::load(&config::find(&surroundings, present), &surroundings)?;
-    flags.lay_over(&mut settings);
-    Ok(settings)
+    let mut loaded = config::load(&config::find(&surroundings, present), &surroundings)?;
+    flags.lay_over(&mut loaded.settings);
+    Ok(loaded)
 }
 
 /// The running sidecar, as far as the settings tell where and how it serves. A token comes from the file that a command
@@ -114,7 +120,8 @@ fn beside(settings: &Settings, token_file: Option<&std::path::Path>) -> anyhow::
         None => None,
     };
     let first = |text: &str| token_lines(text).next().map(|(_, token)| token.to_owned());
-    let sure = certificate.is_some() || web.listen_address.starts_with(config::UNIX_PREFIX);
+    let address = nearest(&web.listen_addresses);
+    let sure = certificate.is_some() || address.starts_with(config::UNIX_PREFIX);
     let token = match (token_file, web.token_file.as_ref().filter(|_| sure)) {
         (Some(path), _) => {
             let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
@@ -123,7 +130,16 @@ fn beside(settings: &Settings, token_file: Option<&std::path::Path>) -> anyhow::
         (None, Some(path)) => std::fs::read_to_string(path).ok().as_deref().and_then(first),
         (None, None) => None,
     };
-    Ok(Beside { address: client::reachable(&web.listen_address), certificate, token })
+    Ok(Beside { address: client::reachable(address), certificate, token })
+}
+
+/// Of the addresses that the sidecar listens on the one to reach it at: a Unix socket that answers, for nobody else can
+/// listen there, else the first.
+fn nearest(addresses: &[String]) -> &str {
+    let answers = |address: &&String| {
+        address.strip_prefix(config::UNIX_PREFIX).is_some_and(|path| UnixStream::connect(path).is_ok())
+    };
+    addresses.iter().find(answers).or(addresses.first()).map_or("", String::as_str)
 }
 
 /// Where evidence is kept unless a command is told otherwise.

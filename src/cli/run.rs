@@ -7,8 +7,13 @@ use crate::config;
 use crate::runtime;
 
 pub(super) fn run(flags: Flags) -> anyhow::Result<ExitCode> {
-    let settings = super::settings(&flags)?;
+    let mut loaded = super::load(&flags)?;
     let state = config::state_directory(&flags.surroundings());
-    runtime::run(settings, state, Box::new(move || super::settings(&flags)))?;
+    let settings = loaded.settings.clone();
+    let reload = move || {
+        loaded.replace(super::load(&flags)?)?;
+        Ok(loaded.settings.clone())
+    };
+    runtime::run(settings, state, Box::new(reload))?;
     Ok(ExitCode::SUCCESS)
 }

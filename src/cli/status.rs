@@ -59,7 +59,7 @@ fn table(view: &ProcessesView, source: &str) -> String {
         writeln!(text, "{}", wrap(&line, COLUMNS, 0)).ok();
     }
     if view.processes.is_empty() {
-        text.push_str("No processes.\n");
+        text.push_str(if view.daemons.is_empty() { "No pm2 daemon was found.\n" } else { "No processes.\n" });
         return text;
     }
     let several = view.daemons.len() > 1;

@@ -116,6 +116,11 @@ impl Daemon {
         self.answered
     }
 
+    /// Whether it has ever answered.
+    pub(super) fn was_seen(&self) -> bool {
+        self.last_success.is_some()
+    }
+
     /// Collects once. Never fails: what failed is in the sample's reports.
     pub(super) async fn collect(&mut self, now: Steady, wall: WallTime) -> DaemonSample {
         let begun = Instant::now();
@@ -367,6 +372,7 @@ mod tests {
             home: home.path().to_owned(),
             source: Source::Socket,
             pm2_command: Vec::new(),
+            expected: true,
         };
         let settings = Settings { deadline: Duration::from_secs(2), ..Settings::default() };
         let mut daemon = Daemon::new(spec, &settings);

@@ -35,7 +35,7 @@ pub(super) async fn discover(
         if let Ok(Ok(_connection)) = timeout(CONNECT_DEADLINE, UnixStream::connect(home.join("rpc.sock"))).await {
             let name = name(&home, user.as_deref(), &taken);
             taken.insert(name.clone());
-            found.push(DaemonSpec { name, home, source: Source::Socket, pm2_command: Vec::new() });
+            found.push(DaemonSpec { name, home, source: Source::Socket, pm2_command: Vec::new(), expected: true });
         }
     }
     found

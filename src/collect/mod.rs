@@ -84,6 +84,8 @@ pub struct DaemonSpec {
     pub source: Source,
     /// The pm2 command with its first arguments, such as `["sudo", "-u", "deploy", "pm2"]`; empty for none.
     pub pm2_command: Vec<String>,
+    /// Whether it counts as down before it has answered for the first time; else nothing is told of it until then.
+    pub expected: bool,
 }
 
 /// How to collect.
@@ -168,6 +170,11 @@ impl Collector {
         let collections =
             self.configured.iter_mut().chain(&mut self.discovered).map(|daemon| daemon.collect(now, wall));
         let mut daemons = join_all(collections).await;
+        let unseen = |name: &DaemonName| {
+            let daemon = self.configured.iter().find(|daemon| daemon.spec.name == *name);
+            daemon.is_some_and(|daemon| !daemon.spec.expected && !daemon.was_seen())
+        };
+        daemons.retain(|daemon| !unseen(&daemon.name));
         daemons.sort_by(|left, right| left.name.cmp(&right.name));
         // The machine's figures of the last collection are better than none.
         if let Ok(Ok(Ok(host))) = tokio::time::timeout(self.settings.deadline, host).await {

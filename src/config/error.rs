@@ -16,6 +16,15 @@ pub enum ConfigError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Nothing stands in a file that had content when it was read before.
+    #[error(
+        "configuration {}: it is empty and was not before, perhaps because it is being written over: a comment makes an \
+         empty one valid", path.display()
+    )]
+    Emptied {
+        /// The file.
+        path: PathBuf,
+    },
     /// The text is not a configuration.
     #[error("{}", list(problems))]
     Invalid {

@@ -73,13 +73,13 @@ pub struct CollectSettings {
 /// `[web]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebSettings {
-    /// Where to listen: `host:port`, or `unix:` and an absolute path.
-    pub listen_address: String,
+    /// Where to listen, one at least: `host:port`, or `unix:` and an absolute path.
+    pub listen_addresses: Vec<String>,
     /// Whether to listen on the sockets that systemd passes instead.
     pub systemd_socket: bool,
     /// The web configuration: encryption, users, headers.
     pub config_file: Option<PathBuf>,
-    /// Connections at a time.
+    /// Connections at a time, of each address.
     pub max_connections: usize,
     /// The file with the bearer tokens that endpoints that act ask for.
     pub token_file: Option<PathBuf>,
@@ -149,16 +149,41 @@ impl Settings {
     }
 }
 
+/// Settings, with what has to be known of their file when it is read again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// What the file says.
+    pub settings: Settings,
+    /// The file, where it has no bytes at all.
+    empty: Option<PathBuf>,
+}
+
+impl Loaded {
+    /// Takes the place of what was loaded before. A file without a byte in the place of one with content is most likely
+    /// just being written over, so it is refused; one that holds a comment is meant.
+    ///
+    /// # Errors
+    /// [`ConfigError::Emptied`], and then the one before stays.
+    pub fn replace(&mut self, next: Self) -> Result<(), ConfigError> {
+        if let (None, Some(path)) = (&self.empty, &next.empty) {
+            return Err(ConfigError::Emptied { path: path.clone() });
+        }
+        *self = next;
+        Ok(())
+    }
+}
+
 /// Reads and checks the file that [`find`] chose.
 ///
 /// # Errors
 /// [`ConfigError`] with every problem.
-pub fn load(found: &Found, surroundings: &Surroundings) -> Result<Settings, ConfigError> {
+pub fn load(found: &Found, surroundings: &Surroundings) -> Result<Loaded, ConfigError> {
     match found {
-        Found::Embedded => parse(DEFAULT_NAME, DEFAULT, surroundings),
+        Found::Embedded => Ok(Loaded { settings: parse(DEFAULT_NAME, DEFAULT, surroundings)?, empty: None }),
         Found::Named(path) | Found::Present(path) => {
             let text = read_text(path).map_err(|source| ConfigError::Unreadable { path: path.clone(), source })?;
-            parse(&path.display().to_string(), &text, surroundings)
+            let settings = parse(&path.display().to_string(), &text, surroundings)?;
+            Ok(Loaded { settings, empty: text.is_empty().then(|| path.clone()) })
         }
     }
 }
@@ -266,7 +291,7 @@ mod tests {
         assert_eq!(settings.daemons.len(), 1);
         assert_eq!(settings.daemons[0].name.as_str(), "default");
         assert_eq!(settings.daemons[0].home, PathBuf::from("/home/shop/.pm2"));
-        assert_eq!(settings.web.listen_address, "127.0.0.1:19209");
+        assert_eq!(settings.web.listen_addresses, ["127.0.0.1:19209"]);
     }
 
     #[test]
@@ -356,6 +381,21 @@ mod tests {
         {
             assert!(check_listen_address(address).is_err(), "{address}");
         }
+    }
+
+    #[test]
+    fn one_address_or_several() {
+        let of = |value: &str| {
+            let settings = parse("leakslope.toml", &format!("[web]\nlisten_address = {value}\n"), &surroundings());
+            settings.expect("the text is right").web.listen_addresses
+        };
+        assert_eq!(of("\":1\""), [":1"]);
+        assert_eq!(of("[\n  \"[::1]:1\",\n  \"unix:/run/a.sock\",\n]"), ["[::1]:1", "unix:/run/a.sock"]);
+        insta::assert_snapshot!(
+            ["[]", "5", "[\"here\", \":1\", 5]", "[\"here\", \"unix:there\"]"]
+                .map(|value| problems(&format!("[web]\nlisten_address = {value}\n")))
+                .join("\n")
+        );
     }
 
     #[test]

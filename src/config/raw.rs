@@ -1,10 +1,43 @@
 //! The layout of the file as it is written: every value optional, as text, with its place in the source.
 
-use serde::Deserialize;
+use std::fmt;
+
+use serde::de::{Deserializer, SeqAccess, Visitor};
+use serde::{Deserialize, de};
 use toml::Spanned;
 
 /// A value with its place, or nothing.
 pub(super) type Value<T> = Option<Spanned<T>>;
+
+/// Texts, of which one alone may be written without its brackets.
+#[derive(Debug)]
+pub(super) struct OneOrMore(pub(super) Vec<String>);
+
+impl<'de> Deserialize<'de> for OneOrMore {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Texts;
+        impl<'de> Visitor<'de> for Texts {
+            type Value = OneOrMore;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("a string or a list of strings")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<OneOrMore, E> {
+                Ok(OneOrMore(vec![text.to_owned()]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<OneOrMore, A::Error> {
+                let mut texts = Vec::new();
+                while let Some(text) = list.next_element()? {
+                    texts.push(text);
+                }
+                Ok(OneOrMore(texts))
+            }
+        }
+        deserializer.deserialize_any(Texts)
+    }
+}
 
 macro_rules! layered {
     ($(#[$meta:meta])* struct $name:ident { $($(#[$field_meta:meta])* $field:ident: $kind:ty,)* }) => {
@@ -57,7 +90,7 @@ layered! {
 layered! {
     /// `[web]`.
     struct Web {
-        listen_address: Value<String>,
+        listen_address: Value<OneOrMore>,
         max_connections: Value<i64>,
         token_file: Value<String>,
         config_file: Value<String>,

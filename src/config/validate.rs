@@ -146,10 +146,11 @@ pub(super) fn build<'text>(
 ) -> Settings {
     let mut layers = Layers { user, user_source, embedded, embedded_source };
     let evidence = evidence(&mut layers);
+    let discover = *layers.pick(|file| file.discover.as_ref()).0.get_ref();
     Settings {
         interval: layers.duration("interval", |file| file.interval.as_ref(), "1s", "1h"),
-        discover: *layers.pick(|file| file.discover.as_ref()).0.get_ref(),
-        daemons: daemons(&user.pm2, layers.user_source, surroundings),
+        discover,
+        daemons: daemons(&user.pm2, discover, layers.user_source, surroundings),
         collect: collect(&mut layers),
         web: web(&mut layers),
         history: history(&mut layers),
@@ -260,16 +261,21 @@ fn collect(layers: &mut Layers<'_, '_>) -> CollectSettings {
 
 fn web(layers: &mut Layers<'_, '_>) -> WebSettings {
     let (value, source) = layers.pick(|file| file.web.listen_address.as_ref());
-    if let Err(message) = super::check_listen_address(value.get_ref()) {
+    let listen_addresses = value.get_ref().0.clone();
+    let mut problems: Vec<_> =
+        listen_addresses.iter().filter_map(|one| super::check_listen_address(one).err()).collect();
+    if listen_addresses.is_empty() {
+        problems.push("at least one address is needed".to_owned());
+    }
+    for message in problems {
         source.report(value.span().start, "web.listen_address", message);
     }
-    let listen_address = value.get_ref().clone();
     let path = |value: &Option<Spanned<String>>| value.as_ref().map(|path| PathBuf::from(path.get_ref()));
     WebSettings {
         token_file: path(&layers.user.web.token_file),
         config_file: path(&layers.user.web.config_file),
         systemd_socket: *layers.pick(|file| file.web.systemd_socket.as_ref()).0.get_ref(),
-        listen_address,
+        listen_addresses,
         max_connections: layers.count("web.max_connections", |file| file.web.max_connections.as_ref(), 4, 10_000),
     }
 }
@@ -311,7 +317,12 @@ fn evidence(layers: &mut Layers<'_, '_>) -> EvidenceSettings {
     }
 }
 
-fn daemons(tables: &[Spanned<raw::Pm2>], source: &mut Source<'_>, surroundings: &Surroundings) -> Vec<DaemonSpec> {
+fn daemons(
+    tables: &[Spanned<raw::Pm2>],
+    discover: bool,
+    source: &mut Source<'_>,
+    surroundings: &Surroundings,
+) -> Vec<DaemonSpec> {
     let usual_home = || {
         let home = surroundings.home.as_ref().map(|home| home.join(".pm2"));
         surroundings.pm2_home.clone().or(home).unwrap_or_else(|| PathBuf::from("/root/.pm2"))
@@ -322,6 +333,8 @@ fn daemons(tables: &[Spanned<raw::Pm2>], source: &mut Source<'_>, surroundings: 
             home: usual_home(),
             source: ListSource::Auto,
             pm2_command: usual_command(),
+            // Whoever has homes looked for need not have one here.
+            expected: !discover || surroundings.pm2_home.is_some(),
         }];
     }
     let mut names = BTreeSet::new();
@@ -373,7 +386,13 @@ fn daemons(tables: &[Spanned<raw::Pm2>], source: &mut Source<'_>, surroundings: 
             Some(words) => words.get_ref().clone(),
             None => usual_command(),
         };
-        specs.push(DaemonSpec { name: DaemonName::from(name.as_str()), home, source: list_source, pm2_command });
+        specs.push(DaemonSpec {
+            name: DaemonName::from(name.as_str()),
+            home,
+            source: list_source,
+            pm2_command,
+            expected: true,
+        });
     }
     specs
 }

@@ -4,7 +4,9 @@
 //! a key. What another server would understand and this one does not do is refused, never ignored. This room is pure: it
 //! refuses to open the files that the text names.
 
-use std::collections::BTreeMap;
+mod tls;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,10 +23,6 @@ const HEADERS: [(&str, &[&str]); 5] = [
     ("X-Frame-Options", &["deny", "sameorigin"]),
     ("X-XSS-Protection", &[]),
 ];
-/// The words for versions of TLS.
-const VERSIONS: [(&str, TlsVersion); 2] = [("TLS12", TlsVersion::Tls12), ("TLS13", TlsVersion::Tls13)];
-/// The words for groups of key exchange.
-const CURVES: [(&str, Curve); 3] = [("X25519", Curve::X25519), ("CurveP256", Curve::P256), ("CurveP384", Curve::P384)];
 /// The suites of TLS 1.2 that can be chosen from.
 pub const SUITES: [&str; 6] = [
     "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
@@ -34,9 +32,6 @@ pub const SUITES: [&str; 6] = [
     "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
     "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
 ];
-/// The suites of TLS 1.3, which are always on, as they are with Go.
-const SUITES_13: [&str; 3] = ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"];
-
 /// A web configuration, checked as far as its own text goes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct WebConfig {
@@ -80,6 +75,8 @@ pub struct TlsSettings {
     pub clients: ClientCertificates,
     /// Who may have signed them.
     pub client_authorities: Option<Pem>,
+    /// The names of which a client's certificate has to have one; empty where any will do.
+    pub client_names: BTreeSet<String>,
     /// The versions spoken, the lowest and the highest.
     pub versions: (TlsVersion, TlsVersion),
     /// The suites of TLS 1.2, the best first; empty for the usual ones.
@@ -130,6 +127,10 @@ impl std::fmt::Debug for PemSource {
 pub enum ClientCertificates {
     /// They are not asked for.
     None,
+    /// They are asked for, and neither needed nor checked.
+    Requested,
+    /// One is needed, whoever signed it.
+    Any,
     /// One that is shown must be good.
     IfGiven,
     /// A good one is needed.
@@ -277,138 +278,6 @@ impl Reader<'_> {
         }
     }
 
-    fn tls(&mut self, node: &Node) -> Option<TlsSettings> {
-        let at = "tls_server_config";
-        let names = [
-            "cert",
-            "cert_file",
-            "cipher_suites",
-            "client_allowed_sans",
-            "client_auth_type",
-            "client_ca",
-            "client_ca_file",
-            "curve_preferences",
-            "key",
-            "key_file",
-            "max_version",
-            "min_version",
-            "prefer_server_cipher_suites",
-        ];
-        let table = self.table(node, at, &names);
-        if table.is_empty() {
-            return None;
-        }
-        let of = |name: &'static str| table.get(name).copied();
-        if let Some(sans) = of("client_allowed_sans") {
-            let message = "is not supported: whoever the authorities of client_ca_file have certified is let in";
-            self.report(sans.place(), "tls_server_config.client_allowed_sans", message);
-        }
-        let certificate = self.pem(&table, "tls_server_config.cert_file", "tls_server_config.cert");
-        let key = self.pem(&table, "tls_server_config.key_file", "tls_server_config.key");
-        for (found, name) in [(certificate.is_some(), "cert_file"), (key.is_some(), "key_file")] {
-            let tried = of(name).is_some() || of(name.trim_end_matches("_file")).is_some();
-            if !found && !tried {
-                self.report(node.place(), &dotted(at, name), "is missing, and encryption needs it");
-            }
-        }
-        let client_authorities = self.pem(&table, "tls_server_config.client_ca_file", "tls_server_config.client_ca");
-        let clients = of("client_auth_type").map_or(ClientCertificates::None, |node| self.client_certificates(node));
-        let authorities_at = of("client_ca_file").or(of("client_ca"));
-        match (clients, authorities_at) {
-            (ClientCertificates::None, Some(authorities)) if of("client_auth_type").is_none() => {
-                let message = "is set but client_auth_type is not, so no client would be asked for a certificate";
-                self.report(authorities.place(), "tls_server_config.client_ca_file", message);
-            }
-            (ClientCertificates::IfGiven | ClientCertificates::Required, None) => {
-                let message = "needs client_ca_file: nobody could have signed the certificates of clients";
-                let place = of("client_auth_type").map_or(node.place(), Node::place);
-                self.report(place, "tls_server_config.client_auth_type", message);
-            }
-            _ => {}
-        }
-        let mut version =
-            |name, usual| of(name).and_then(|node| self.word(node, &dotted(at, name), &VERSIONS)).unwrap_or(usual);
-        let versions = (version("min_version", TlsVersion::Tls12), version("max_version", TlsVersion::Tls13));
-        if versions.0 > versions.1 {
-            let place = of("max_version").map_or(node.place(), Node::place);
-            self.report(place, "tls_server_config.max_version", "is below min_version");
-        }
-        let suites = of("cipher_suites").map(|node| self.suites(node)).unwrap_or_default();
-        let curves = of("curve_preferences")
-            .map(|node| self.words(node, "tls_server_config.curve_preferences", &CURVES))
-            .unwrap_or_default();
-        let our_order = of("prefer_server_cipher_suites")
-            .is_none_or(|node| self.flag(node, "tls_server_config.prefer_server_cipher_suites"));
-        Some(TlsSettings {
-            certificate: certificate?,
-            key: key?,
-            clients,
-            client_authorities,
-            versions,
-            suites,
-            curves,
-            our_order,
-        })
-    }
-
-    fn suites(&mut self, node: &Node) -> Vec<&'static str> {
-        let known: Vec<_> = SUITES.iter().chain(&SUITES_13).map(|suite| (*suite, *suite)).collect();
-        let mut chosen = self.words(node, "tls_server_config.cipher_suites", &known);
-        chosen.retain(|suite| SUITES.contains(suite));
-        chosen
-    }
-
-    fn client_certificates(&mut self, node: &Node) -> ClientCertificates {
-        let key = "tls_server_config.client_auth_type";
-        let unchecked = ["RequestClientCert", "RequireClientCert", "RequireAnyClientCert"];
-        if let Node::Text(_, text) = node
-            && unchecked.contains(&text.as_str())
-        {
-            let message = format!(
-                "\"{text}\" is not supported: a certificate that nobody checks proves nothing; \
-                 VerifyClientCertIfGiven and RequireAndVerifyClientCert check it"
-            );
-            self.report(node.place(), key, message);
-            return ClientCertificates::Required;
-        }
-        let words = [
-            ("NoClientCert", ClientCertificates::None),
-            ("VerifyClientCertIfGiven", ClientCertificates::IfGiven),
-            ("RequireAndVerifyClientCert", ClientCertificates::Required),
-        ];
-        self.word(node, key, &words).unwrap_or(ClientCertificates::Required)
-    }
-
-    /// A text in PEM that is given as a file or inline, but not both.
-    fn pem(
-        &mut self,
-        table: &BTreeMap<&'static str, &Node>,
-        file_key: &'static str,
-        inline_key: &'static str,
-    ) -> Option<Pem> {
-        let file = last(file_key);
-        match (table.get(file), table.get(last(inline_key))) {
-            (Some(node), None) => {
-                let text = self.text(node, file_key)?;
-                if text.is_empty() {
-                    self.report(node.place(), file_key, "is empty");
-                    return None;
-                }
-                let source = PemSource::File(self.folder.join(text));
-                Some(Pem { key: file_key, line: node.place().line, source })
-            }
-            (None, Some(node)) => {
-                let source = PemSource::Inline(self.text(node, inline_key)?.to_owned());
-                Some(Pem { key: inline_key, line: node.place().line, source })
-            }
-            (Some(_), Some(node)) => {
-                self.report(node.place(), inline_key, format!("is set and so is {file}: leave one out"));
-                None
-            }
-            (None, None) => None,
-        }
-    }
-
     fn http(&mut self, node: &Node) -> Vec<(&'static str, String)> {
         let table = self.table(node, "http_server_config", &["headers", "http2"]);
         if let Some(http2) = table.get("http2") {
@@ -493,11 +362,6 @@ impl Reader<'_> {
     }
 }
 
-/// The name at the end of a dotted key.
-fn last(key: &'static str) -> &'static str {
-    key.rsplit('.').next().unwrap_or(key)
-}
-
 fn dotted(table: &str, name: &str) -> String {
     if table.is_empty() { name.to_owned() } else { format!("{table}.{name}") }
 }
@@ -527,7 +391,7 @@ mod tests {
     fn every_key_is_understood() {
         let text = format!(
             "tls_server_config:\n  cert_file: server.pem\n  key_file: /keys/server.key\n  client_ca_file: ca.pem\n  \
-             client_auth_type: RequireAndVerifyClientCert\n  min_version: TLS13\n  max_version: TLS13\n  \
+             client_auth_type: RequireAndVerifyClientCert\n  client_allowed_sans: [ops, '::1', ops@example.org]\n  min_version: TLS13\n  max_version: TLS13\n  \
              cipher_suites: [TLS_AES_128_GCM_SHA256, TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256]\n  \
              prefer_server_cipher_suites: false\n  curve_preferences: [CurveP256]\n\
              http_server_config:\n  http2: true\n  headers:\n    Strict-Transport-Security: max-age=31536000\n    \
@@ -540,6 +404,7 @@ mod tests {
         assert_eq!(tls.certificate.source, PemSource::File(PathBuf::from("/etc/leakslope/server.pem")));
         assert_eq!(tls.key.source, PemSource::File(PathBuf::from("/keys/server.key")));
         assert_eq!((tls.clients, tls.versions), (ClientCertificates::Required, (TlsVersion::Tls13, TlsVersion::Tls13)));
+        assert_eq!(tls.client_names.into_iter().collect::<Vec<_>>(), ["::1", "ops", "ops@example.org"]);
         assert_eq!(tls.suites, ["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"]);
         assert_eq!((tls.curves, tls.our_order), (vec![Curve::P256], false));
         let headers = [("Strict-Transport-Security", "max-age=31536000"), ("X-Frame-Options", "sameorigin")];
@@ -554,7 +419,7 @@ mod tests {
     fn every_problem_is_named_at_once_with_file_line_and_key() {
         insta::assert_snapshot!(problems(
             "tls_server_config:\n  cert_file: a.pem\n  certificate: b.pem\n  key: |\n    secret\n  key_file: a.key\n  \
-             client_auth_type: RequireAnyClientCert\n  client_allowed_sans: [ops]\n  min_version: TLS10\n  \
+             client_auth_type: RequireAnyClientCert\n  client_allowed_sans: [ops, 5]\n  min_version: TLS10\n  \
              cipher_suites: [TLS_RSA_WITH_RC4_128_SHA]\n  curve_preferences: CurveP521\n\
              http_server_config:\n  http2: maybe\n  headers:\n    X-Frame-Options: never\n    Set-Cookie: a=b\n\
              basic_auth_users:\n  ops: hunter2\n  'a:b': hunter2\n  \
@@ -570,6 +435,15 @@ mod tests {
                 problems("tls_server_config: {min_version: TLS13}\n"),
                 problems("tls_server_config: {cert_file: a, key_file: b, client_auth_type: VerifyClientCertIfGiven}\n"),
                 problems("tls_server_config: {cert_file: a, key_file: b, client_ca_file: c}\n"),
+                problems("tls_server_config: {cert_file: a, key_file: b, client_auth_type: Anybody}\n"),
+                problems(
+                    "tls_server_config: {cert_file: a, key_file: b, client_auth_type: RequestClientCert, client_ca: c}\n"
+                ),
+                problems("tls_server_config: {cert_file: a, key_file: b, client_allowed_sans: [ops]}\n"),
+                problems(
+                    "tls_server_config: {cert_file: a, key_file: b, client_auth_type: RequireAndVerifyClientCert, \
+                     client_ca_file: c, client_allowed_sans: []}\n"
+                ),
                 problems("tls_server_config: {cert_file: a, key_file: b, min_version: TLS13, max_version: TLS12}\n"),
                 problems("basic_auth_users: ops hunter2\n"),
                 problems("basic_auth_users: [hunter2]\n"),

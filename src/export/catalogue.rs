@@ -141,6 +141,10 @@ families! {
         "Whether the latest attempt to load the configuration succeeded.";
     CONFIG_TIMESTAMP = Gauge "leakslope_config_last_reload_success_timestamp_seconds" []
         "Time of the latest successful load of the configuration.";
+    WEB_CONFIG_SUCCESS = Gauge "leakslope_web_config_last_reload_successful" []
+        "Whether the latest attempt to load the web configuration, its certificates and the tokens succeeded.";
+    WEB_CONFIG_TIMESTAMP = Gauge "leakslope_web_config_last_reload_success_timestamp_seconds" []
+        "Time of the latest successful load of the web configuration, its certificates and the tokens.";
     STORE_SIZE = Gauge "leakslope_store_size_bytes" [] "Size of the history on disk.";
     STORE_DEGRADED = Gauge "leakslope_store_degraded" []
         "Whether history is kept in memory only (1) because the disk refuses it.";

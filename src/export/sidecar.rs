@@ -17,6 +17,10 @@ pub struct SidecarState {
     pub config_loaded: bool,
     /// When the configuration was last loaded.
     pub config_loaded_at: WallTime,
+    /// Whether the latest load of the web configuration, its certificates and the tokens succeeded.
+    pub web_config_loaded: bool,
+    /// When they were last loaded.
+    pub web_config_loaded_at: WallTime,
     /// Size of the store; none where it is only in memory.
     pub store_size: Option<Bytes>,
     /// Whether the disk refuses the history.
@@ -40,6 +44,8 @@ pub(super) fn add(families: &mut Families, state: &SidecarState, own: &SelfSampl
     families.add(&family::COLLECT_INTERVAL, &[], state.interval.as_secs_f64());
     families.add(&family::CONFIG_SUCCESS, &[], truth(state.config_loaded));
     families.add(&family::CONFIG_TIMESTAMP, &[], state.config_loaded_at.as_seconds());
+    families.add(&family::WEB_CONFIG_SUCCESS, &[], truth(state.web_config_loaded));
+    families.add(&family::WEB_CONFIG_TIMESTAMP, &[], state.web_config_loaded_at.as_seconds());
     families.add(&family::STORE_SIZE, &[], state.store_size.unwrap_or_default().as_f64());
     families.add(&family::STORE_DEGRADED, &[], truth(state.store_degraded));
     families.add(&family::STORE_LIVES, &[], count(state.store_lives));

@@ -174,6 +174,7 @@ fn the_sidecars_own_families() {
     let state = SidecarState {
         interval: Duration::from_secs(15),
         config_loaded: true,
+        web_config_loaded: true,
         http_requests: BTreeMap::from([(200, 17), (404, 1)]),
         ..SidecarState::default()
     };

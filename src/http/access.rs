@@ -2,7 +2,7 @@
 //!
 //! The files are looked at again when somebody connects or asks, at most once a second. What is right is put in force as a
 //! whole; what is wrong is logged once and the one before stays in force. Encryption itself can be turned on and off only
-//! by a restart: nobody who was promised it must find it gone.
+//! by a restart, and so can the last user be taken away: nobody who was promised them must find them gone.
 
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -55,6 +55,15 @@ pub struct Access {
     began: Instant,
 }
 
+/// How the latest look at files that had changed went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LatestLoad {
+    /// Whether what they say is in force.
+    pub successful: bool,
+    /// The time since what is in force was read.
+    pub age: Duration,
+}
+
 #[derive(Default)]
 struct InForce {
     tls: Option<Arc<ServerConfig>>,
@@ -67,6 +76,9 @@ struct Watched {
     /// When the files are looked at again.
     next: Instant,
     seen: Vec<(PathBuf, Stamp)>,
+    successful: bool,
+    /// When what is in force was read.
+    read_at: Instant,
 }
 
 /// What tells one state of a file from another; none where it is not there.
@@ -77,7 +89,7 @@ type Stamp = Option<(u64, u64, u64, i64, i64, i64)>;
 /// # Errors
 /// [`ConfigError`] where the configuration or the certificate cannot be read.
 pub fn own_certificate(web_config: &Path) -> Result<Option<CertificateDer<'static>>, ConfigError> {
-    let Some(tls) = parse(web_config)?.tls else { return Ok(None) };
+    let Some(tls) = parse(web_config).0?.tls else { return Ok(None) };
     let files = AccessFiles { web_config: Some(web_config.to_owned()), tokens: None };
     let chain = tls::certificates(&text(&files, &tls.certificate)?);
     let chain = chain.map_err(|what| about(&files, &tls.certificate, what))?;
@@ -98,12 +110,12 @@ impl Access {
     pub fn open(files: AccessFiles) -> Result<Arc<Self>, ConfigError> {
         let now = Instant::now();
         let (read, seen) = Read::all(&files, &[]);
-        let Read { in_force, tokens } = read?;
+        let Read { in_force, tokens, .. } = read?;
         let passwords = Passwords::new().ok_or_else(|| ConfigError::Unreadable {
             path: PathBuf::from("/dev/urandom"),
             source: io::Error::other("the system gives no random bytes"),
         })?;
-        let watched = Mutex::new(Watched { next: now + LOOK, seen });
+        let watched = Mutex::new(Watched { next: now + LOOK, seen, successful: true, read_at: now });
         let in_force = ArcSwap::from_pointee(in_force);
         Ok(Arc::new(Self { files, tokens, in_force, passwords, watched, began: now }))
     }
@@ -116,6 +128,12 @@ impl Access {
     /// Whether there is anybody who could prove who he is.
     pub fn authenticates(&self) -> bool {
         self.tokens.is_some() || !self.in_force.load().users.0.is_empty()
+    }
+
+    /// Whether the files could be read the last time they had changed.
+    pub fn latest_load(&self) -> LatestLoad {
+        let watched = self.watched();
+        LatestLoad { successful: watched.successful, age: watched.read_at.elapsed() }
     }
 
     /// The tokens of those who may act; they change with their file.
@@ -156,6 +174,24 @@ impl Access {
         self.in_force.load_full()
     }
 
+    /// What may not change while it runs, for a file may be read while it is being written over: nobody who was promised
+    /// encryption or passwords must find them gone for a moment.
+    fn taken_away(&self, read: &Read) -> Option<(&'static str, &'static str)> {
+        let (before, now) = (self.in_force.load(), &read.in_force);
+        if before.tls.is_some() != now.tls.is_some() {
+            Some(("tls_server_config", "encryption can be turned on or off only by a restart"))
+        } else if now.users.0.is_empty() && !before.users.0.is_empty() {
+            Some(("basic_auth_users", "the last user can be taken away only by a restart"))
+        } else if read.empty && !(before.headers.is_empty() && before.rate.is_none()) {
+            Some((
+                "",
+                "the file is empty, perhaps because it is being written over: a comment makes an empty one valid",
+            ))
+        } else {
+            None
+        }
+    }
+
     /// Looks at the files and puts in force what has changed.
     fn look_again(&self) {
         let seen = self.watched().seen.clone();
@@ -165,16 +201,19 @@ impl Access {
         let known: Vec<PathBuf> = seen.into_iter().map(|(path, _)| path).collect();
         let (read, seen) = Read::all(&self.files, &known);
         self.watched().seen = seen;
-        let read = read.and_then(|read| {
-            if read.in_force.tls.is_some() == self.encrypts() {
-                return Ok(read);
-            }
-            let path = self.files.web_config.clone().unwrap_or_default();
-            let message = "encryption can be turned on or off only by a restart";
-            Err(problem(&path.display().to_string(), 1, "tls_server_config", message))
+        let read = read.and_then(|read| match self.taken_away(&read) {
+            None => Ok(read),
+            Some((key, message)) => Err(problem(&name_of(&self.files), 1, key, message)),
         });
+        {
+            let mut watched = self.watched();
+            watched.successful = read.is_ok();
+            if read.is_ok() {
+                watched.read_at = Instant::now();
+            }
+        }
         match read {
-            Ok(Read { in_force, tokens }) => {
+            Ok(Read { in_force, tokens, .. }) => {
                 self.in_force.store(Arc::new(in_force));
                 if let (Some(own), Some(tokens)) = (&self.tokens, tokens) {
                     own.replace(&tokens);
@@ -195,6 +234,8 @@ impl Access {
 struct Read {
     in_force: InForce,
     tokens: Option<BearerTokens>,
+    /// Whether the web configuration has no bytes.
+    empty: bool,
 }
 
 impl Read {
@@ -204,7 +245,10 @@ impl Read {
         let mut paths: Vec<PathBuf> = files.web_config.iter().chain(&files.tokens).cloned().collect();
         paths.extend(known.iter().cloned());
         let mut seen: Vec<(PathBuf, Stamp)> = paths.into_iter().map(|path| (path.clone(), stamp(&path))).collect();
-        let config = files.web_config.as_deref().map_or_else(|| Ok(WebConfig::default()), parse);
+        let (config, empty) = match files.web_config.as_deref() {
+            None => (Ok(WebConfig::default()), false),
+            Some(path) => parse(path),
+        };
         if let Ok(config) = &config {
             seen.extend(config.files().into_iter().map(|path| (path.to_owned(), stamp(path))));
         }
@@ -219,7 +263,7 @@ impl Read {
                 Some((HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(value).ok()?))
             };
             let headers = config.headers.iter().filter_map(header).collect();
-            Ok(Self { in_force: InForce { tls, users: config.users, headers, rate }, tokens })
+            Ok(Self { in_force: InForce { tls, users: config.users, headers, rate }, tokens, empty })
         };
         (read(), seen)
     }
@@ -235,10 +279,14 @@ fn problem(file: &str, line: usize, key: &str, message: impl Into<String>) -> Co
     ConfigError::Invalid { problems: vec![problem] }
 }
 
-fn parse(path: &Path) -> Result<WebConfig, ConfigError> {
-    let text = read_text(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+/// What the web configuration says, and whether it has no bytes at all.
+fn parse(path: &Path) -> (Result<WebConfig, ConfigError>, bool) {
+    let text = match read_text(path) {
+        Ok(text) => text,
+        Err(source) => return (Err(ConfigError::Unreadable { path: path.to_owned(), source }), false),
+    };
     let folder = path.parent().unwrap_or(Path::new(""));
-    WebConfig::parse(&path.display().to_string(), &text, folder)
+    (WebConfig::parse(&path.display().to_string(), &text, folder), text.is_empty())
 }
 
 fn read_tokens(path: &Path) -> Result<BearerTokens, ConfigError> {

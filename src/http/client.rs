@@ -3,15 +3,14 @@
 
 use std::time::Duration;
 
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
-use hyper_util::rt::TokioIo;
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 
+use super::exchange::exchange;
 use super::pin;
 use crate::config::UNIX_PREFIX;
 
@@ -144,44 +143,23 @@ async fn send(
     let broken = |reason: String| ClientError::Broken { address: address.clone(), reason };
     let unreachable = |source| ClientError::Connect { address: address.clone(), source };
     let request = request.map_err(|error| broken(error.to_string()))?;
-    let exchange = async {
+    let told = |error: super::exchange::ExchangeError| broken(error.to_string());
+    let conversation = async {
         if let Some(path) = address.strip_prefix(UNIX_PREFIX) {
-            return talk(UnixStream::connect(path).await.map_err(unreachable)?, request, limit).await.map_err(broken);
+            let stream = UnixStream::connect(path).await.map_err(unreachable)?;
+            return exchange(stream, request, limit).await.map_err(told);
         }
         let stream = TcpStream::connect(address).await.map_err(unreachable)?;
-        let Some(certificate) = &beside.certificate else { return talk(stream, request, limit).await.map_err(broken) };
+        let Some(certificate) = &beside.certificate else {
+            return exchange(stream, request, limit).await.map_err(told);
+        };
         let connector = pin::connector(certificate.clone()).map_err(|error| broken(error.to_string()))?;
         // The certificate alone counts, so any name will do.
         let name = ServerName::try_from("localhost").map_err(|error| broken(error.to_string()))?;
         let stream = connector.connect(name, stream).await.map_err(|error| broken(error.to_string()))?;
-        talk(stream, request, limit).await.map_err(broken)
+        exchange(stream, request, limit).await.map_err(told)
     };
-    tokio::time::timeout(deadline, exchange)
+    tokio::time::timeout(deadline, conversation)
         .await
         .map_err(|_elapsed| ClientError::Deadline { address: address.clone(), deadline })?
-}
-
-/// Sends a request on a connection and reads the answer.
-async fn talk<Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
-    stream: Stream,
-    request: hyper::Request<Full<Bytes>>,
-    limit: usize,
-) -> Result<hyper::Response<Bytes>, String> {
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
-    let answer = async {
-        let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
-        let (head, body) = response.into_parts();
-        let body = Limited::new(body, limit).collect().await.map_err(|error| error.to_string())?;
-        Ok(hyper::Response::from_parts(head, body.to_bytes()))
-    };
-    tokio::pin!(connection, answer);
-    // The connection moves the bytes; the answer may be complete before it ends, or only after.
-    tokio::select! {
-        answer = &mut answer => answer,
-        ended = &mut connection => match ended {
-            Ok(()) => answer.await,
-            Err(error) => Err(error.to_string()),
-        },
-    }
 }

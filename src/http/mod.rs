@@ -12,8 +12,8 @@
 //! | `guard`      | who may ask for something that acts                               | yes  |
 //! | `access`     | who is let in: users, tokens, encryption, by files that are read again | no |
 //! | `passwords`  | passwords against their hashes, few at a time                     | no   |
-//! | `tls`        | certificates and keys to what a handshake needs                   | yes  |
-//! | `client`, `pin` | one request to a server that is known                         | no   |
+//! | `tls`, `clients` | certificates and keys to what a handshake needs; whose are accepted | yes |
+//! | `client`, `exchange`, `pin` | one request to a server that is known             | no   |
 //! | `registry`   | which connections there are and which one goes when there are too many | yes |
 //! | `stream`     | deadlines under a connection                                      | no   |
 //! | `connection` | one connection from its handshake to its end                      | no   |
@@ -24,7 +24,9 @@
 
 mod access;
 pub mod client;
+mod clients;
 mod connection;
+mod exchange;
 mod guard;
 mod passwords;
 mod pin;
@@ -38,7 +40,8 @@ mod settings;
 mod stream;
 mod tls;
 
-pub use access::{Access, AccessFiles, Encrypted, own_certificate};
+pub use access::{Access, AccessFiles, Encrypted, LatestLoad, own_certificate};
+pub use exchange::{ExchangeError, exchange};
 pub use guard::{ActingPolicy, BearerTokens, RateLimit, Refusal, TokenError, guard_acting, guard_secrets, token_lines};
 pub use query::Query;
 pub use registry::Occupancy;

@@ -124,8 +124,17 @@ pub struct Server<Listening> {
     reach: Reach,
     settings: HttpSettings,
     registry: Arc<Registry>,
-    /// The socket file to remove at the end.
-    socket_file: Option<PathBuf>,
+    socket_file: Option<SocketFile>,
+}
+
+/// The file of a Unix socket, removed when it is let go.
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Somebody may have removed it already.
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 impl<Listening> fmt::Debug for Server<Listening> {
@@ -211,7 +220,7 @@ impl Server<UnixListener> {
         let listener = listen().map_err(refusal(path.display()))?;
         let mut server = Self::from_unix(listener, settings);
         server.address = path.display().to_string();
-        server.socket_file = Some(path.to_owned());
+        server.socket_file = Some(SocketFile(path.to_owned()));
         Ok(server)
     }
 
@@ -330,10 +339,7 @@ impl<Listening: Listener> Server<Listening> {
             }
         }
         drop(listener);
-        if let Some(path) = socket_file {
-            // Somebody may have removed it already.
-            let _ = std::fs::remove_file(path);
-        }
+        drop(socket_file);
         if timeout(drain, registry.wait_until_empty()).await.is_err() {
             tracing::debug!("connections on {address} were cut off at the end of the drain time");
             registry.evict_all();

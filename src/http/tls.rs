@@ -6,11 +6,13 @@ use tokio_rustls::rustls::crypto::{CryptoProvider, SupportedKxGroup, ring};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{
     CipherSuite, NamedGroup, RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion,
 };
 
+use super::clients::{Named, Unchecked};
 use crate::config::web::{ClientCertificates, Curve, SUITES, TlsSettings, TlsVersion};
 
 /// The texts that [`TlsSettings`] names.
@@ -40,19 +42,9 @@ pub(crate) fn server_config(settings: &TlsSettings, material: &Material) -> Resu
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&versions(settings))
         .map_err(unusable)?;
-    let builder = match (settings.clients, &material.client_authorities) {
-        (ClientCertificates::None, _) | (_, None) => builder.with_no_client_auth(),
-        (clients, Some(authorities)) => {
-            let mut roots = RootCertStore::empty();
-            for authority in certificates(authorities).map_err(Fault::ClientAuthorities)? {
-                roots.add(authority).map_err(|error| Fault::ClientAuthorities(error.to_string()))?;
-            }
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-            let verifier =
-                if clients == ClientCertificates::IfGiven { verifier.allow_unauthenticated() } else { verifier };
-            let verifier = verifier.build().map_err(|error| Fault::ClientAuthorities(error.to_string()))?;
-            builder.with_client_cert_verifier(verifier)
-        }
+    let builder = match clients(settings, material, provider)? {
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
+        None => builder.with_no_client_auth(),
     };
     let mut config = builder.with_single_cert(chain, key).map_err(|error| {
         if matches!(error, tokio_rustls::rustls::Error::InconsistentKeys(_)) {
@@ -64,6 +56,33 @@ pub(crate) fn server_config(settings: &TlsSettings, material: &Material) -> Resu
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.ignore_client_order = settings.our_order;
     Ok(Arc::new(config))
+}
+
+/// What looks at the certificates of clients; none where they are not asked for.
+fn clients(
+    settings: &TlsSettings,
+    material: &Material,
+    provider: Arc<CryptoProvider>,
+) -> Result<Option<Arc<dyn ClientCertVerifier>>, Fault> {
+    let authorities = match (settings.clients, &material.client_authorities) {
+        (ClientCertificates::Requested, _) => return Ok(Some(Arc::new(Unchecked { mandatory: false, provider }))),
+        (ClientCertificates::Any, _) => return Ok(Some(Arc::new(Unchecked { mandatory: true, provider }))),
+        (ClientCertificates::None, _) | (_, None) => return Ok(None),
+        (ClientCertificates::IfGiven | ClientCertificates::Required, Some(authorities)) => authorities,
+    };
+    let wrong = Fault::ClientAuthorities;
+    let mut roots = RootCertStore::empty();
+    for authority in certificates(authorities).map_err(wrong)? {
+        roots.add(authority).map_err(|error| wrong(error.to_string()))?;
+    }
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    let optional = settings.clients == ClientCertificates::IfGiven && settings.client_names.is_empty();
+    let verifier = if optional { verifier.allow_unauthenticated() } else { verifier };
+    let signed = verifier.build().map_err(|error| wrong(error.to_string()))?;
+    if settings.client_names.is_empty() {
+        return Ok(Some(signed));
+    }
+    Ok(Some(Arc::new(Named { names: settings.client_names.clone(), signed })))
 }
 
 /// The certificates of a text, the first one that of the server.
@@ -130,6 +149,7 @@ mod tests {
             key: pem(),
             clients: ClientCertificates::None,
             client_authorities: None,
+            client_names: std::collections::BTreeSet::new(),
             versions: (TlsVersion::Tls12, TlsVersion::Tls13),
             suites: vec![suite],
             curves: vec![curve],

@@ -34,11 +34,11 @@ use crate::collect::ExposedReader;
 use crate::config::{ConfigError, Settings};
 use crate::export::json::ProcessesView;
 use crate::history::store::{StoreError, StoreWorker};
-use crate::http::{Access, AccessFiles, ActingPolicy, OccupancyHandle, ServeError};
+use crate::http::{Access, AccessFiles, OccupancyHandle, ServeError};
 use logging::Logging;
 
 /// Reads the configuration again, flags included.
-pub type Reload = Box<dyn Fn() -> Result<Settings, ConfigError> + Send + Sync>;
+pub type Reload = Box<dyn FnMut() -> Result<Settings, ConfigError> + Send>;
 
 /// The longest that everything may take to end.
 const GRACE: Duration = Duration::from_secs(4);
@@ -113,7 +113,7 @@ pub async fn collect_once(settings: &Settings) -> ProcessesView {
 async fn serve(
     settings: Settings,
     state_directory: Option<PathBuf>,
-    reload: Reload,
+    mut reload: Reload,
     logging: &Logging,
     inherited: serving::Inherited,
 ) -> Result<(), RunError> {
@@ -129,7 +129,6 @@ async fn serve(
         Some(worker) => (Some(worker.handle()), Some(worker)),
         None => (None, None),
     };
-    let acting = ActingPolicy { tokens: access.tokens() };
     let evidence = Evidence::new(state_directory.as_ref(), &restored.clock, settings.evidence);
     let evidence = Arc::new(evidence);
     let (driver, policy) = match restarting::kept(store.as_ref()).await {
@@ -143,7 +142,8 @@ async fn serve(
             (None, None)
         }
     };
-    let shared = Arc::new(Shared::new(restored.clock, settings, restored.pipeline, store, policy, acting, evidence));
+    let shared =
+        Arc::new(Shared::new(restored.clock, settings, restored.pipeline, store, policy, access.clone(), evidence));
 
     let mut supervisor = Supervisor::default();
     if let Some(driver) = driver {
@@ -178,7 +178,7 @@ async fn serve(
             _ = interrupt.recv() => break Ok(()),
             _ = hang_up.recv() => {
                 notify::reloading();
-                reconfigure(&shared, &reload, logging, &supervisor.tracker());
+                reconfigure(&shared, &mut reload, logging, &supervisor.tracker());
                 notify::ready();
             }
             ended = supervisor.ended() => break Err(RunError::Ended(ended)),
@@ -213,7 +213,7 @@ async fn close(worker: StoreWorker) {
 }
 
 /// Puts a changed configuration in force as a whole, or keeps the old one as a whole.
-fn reconfigure(shared: &Shared, reload: &Reload, logging: &Logging, tracker: &TaskTracker) {
+fn reconfigure(shared: &Shared, reload: &mut Reload, logging: &Logging, tracker: &TaskTracker) {
     match reload() {
         Ok(settings) => {
             let before = shared.settings.load();

@@ -57,18 +57,28 @@ pub(super) async fn listen(web: &WebSettings, inherited: Inherited) -> Result<Ve
     if web.systemd_socket {
         return adopt(inherited, &settings);
     }
-    let address = &web.listen_address;
+    let mut all = Vec::new();
+    for (index, address) in web.listen_addresses.iter().enumerate() {
+        // Given twice, it is listened on once.
+        if !web.listen_addresses[..index].contains(address) {
+            all.push(bind(address, &settings).await?);
+        }
+    }
+    Ok(all)
+}
+
+async fn bind(address: &str, settings: &HttpSettings) -> Result<Listening, RunError> {
     if let Some(path) = address.strip_prefix(UNIX_PREFIX) {
-        return Ok(vec![Listening::Unix(Server::bind_unix(Path::new(path), settings)?)]);
+        return Ok(Listening::Unix(Server::bind_unix(Path::new(path), settings.clone())?));
     }
     // An empty host stands for every address, IPv4 among them.
-    let lookup = address.strip_prefix(':').map_or_else(|| address.clone(), |port| format!("[::]:{port}"));
-    let failed = |error| ServeError { address: address.clone(), kind: ServeErrorKind::Io(error) };
+    let lookup = address.strip_prefix(':').map_or_else(|| address.to_owned(), |port| format!("[::]:{port}"));
+    let failed = |error| ServeError { address: address.to_owned(), kind: ServeErrorKind::Io(error) };
     let mut refusal = None;
     // A name that stands for several addresses is tried in their order.
     for address in tokio::net::lookup_host(&lookup).await.map_err(failed)? {
         match Server::bind(address, settings.clone()) {
-            Ok(server) => return Ok(vec![Listening::Tcp(server)]),
+            Ok(server) => return Ok(Listening::Tcp(server)),
             Err(error) => refusal = Some(error),
         }
     }

@@ -16,7 +16,7 @@ use crate::actuate::Handle;
 use crate::config::Settings;
 use crate::export::SidecarState;
 use crate::history::store::{StoreHandle, StoreStats};
-use crate::http::{ActingPolicy, OccupancyHandle};
+use crate::http::{Access, ActingPolicy, OccupancyHandle};
 use crate::model::{Bytes, Steady, WallTime};
 
 /// How long a scrape waits for the store.
@@ -41,6 +41,8 @@ pub struct Shared {
     pub evidence: Arc<Evidence>,
     /// What endpoints that act ask for.
     pub acting: ActingPolicy,
+    /// Who is let in.
+    pub access: Arc<Access>,
     /// The server's connections and answers; none before it listens.
     pub occupancy: OnceLock<OccupancyHandle>,
     /// Rung when the settings have changed.
@@ -65,7 +67,7 @@ impl Shared {
         pipeline: Pipeline,
         store: Option<StoreHandle>,
         policy: Option<Handle>,
-        acting: ActingPolicy,
+        access: Arc<Access>,
         evidence: Arc<Evidence>,
     ) -> Self {
         let loaded_at = clock.wall();
@@ -79,7 +81,8 @@ impl Shared {
             policy,
             rates,
             evidence,
-            acting,
+            acting: ActingPolicy { tokens: access.tokens() },
+            access,
             occupancy: OnceLock::new(),
             reloaded: Notify::new(),
             pipeline: Mutex::new(pipeline),
@@ -129,12 +132,16 @@ impl Shared {
     pub async fn sidecar_state(&self) -> SidecarState {
         let settings = self.settings.load();
         let configuration = *self.configuration.lock().unwrap_or_else(PoisonError::into_inner);
+        let access = self.access.latest_load();
+        let access_age = i64::try_from(access.age.as_millis()).unwrap_or(i64::MAX);
         let stats = self.store_stats().await;
         let offset = self.clock.wall().0 - self.clock.now().0;
         SidecarState {
             interval: settings.interval,
             config_loaded: configuration.loaded,
             config_loaded_at: configuration.loaded_at,
+            web_config_loaded: access.successful,
+            web_config_loaded_at: WallTime(self.clock.wall().0.saturating_sub(access_age)),
             store_size: stats.as_ref().map(|stats| stats.size.bytes),
             store_degraded: stats.as_ref().is_none_or(|stats| stats.degraded.is_some()),
             store_lives: stats.as_ref().map_or(0, |stats| usize::try_from(stats.size.lives).unwrap_or(usize::MAX)),
@@ -155,6 +162,7 @@ mod tests {
     use crate::config::{self, Surroundings};
     use crate::history::Retention;
     use crate::history::store::{Keeper, StoreSettings, StoreWorker};
+    use crate::http::AccessFiles;
 
     #[tokio::test]
     async fn a_store_that_does_not_answer_delays_no_scrape() {
@@ -172,10 +180,10 @@ mod tests {
         let surroundings = Surroundings { pm2_home: Some(directory.path().to_owned()), ..Surroundings::default() };
         let settings = config::parse("test", "", &surroundings).unwrap();
         let pipeline = Pipeline::new(Retention::default(), settings.trend.clone());
-        let (store, acting) = (Some(worker.handle()), ActingPolicy::default());
+        let (store, access) = (Some(worker.handle()), Access::open(AccessFiles::default()).unwrap());
         let clock = Clock::resume(None);
         let evidence = Arc::new(Evidence::new(None, &clock, settings.evidence));
-        let shared = Shared::new(clock, settings, pipeline, store, None, acting, evidence);
+        let shared = Shared::new(clock, settings, pipeline, store, None, access, evidence);
 
         let before = shared.sidecar_state().await;
         assert!(before.store_size.is_some() && !before.store_degraded);

@@ -40,12 +40,17 @@ impl Authority {
 
     /// Certifies somebody for 127.0.0.1 and localhost, as server and as client; the certificate and its key.
     pub fn certify(&self, name: &str) -> (PathBuf, PathBuf) {
+        self.certify_as(name, "IP:127.0.0.1,DNS:localhost")
+    }
+
+    /// The same with other names, as OpenSSL writes them.
+    pub fn certify_as(&self, name: &str, alternative_names: &str) -> (PathBuf, PathBuf) {
         let (key, request, certificate) = (format!("{name}.key"), format!("{name}.csr"), format!("{name}.pem"));
         self.openssl(
             &["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"],
             &["-subj", &format!("/CN={name}"), "-keyout", &key, "-out", &request],
         );
-        let extensions = "subjectAltName=IP:127.0.0.1,DNS:localhost\nbasicConstraints=CA:FALSE\n";
+        let extensions = format!("subjectAltName={alternative_names}\nbasicConstraints=CA:FALSE\n");
         fs::write(self.folder.join("extensions"), extensions).unwrap();
         self.openssl(
             &["x509", "-req", "-days", "2", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"],

@@ -116,7 +116,13 @@ impl FakeDaemon {
 
     /// How a collector reaches this daemon: by its socket alone.
     pub fn spec(&self, name: &str) -> DaemonSpec {
-        DaemonSpec { name: name.into(), home: self.home().to_owned(), source: Source::Socket, pm2_command: Vec::new() }
+        DaemonSpec {
+            name: name.into(),
+            home: self.home().to_owned(),
+            source: Source::Socket,
+            pm2_command: Vec::new(),
+            expected: true,
+        }
     }
 
     /// The methods that were called, in order.

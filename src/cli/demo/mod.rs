@@ -78,7 +78,7 @@ pub(super) fn run(flags: &Flags, arguments: &DemoArguments) -> anyhow::Result<Ex
         // From here on a signal ends what is awaited below, and clearing up follows.
         let mut signals = Signals::listen()?;
         let pm2 = Pm2::choose(arguments.pm2.as_deref(), &std::env::var_os("PATH").unwrap_or_default())?;
-        let address = address(flags.listen_address.as_deref())?;
+        let address = address(&flags.listen_addresses)?;
         let place = Place::make()?;
         let outcome = tokio::select! {
             biased;
@@ -191,17 +191,18 @@ fn tail(file: &Path, lines: usize) -> String {
 }
 
 /// Where to listen: where the flag says, else at the usual address, else at a port that is free.
-fn address(wanted: Option<&str>) -> anyhow::Result<String> {
+fn address(wanted: &[String]) -> anyhow::Result<String> {
     match wanted {
-        None => free(USUAL_ADDRESS).or_else(|_taken| free("127.0.0.1:0")).context("looking for a free port"),
+        [] => free(USUAL_ADDRESS).or_else(|_taken| free("127.0.0.1:0")).context("looking for a free port"),
+        [_, _, ..] => bail!("the demo listens on one address: give --web.listen-address once"),
         // The page's address is told before the sidecar runs, so the system's choice is made here.
-        Some(wanted) => match wanted.strip_suffix(":0") {
+        [wanted] => match wanted.strip_suffix(":0") {
             Some(host) => {
-                let lookup = if host.is_empty() { "[::]:0".to_owned() } else { wanted.to_owned() };
+                let lookup = if host.is_empty() { "[::]:0".to_owned() } else { wanted.clone() };
                 let port = free(&lookup)?.rsplit_once(':').map(|(_, port)| port.to_owned()).unwrap_or_default();
                 Ok(format!("{host}:{port}"))
             }
-            None => Ok(wanted.to_owned()),
+            None => Ok(wanted.clone()),
         },
     }
 }
@@ -238,9 +239,9 @@ mod tests {
     fn the_usual_port_is_left_alone_when_it_is_taken_or_another_is_named() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         assert!(free(&taken.local_addr().unwrap().to_string()).is_err());
-        assert_eq!(address(Some("192.0.2.1:80")).unwrap(), "192.0.2.1:80");
-        let chosen = address(Some("127.0.0.1:0")).unwrap();
+        assert_eq!(address(&["192.0.2.1:80".to_owned()]).unwrap(), "192.0.2.1:80");
+        let chosen = address(&["127.0.0.1:0".to_owned()]).unwrap();
         assert!(chosen.starts_with("127.0.0.1:") && !chosen.ends_with(":0"), "{chosen}");
-        assert!(address(None).unwrap().starts_with("127.0.0.1:"));
+        assert!(address(&[]).unwrap().starts_with("127.0.0.1:"));
     }
 }

@@ -104,7 +104,7 @@ export const headline = (view) => {
   if (processes.length === 0) {
     return down.length > 0
       ? { state: "failed", parts: ["pm2 does not answer: ", name(down[0].failure ?? "no daemon was found"), "."] }
-      : { state: "off", parts: ["pm2 runs no process."] };
+      : { state: "off", parts: [daemons.length > 0 ? "pm2 runs no process." : "No pm2 daemon was found yet."] };
   }
   if (failed.length > 0) {
     return { state: "failed", parts: ["Nothing leaks, but ", ...which(failed[0], processes), " has errored.", others(failed, "has", "have")] };

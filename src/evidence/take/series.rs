@@ -12,7 +12,7 @@ use super::attach::{Attached, ENDED, STEP, attach};
 use super::estimate::{Estimate, Facts, Measured, Wishes, estimate, objections};
 use super::{TakeError, TakeErrorKind, Target, file_name, objection};
 use crate::collect::look::{LOOK_DEADLINE, Look, client, look};
-use crate::collect::system::SystemReader;
+use crate::collect::system::{MemoryRoom, SystemReader};
 use crate::evidence::inspector::Written;
 use crate::evidence::keep::{self, Begun, Cost, Expected, Kind, Record, Road};
 use crate::model::{Bytes, LimitKind, Status, WallTime};
@@ -191,7 +191,7 @@ impl<Wall: Fn() -> WallTime> Series<'_, Wall> {
             uptime: Duration::from_millis(u64::try_from(age).unwrap_or_default()),
             learning: self.order.learning,
             others_online: others.count(),
-            memory_available: machine.memory_available,
+            room: machine.room,
             resident: machine.resident,
             limits: pm2.into_iter().chain(machine.cgroup_limit.map(|limit| (LimitKind::Cgroup, limit))).collect(),
             disk_available: machine.disk_available,
@@ -232,14 +232,13 @@ impl<Wall: Fn() -> WallTime> Series<'_, Wall> {
 struct Machine {
     resident: Bytes,
     cgroup_limit: Option<Bytes>,
-    memory_available: Bytes,
+    room: MemoryRoom,
     disk_available: Bytes,
 }
 
 impl Machine {
     fn read(folder: &Path, pid: u32, daemon: Option<u32>, wall: WallTime) -> Result<Self, String> {
         let mut reader = SystemReader::new("/proc".into());
-        let host = reader.host().map_err(|error| error.to_string())?;
         let reading = reader.read(daemon, &[pid].into(), wall).map_err(|error| error.to_string())?;
         let process = reading.processes.get(&pid).ok_or(ENDED)?;
         // A folder that is not there yet will be made on the disk of the nearest one that is.
@@ -248,8 +247,9 @@ impl Machine {
         Ok(Self {
             resident: process.sample.resident,
             cgroup_limit: process.cgroup_limit,
-            memory_available: host.memory_available,
+            room,
             disk_available: Bytes(disk.f_bavail.saturating_mul(disk.f_frsize)),
         })
+        let room = reader.room(pid).map_err(|error| error.to_string())?;
     }
 }

@@ -60,7 +60,9 @@ pub(super) fn run(flags: &Flags, arguments: &SnapshotArguments) -> anyhow::Resul
     let settings = super::settings(flags)?;
     let folder = arguments.of.folder(flags, &settings);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ledger = super::heap_take::ledger(flags);
     let done = runtime.block_on(async {
+        super::heap_take::close_left_open(&ledger).await?;
         let (target, who) = arguments.of.find(&settings).await?;
         let order = SeriesOrder {
             count: arguments.count,
@@ -86,7 +88,7 @@ pub(super) fn run(flags: &Flags, arguments: &SnapshotArguments) -> anyhow::Resul
         let mut signals = Signals::listen()?;
         let ended = |(name, _)| anyhow!("ended by {name}; the snapshots that were taken are complete");
         let taken = tokio::select! {
-            taken = snapshots(&target, &order, &folder.path, || clock.wall(), &mut tell) => {
+            taken = snapshots(&target, &order, &ledger, &folder.path, || clock.wall(), &mut tell) => {
                 taken.map_err(|error| anyhow!(clean(&error.to_string())))
             }
             signal = signals.any() => Err(ended(signal)),
@@ -136,11 +138,12 @@ fn text(step: Step<'_>, count: u32) -> String {
             path.display()
         ),
         Step::Waiting(wait) => format!("        the app goes on for {}\n", seconds(wait)),
+        Step::Ended(delay) => format!("\nThe app's event loop was {} ms late at the worst.\n", delay.as_millis()),
     }
 }
 
 /// What holds whatever the comparison says.
-const AFTERWARDS: &str = "\nThe app's inspector is as it was before. Its memory stays larger for a while: restart it when that suits.\n\
+const AFTERWARDS: &str = "The app's inspector is as it was before. Its memory stays larger for a while: restart it when that suits.\n\
      The files hold everything the app had in memory, secrets, too.\n";
 
 /// The last three are what a comparison takes.
@@ -200,10 +203,10 @@ fn compare(files: &[PathBuf], room: MemoryRoom) -> SeriesReport {
                 } else {
                     "the most that is taken without asking".to_owned()
                 };
+                why = format!("{why}, {bound}");
             }
             SeriesReport::none(&why, &by_hand(files))
         },
-                why = format!("{why}, {bound}");
         |diff| SeriesReport::of(&diff),
     )
 }

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use leakslope::collect::system::{SystemReader, SystemReading, own_sample};
+use leakslope::collect::system::{MemoryRoom, SystemReader, SystemReading, own_sample};
 use leakslope::collect::{Collector, Settings};
 use leakslope::model::{Bytes, MemorySource, WallTime};
 use support::fake_daemon::{Behaviour, FakeDaemon, entry};
@@ -123,6 +123,25 @@ fn the_limit_of_the_nearest_and_of_every_group_above_counts() {
     let reading = read(&proc, None, &[10, 11, 12]);
     let limits: Vec<_> = reading.processes.values().map(|process| process.cgroup_limit).collect();
     assert_eq!(limits, [Some(Bytes(100_000)), Some(Bytes(200_000)), None]);
+}
+
+#[test]
+fn what_is_left_to_a_process_is_what_the_machine_has_or_its_group_whichever_is_less() {
+    let group = |pid, path: &str| FakeProcess { cgroup: format!("0::{path}\n"), ..FakeProcess::new(pid, 1) };
+    let proc = FakeProc::new(&[group(10, "/tight/api"), group(11, "/wide"), group(12, "/other")]);
+    for (path, limit, usage) in [("tight", 1_000_000, 900_000), ("wide", 1 << 30, 0)] {
+        proc.write(&format!("cgroup-fs/{path}/memory.max"), &format!("{limit}\n"));
+        proc.write(&format!("cgroup-fs/{path}/memory.current"), &format!("{usage}\n"));
+    }
+    proc.write("cgroup-fs/tight/memory.stat", "anon 800000\ninactive_file 100000\n");
+    let mut reader = SystemReader::new(proc.path().to_owned());
+    let machine = MemoryRoom { left: Bytes(1500 << 10), group_limit: None };
+    let tight = MemoryRoom { left: Bytes(200_000), group_limit: Some(Bytes(1_000_000)) };
+    for (pid, room) in [(10, tight), (11, machine), (12, machine), (13, machine)] {
+        assert_eq!(reader.room(pid).unwrap(), room, "{pid}");
+    }
+    assert_eq!(tight.to_string(), "its control group has 195 KiB left of 977 KiB");
+    assert_eq!(machine.to_string(), "the machine has 1.46 MiB available");
 }
 
 #[test]

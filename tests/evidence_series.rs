@@ -26,6 +26,8 @@ fn three_snapshots_of_one_session_name_what_leaks() {
     let text = run(&place, &[&["heap", "snapshot", "app"], &WORD[..], &[folder.to_str().unwrap()]].concat());
     assert!(text.contains("1 of 3: a heap of ") && text.contains("expected: a pause of "), "{text}");
     assert_eq!(text.matches("taken: a pause of ").count(), 3, "{text}");
+    let delay = text.split("The app's event loop was ").nth(1).unwrap().split(' ').next().unwrap();
+    assert!(delay.parse::<u64>().unwrap() > 0, "it stood still three times: {text}");
     assert_untouched(pid, &text);
 
     let mut records = keep::records(&folder);

@@ -73,7 +73,7 @@ fn the_texts_of_strings_are_quoted_only_when_asked() {
 fn a_real_profile_names_the_function_and_its_line() {
     let folder = tempfile::tempdir().unwrap();
     let prefix = folder.path().join("p");
-    run_script("profile", &prefix);
+    run_script(Path::new("node"), "profile", &prefix);
     let [one, two] = [1, 2].map(|number| format!("{}-{number}.heapprofile", prefix.display()));
     let summary = output(&["profile-summary", &one]).unwrap();
     let first = summary.lines().find(|line| line.contains('%')).unwrap();

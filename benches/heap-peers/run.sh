@@ -2,38 +2,73 @@
 # Measures leakslope and its peers on the same snapshot, one after the other in turns, and checks that they agree.
 #
 #   ./run.sh [SNAPSHOT] [ROUNDS]   the table of time and memory (least of the rounds)
+#   ./run.sh --growth [ROUNDS]     leakslope alone on 0.1, 0.25 and 1.1 GB: what a MB costs
 #   ./run.sh --check [SNAPSHOT]    node by node: what agrees with whom
+#
+# What is measured of leakslope is the command that users run, `leakslope heap summary`, from the release build that is
+# shipped (built for size). It does more than its peers here: it also looks for what piles up and why it is alive.
 #
 # Needs cargo, node, npm and GNU time (apt-get install -y time). Snapshots are made where none is given.
 set -euo pipefail
 cd "$(dirname "$0")"
 check=no
-if [ "${1:-}" = --check ]; then check=yes; shift; fi
+growth=no
+case ${1:-} in
+  --check) check=yes; shift ;;
+  --growth) growth=yes; shift ;;
+esac
 scratch=${TMPDIR:-/tmp}/leakslope-heap-peers
 mkdir -p "$scratch"
 snapshot=${1:-}
 rounds=${2:-3}
 [ -x /usr/bin/time ] || { echo "GNU time is missing; install it: apt-get install -y time" >&2; exit 1; }
-[ -d node_modules ] || PUPPETEER_SKIP_DOWNLOAD=1 npm install --ignore-scripts --no-audit --no-fund --silent
-cargo build --release --quiet
+[ $growth = yes ] || [ -d node_modules ] || PUPPETEER_SKIP_DOWNLOAD=1 npm install --ignore-scripts --no-audit --no-fund --silent
+[ $growth = yes ] || cargo build --release --quiet
+cargo build --release --quiet --locked --manifest-path ../../Cargo.toml
+shipped=${CARGO_TARGET_DIR:-../../target}/release/leakslope
 bin=${CARGO_TARGET_DIR:-target}/release
+# Makes a snapshot of so many sessions unless it is there, and names it.
+make() {
+  [ -s "$scratch/$1.heapsnapshot" ] || node --max-old-space-size=16000 make-snapshot.js "$1" "$scratch/$1.heapsnapshot"
+  echo "$scratch/$1.heapsnapshot"
+}
+
+if [ $growth = yes ]; then
+  echo "| snapshot | processor | per MB | memory | per MB |"
+  echo "|---|---:|---:|---:|---:|"
+  for count in 58000 136000 580000; do
+    snapshot=$(make $count)
+    : > "$scratch/times"
+    for _ in $(seq "${1:-3}"); do
+      /usr/bin/time -a -o "$scratch/times" -f '%U %S %M' "$shipped" heap summary --max-memory 8192 "$snapshot" > /dev/null
+    done
+    awk -v bytes="$(stat -c %s "$snapshot")" '
+      { spent = $1 + $2
+        if (NR == 1 || spent < least) least = spent
+        if (NR == 1 || $3 < memory) memory = $3 }
+      END { size = bytes / 1e6
+            printf "| %d MB | %.2f s | %.1f ms | %d MB | %.1f MB |\n", size, least, 1000 * least / size,
+              memory * 1.024e-3, memory * 1.024e-3 / size }' "$scratch/times"
+  done
+  exit
+fi
+
 if [ -z "$snapshot" ]; then
   if [ $check = yes ]; then size=10000; else size=136000; fi
-  snapshot=$scratch/$size.heapsnapshot
-  [ -s "$snapshot" ] || node --max-old-space-size=10000 make-snapshot.js $size "$snapshot"
+  snapshot=$(make $size)
 fi
 
 node_run() { NODE_OPTIONS=--max-old-space-size=14000 node "$@"; }
 run() {
   case $1 in
-    leakslope) "$bin/ours" "$snapshot" ;;
+    leakslope) "$shipped" heap summary --max-memory 8192 "$snapshot" ;;
     v8-heap-parser) "$bin/v8-heap-parser" "$snapshot" ;;
     heap-snapshot-toolkit) node_run devtools.mjs "$snapshot" ;;
     memlab) node_run memlab.cjs "$snapshot" ;;
   esac
 }
 export -f run node_run
-export bin snapshot
+export bin shipped snapshot
 
 if [ $check = yes ]; then
   "$bin/ours" "$snapshot" --dump "$scratch/ours" > /dev/null
@@ -81,4 +116,4 @@ awk '
     for (i = 1; i <= count; i++) { name = order[i]
       printf "| %s | %.2f s (%.1f×) | %.2f s (%.1f×) | %d MB (%.1f×) |\n", name,
         wall[name], wall[name] / wall["leakslope"], spent[name], spent[name] / spent["leakslope"],
-        memory[name] / 1000, memory[name] / memory["leakslope"] } }' "$scratch/times"
+        memory[name] * 1.024e-3, memory[name] / memory["leakslope"] } }' "$scratch/times"

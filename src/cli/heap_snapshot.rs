@@ -16,7 +16,7 @@ use super::heap::{Format, SnapshotOptions};
 use super::heap_take::{Folder, OfWhom, deleted};
 use super::output::{clean, print};
 use super::signals::Signals;
-use crate::collect::system::SystemReader;
+use crate::collect::system::{MemoryRoom, SystemReader};
 use crate::config::{self, Settings};
 use crate::evidence::keep;
 use crate::evidence::report::{self, SeriesReport};
@@ -60,7 +60,9 @@ pub(super) fn run(flags: &Flags, arguments: &SnapshotArguments) -> anyhow::Resul
     let settings = super::settings(flags)?;
     let folder = arguments.of.folder(flags, &settings);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ledger = super::heap_take::ledger(flags);
     let done = runtime.block_on(async {
+        super::heap_take::close_left_open(&ledger).await?;
         let (target, who) = arguments.of.find(&settings).await?;
         let order = SeriesOrder {
             count: arguments.count,
@@ -86,7 +88,7 @@ pub(super) fn run(flags: &Flags, arguments: &SnapshotArguments) -> anyhow::Resul
         let mut signals = Signals::listen()?;
         let ended = |(name, _)| anyhow!("ended by {name}; the snapshots that were taken are complete");
         let taken = tokio::select! {
-            taken = snapshots(&target, &order, &folder.path, || clock.wall(), &mut tell) => {
+            taken = snapshots(&target, &order, &ledger, &folder.path, || clock.wall(), &mut tell) => {
                 taken.map_err(|error| anyhow!(clean(&error.to_string())))
             }
             signal = signals.any() => Err(ended(signal)),
@@ -136,11 +138,12 @@ fn text(step: Step<'_>, count: u32) -> String {
             path.display()
         ),
         Step::Waiting(wait) => format!("        the app goes on for {}\n", seconds(wait)),
+        Step::Ended(delay) => format!("\nThe app's event loop was {} ms late at the worst.\n", delay.as_millis()),
     }
 }
 
 /// What holds whatever the comparison says.
-const AFTERWARDS: &str = "\nThe app's inspector is as it was before. Its memory stays larger for a while: restart it when that suits.\n\
+const AFTERWARDS: &str = "The app's inspector is as it was before. Its memory stays larger for a while: restart it when that suits.\n\
      The files hold everything the app had in memory, secrets, too.\n";
 
 /// The last three are what a comparison takes.
@@ -164,8 +167,11 @@ async fn reported(files: &[PathBuf], folder: &Folder) -> String {
     let comparing = tokio::task::spawn_blocking(move || {
         // Where that is not allowed it is done all the same.
         rustix::process::nice(LEAST_URGENT).ok();
-        let available = SystemReader::new("/proc".into()).host().map(|host| host.memory_available);
-        compare(&compared, Bytes(available.unwrap_or_default().0 / 2).min(Limits::default().memory))
+        // It is this very process that takes the memory.
+        match SystemReader::new("/proc".into()).room(std::process::id()) {
+            Ok(room) => compare(&compared, room),
+            Err(error) => SeriesReport::none(&error.to_string(), &by_hand(&compared)),
+        }
     });
     let report = comparing.await.unwrap_or_else(|panicked| SeriesReport::none(&panicked.to_string(), &by_hand(files)));
     let kept = match keep_report(last, &report, folder) {
@@ -178,20 +184,26 @@ async fn reported(files: &[PathBuf], folder: &Folder) -> String {
     format!("\nCompared: {}.\n{kept}", clean(&report.sentence))
 }
 
-/// Makes the report in so much memory, or says in it why it was not made.
-fn compare(files: &[PathBuf], memory: Bytes) -> SeriesReport {
+/// Makes the report in half of the memory that is left, 2 GiB at the most, or says in it why it was not made.
+fn compare(files: &[PathBuf], room: MemoryRoom) -> SeriesReport {
+    let (half, most) = (Bytes(room.left.0 / 2), Limits::default().memory);
     let options = SnapshotOptions {
         format: Format::Json,
         rows: report::CLASSES,
         findings: report::PLACES,
         show_strings: false,
-        max_memory: memory.0 >> 20,
+        max_memory: half.min(most).0 >> 20,
     };
     super::heap::diff(files, &options).map_or_else(
         |error| {
             let mut why = format!("{error:#}");
             if matches!(error.downcast_ref(), Some(HeapError { kind: HeapErrorKind::Memory { .. }, .. })) {
-                why.push_str(", which is half of what is free, 2 GiB at the most");
+                let bound = if half < most {
+                    format!("half of what the command may take: {room}")
+                } else {
+                    "the most that is taken without asking".to_owned()
+                };
+                why = format!("{why}, {bound}");
             }
             SeriesReport::none(&why, &by_hand(files))
         },
@@ -226,12 +238,21 @@ mod tests {
         std::fs::write(&files[0], format!(r#"{{"snapshot":{header},"nodes":["#)).unwrap();
         let command = by_hand(&files);
         assert!(command.starts_with("leakslope heap diff /"), "{command}");
-        for (memory, why) in [
-            (10 << 20, "it needs about 95.4 MiB of memory to analyse and 10 MiB are allowed"),
-            (10 << 20, ", which is half of what is free, 2 GiB at the most; to do it by hand: "),
-            (1 << 30, ": the file is cut off"),
+        let machine = |left| MemoryRoom { left: Bytes(left), group_limit: None };
+        let group = MemoryRoom { group_limit: Some(Bytes(512 << 20)), ..machine(20 << 20) };
+        for (room, why) in [
+            (machine(20 << 20), "it needs about 95.4 MiB of memory to analyse and 10 MiB are allowed"),
+            (
+                machine(20 << 20),
+                ", half of what the command may take: the machine has 20 MiB available; to do it by hand: ",
+            ),
+            (
+                group,
+                ", half of what the command may take: its control group has 20 MiB left of 512 MiB; to do it by hand: ",
+            ),
+            (machine(2 << 30), ": the file is cut off"),
         ] {
-            let report = compare(&files, Bytes(memory));
+            let report = compare(&files, room);
             assert!(report.sentence.contains(why) && report.sentence.ends_with(&command), "{}", report.sentence);
             assert_eq!(report.growth, None);
         }

@@ -14,7 +14,7 @@ use super::output::{clean, print};
 use super::signals::Signals;
 use crate::config::{self, Settings};
 use crate::evidence::keep::{self, Record, Road, Trigger};
-use crate::evidence::take::{self, LARGEST_PROFILE, ProfileOrder, SAMPLING_INTERVAL, Taken, Target};
+use crate::evidence::take::{self, Closer, LARGEST_PROFILE, Ledger, ProfileOrder, SAMPLING_INTERVAL, Taken, Target};
 use crate::model::{Bytes, DaemonName};
 use crate::runtime::Clock;
 
@@ -92,7 +92,9 @@ pub(super) fn run(flags: &Flags, arguments: &TakeArguments) -> anyhow::Result<Ex
     let settings = super::settings(flags)?;
     let folder = arguments.of.folder(flags, &settings);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ledger = ledger(flags);
     let taken = runtime.block_on(async {
+        close_left_open(&ledger).await?;
         let (target, who) = arguments.of.find(&settings).await?;
         let seconds = arguments.duration.as_secs_f64();
         print(&format!("sampling allocations of {who} for {seconds} s; the app goes on meanwhile\n"))?;
@@ -107,7 +109,7 @@ pub(super) fn run(flags: &Flags, arguments: &TakeArguments) -> anyhow::Result<Ex
         let mut signals = Signals::listen()?;
         // Given up half-way, the profile leaves the app as it was before.
         tokio::select! {
-            taken = take::profile(&target, &order, &folder.path) => {
+            taken = take::profile(&target, &order, &ledger, &folder.path) => {
                 taken.map_err(|error| anyhow!(clean(&error.to_string())))
             }
             (name, _) = signals.any() => Err(anyhow!("ended by {name}; no profile was taken")),
@@ -118,6 +120,19 @@ pub(super) fn run(flags: &Flags, arguments: &TakeArguments) -> anyhow::Result<Ex
     print(&String::from_utf8_lossy(&text))?;
     print(&format!("\n{}{} ({})\n", told(&taken), taken.path.display(), taken.size))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where it is kept which inspectors are open.
+pub(super) fn ledger(flags: &Flags) -> Ledger {
+    Ledger::new(config::state_directory(&flags.surroundings()).as_deref())
+}
+
+/// Closes the inspectors that a command which was killed has left open, and tells of it.
+pub(super) async fn close_left_open(ledger: &Ledger) -> anyhow::Result<()> {
+    for left in Closer::new(ledger.clone()).close(Clock::resume(None).wall()).await {
+        print(&format!("{}\n", clean(&left.sentence)))?;
+    }
+    Ok(())
 }
 
 /// Tells that older evidence is gone.

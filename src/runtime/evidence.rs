@@ -22,7 +22,7 @@ use super::shared::Shared;
 use crate::actuate::Witness;
 use crate::config::Settings;
 use crate::evidence::keep::{self, Kind, Record, Trigger};
-use crate::evidence::take::{self, LARGEST_PROFILE, ProfileOrder, SAMPLING_INTERVAL, Target};
+use crate::evidence::take::{self, Closer, LARGEST_PROFILE, Ledger, ProfileOrder, SAMPLING_INTERVAL, Target};
 use crate::evidence::when::{self, Busy, Candidate, Item, Progress};
 use crate::evidence::{EvidenceSettings, profile};
 use crate::export::EvidenceStamp;
@@ -43,6 +43,7 @@ const DOWNLOADS: usize = 2;
 #[derive(Debug)]
 pub struct Evidence {
     folder: Option<PathBuf>,
+    ledger: Ledger,
     clock: Clock,
     settings: ArcSwap<EvidenceSettings>,
     /// The records as they were last read.
@@ -94,6 +95,7 @@ impl Evidence {
     pub fn new(state_directory: Option<&PathBuf>, clock: &Clock, settings: EvidenceSettings) -> Self {
         Self {
             folder: state_directory.map(|state| state.join(keep::FOLDER)),
+            ledger: Ledger::new(state_directory.map(PathBuf::as_path)),
             clock: clock.clone(),
             settings: ArcSwap::from_pointee(settings),
             records: ArcSwap::default(),
@@ -258,7 +260,10 @@ impl Evidence {
         for record in gone {
             tracing::info!(app = %record.app, evidence = record.file, "deleted to make room (evidence.max_disk)");
         }
-        take::profile(&job.target, &job.order, &folder).await.map(drop).map_err(|error| error.kind.to_string())
+        take::profile(&job.target, &job.order, &self.ledger, &folder)
+            .await
+            .map(drop)
+            .map_err(|error| error.kind.to_string())
     }
 
     /// What a file says, as a sentence.
@@ -341,7 +346,21 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) -> Result<
     if orphaned > 0 {
         evidence.ended.send_modify(|revision| *revision += 1);
     }
+    let mut closer = Closer::new(evidence.ledger.clone());
     loop {
+        // First of all, and after every collection: what a command that was killed has left open is seen soon.
+        let left = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(()),
+            left = closer.close(evidence.clock.wall()) => left,
+        };
+        for left in left {
+            if left.closed {
+                tracing::info!("{}", left.sentence);
+            } else {
+                tracing::warn!("{}", left.sentence);
+            }
+        }
         let job = evidence.lock().job.take();
         if let Some(job) = job {
             evidence.carry_out(job, &stop).await;

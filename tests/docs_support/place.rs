@@ -130,7 +130,7 @@ impl Prepared {
         for (snapshot, name) in run_app("leak-map", &taken).iter().zip(["a", "b", "c"]) {
             fs::rename(snapshot, desk.join(format!("{name}.heapsnapshot"))).unwrap();
         }
-        run_script("profile", &taken);
+        run_script(Path::new("node"), "profile", &taken);
         for (number, name) in [(1, "early"), (2, "late")] {
             let profile = format!("{}-{number}.heapprofile", taken.display());
             fs::rename(profile, desk.join(format!("{name}.heapprofile"))).unwrap();

@@ -103,22 +103,33 @@ pub fn analysis_of(path: &Path) -> Analysis {
     analyse(read(file, &path.display().to_string(), &Limits::default()).unwrap(), &[])
 }
 
+/// The program of a version of Node, one of those that `tests/node` pins.
+pub fn node_of(version: u32) -> PathBuf {
+    let architecture = if cfg!(target_arch = "x86_64") { "x64" } else { "arm64" };
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/node/node_modules");
+    let program = folder.join(format!("node-{version}-{architecture}/bin/node"));
+    assert!(program.exists(), "{} is missing: run `npm ci --prefix tests/node`", program.display());
+    program
+}
+
 /// Runs one of the fixture apps with the machine's Node; it leaves `OUT-1.heapsnapshot` to `-3`.
 pub fn run_app(app: &str, out: &Path) -> Vec<PathBuf> {
-    run_script(app, out);
+    run_app_with(Path::new("node"), app, out)
+}
+
+/// The same with this Node.
+pub fn run_app_with(node: &Path, app: &str, out: &Path) -> Vec<PathBuf> {
+    run_script(node, app, out);
     (1..=3).map(|number| PathBuf::from(format!("{}-{number}.heapsnapshot", out.display()))).collect()
 }
 
-/// Runs a fixture with the machine's Node.
+/// Runs a fixture with this Node.
 ///
 /// Fails with the command that installs Node where there is none.
-pub fn run_script(app: &str, out: &Path) {
+pub fn run_script(node: &Path, app: &str, out: &Path) {
     let script = fixtures().join("apps").join(format!("{app}.js"));
-    let output = Command::new("node")
-        .arg(&script)
-        .arg(out)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap_or_else(|error| panic!("cannot start node: {error}; install it: apt-get install -y nodejs"));
+    let output = Command::new(node).arg(&script).arg(out).stdin(Stdio::null()).output().unwrap_or_else(|error| {
+        panic!("cannot start {}: {error}; install it: apt-get install -y nodejs", node.display())
+    });
     assert!(output.status.success(), "{app} failed: {}", String::from_utf8_lossy(&output.stderr));
 }

@@ -1,4 +1,4 @@
-//! The memory limit that a control group sets, in version 1 and 2 and from inside a container.
+//! The memory limit that a control group sets, and what is left below it, in version 1 and 2 and from inside a container.
 //!
 //! A process is bound by its own group and by every group above it, so the limit that applies is the smallest on the way
 //! up. `memory.high` and soft limits slow a process down but do not end it: they are no limits here.
@@ -19,10 +19,39 @@ pub struct Mount {
     point: PathBuf,
     /// The group that stands at that folder; not `/` where a container sees only a part.
     root: String,
-    /// The file that holds a group's limit.
-    file: &'static str,
+    /// How this version names things.
+    version: &'static Version,
+}
+
+/// How a version of control groups names things.
+#[derive(Debug, PartialEq, Eq)]
+struct Version {
     /// The name by which `/proc/<pid>/cgroup` lists the hierarchy.
     controller: &'static str,
+    /// The file that holds a group's limit, …
+    limit: &'static str,
+    /// … the one that holds what it uses, caches of files included, …
+    usage: &'static str,
+    /// … and the key in `memory.stat` of the caches that the system gives up first.
+    reclaimable: &'static str,
+}
+
+const VERSION_1: Version = Version {
+    controller: "memory",
+    limit: "memory.limit_in_bytes",
+    usage: "memory.usage_in_bytes",
+    reclaimable: "total_inactive_file",
+};
+const VERSION_2: Version =
+    Version { controller: "", limit: "memory.max", usage: "memory.current", reclaimable: "inactive_file" };
+
+/// What a control group has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// How much its processes may take yet, by what they use now.
+    pub left: Bytes,
+    /// Its limit.
+    pub limit: Bytes,
 }
 
 /// Finds the memory controllers in the text of `/proc/self/mountinfo`: version 1 where it is mounted, and version 2.
@@ -34,12 +63,12 @@ pub fn mounts(mountinfo: &str) -> Vec<Mount> {
         let (Some(root), Some(point)) = (fields.nth(3), fields.next()) else { continue };
         let mut tail = tail.split(' ');
         let (kind, options) = (tail.next().unwrap_or_default(), tail.nth(1).unwrap_or_default());
-        let (file, controller) = match kind {
-            "cgroup2" => ("memory.max", ""),
-            "cgroup" if options.split(',').any(|option| option == "memory") => ("memory.limit_in_bytes", "memory"),
+        let version = match kind {
+            "cgroup2" => &VERSION_2,
+            "cgroup" if options.split(',').any(|option| option == "memory") => &VERSION_1,
             _ => continue,
         };
-        mounts.push(Mount { point: PathBuf::from(unescape(point)), root: unescape(root), file, controller });
+        mounts.push(Mount { point: PathBuf::from(unescape(point)), root: unescape(root), version });
     }
     mounts
 }
@@ -66,14 +95,19 @@ fn unescape(text: &str) -> String {
 
 /// Returns the files that may hold a limit of the process whose `/proc/<pid>/cgroup` this is, from its own group upwards.
 pub fn limit_files(mounts: &[Mount], membership: &str) -> Vec<PathBuf> {
-    mounts.iter().flat_map(|mount| mount_limit_files(mount, membership)).collect()
+    groups(mounts, membership).map(|(version, group)| group.join(version.limit)).collect()
 }
 
-fn mount_limit_files(mount: &Mount, membership: &str) -> Vec<PathBuf> {
+/// The folders of the groups that bind a process, from its own group upwards.
+fn groups<'a>(mounts: &'a [Mount], membership: &'a str) -> impl Iterator<Item = (&'static Version, PathBuf)> + 'a {
+    mounts.iter().flat_map(|mount| folders(mount, membership).into_iter().map(|folder| (mount.version, folder)))
+}
+
+fn folders(mount: &Mount, membership: &str) -> Vec<PathBuf> {
     let group = membership.lines().find_map(|line| {
         let (_, rest) = line.split_once(':')?;
         let (controllers, group) = rest.split_once(':')?;
-        controllers.split(',').any(|controller| controller == mount.controller).then_some(group)
+        controllers.split(',').any(|controller| controller == mount.version.controller).then_some(group)
     });
     let Some(group) = group else { return Vec::new() };
     // The top is the mounted part itself, as a namespace shows it. A group that is not below it is that of another
@@ -85,12 +119,7 @@ fn mount_limit_files(mount: &Mount, membership: &str) -> Vec<PathBuf> {
         return Vec::new();
     }
     let folder = mount.point.join(below.trim_matches('/'));
-    folder
-        .ancestors()
-        .take_while(|folder| folder.starts_with(&mount.point))
-        .take(DEEPEST)
-        .map(|folder| folder.join(mount.file))
-        .collect()
+    folder.ancestors().take_while(|folder| folder.starts_with(&mount.point)).take(DEEPEST).map(Path::to_owned).collect()
 }
 
 /// Reads the content of a limit file; none where there is no limit.
@@ -101,6 +130,20 @@ pub fn limit(text: &str) -> Option<Bytes> {
 /// Reads the limit that applies to a process from the files that [`limit_files`] names.
 pub fn read_limit(files: &[PathBuf], read: impl Fn(&Path) -> Option<String>) -> Option<Bytes> {
     files.iter().filter_map(|file| limit(&read(file)?)).min()
+}
+
+/// Reads what is left in the tightest of the groups that bind the process whose `/proc/<pid>/cgroup` this is; none where
+/// none has a limit. Caches that the system gives up first count as left.
+pub fn room(mounts: &[Mount], membership: &str, read: impl Fn(&Path) -> Option<String>) -> Option<Room> {
+    let left = |(version, group): (&Version, PathBuf)| {
+        let limit = limit(&read(&group.join(version.limit))?)?;
+        let usage: u64 = read(&group.join(version.usage))?.trim().parse().ok()?;
+        let stat = read(&group.join("memory.stat")).unwrap_or_default();
+        let reclaimable = stat.lines().find_map(|line| line.strip_prefix(version.reclaimable)?.trim().parse().ok());
+        let held = usage.saturating_sub(reclaimable.unwrap_or(0));
+        Some(Room { left: limit.saturating_sub(Bytes(held)), limit })
+    };
+    groups(mounts, membership).filter_map(left).min_by_key(|room| room.left)
 }
 
 #[cfg(test)]
@@ -168,6 +211,33 @@ mod tests {
         assert_eq!(read_limit(&limit_files(&mounts, "0::/"), read), Some(Bytes(2000)));
         assert_eq!(read_limit(&limit_files(&mounts, "0::/a/b"), |_| Some("max".to_owned())), None);
         assert_eq!(read_limit(&limit_files(&mounts, "0::/a/b"), |_| None), None);
+    }
+
+    #[test]
+    fn what_is_left_is_that_of_the_tightest_group_without_caches_that_are_given_up_first() {
+        let contents = [
+            ("/sys/fs/cgroup/memory/a/b/memory.limit_in_bytes", "9223372036854771712"),
+            ("/sys/fs/cgroup/memory/a/memory.limit_in_bytes", "1000\n"),
+            ("/sys/fs/cgroup/memory/a/memory.usage_in_bytes", "900\n"),
+            ("/sys/fs/cgroup/memory/a/memory.stat", "cache 1\ninactive_file 1\ntotal_inactive_file 300\n"),
+            ("/sys/fs/cgroup/unified/x/memory.max", "5000"),
+            ("/sys/fs/cgroup/unified/x/memory.current", "4700"),
+            ("/sys/fs/cgroup/unified/x/memory.stat", "anon 7\ninactive_file 200\nactive_file 9\n"),
+            ("/sys/fs/cgroup/unified/y/memory.max", "70"),
+            ("/sys/fs/cgroup/unified/y/memory.current", "90"),
+            ("/sys/fs/cgroup/unified/z/memory.max", "70"),
+        ];
+        let read = |path: &Path| {
+            contents.iter().find(|(file, _)| Path::new(file) == path).map(|(_, content)| (*content).to_owned())
+        };
+        let mounts = mounts(HYBRID);
+        let room_of = |membership| room(&mounts, membership, read).map(|room| (room.left.0, room.limit.0));
+        assert_eq!(room_of("4:memory:/a/b\n0::/"), Some((400, 1000)), "that of the group above");
+        assert_eq!(room_of("0::/x"), Some((500, 5000)));
+        assert_eq!(room_of("4:memory:/a\n0::/x"), Some((400, 1000)), "the smaller of both versions");
+        assert_eq!(room_of("0::/y"), Some((0, 70)), "over its limit, and without figures of caches");
+        assert_eq!(room_of("0::/z"), None, "what it uses cannot be read");
+        assert_eq!(room_of("4:memory:/\n0::/"), None);
     }
 
     #[test]

@@ -74,6 +74,25 @@ pub struct PidReading {
     pub cgroup_limit: Option<Bytes>,
 }
 
+/// What memory a process may take yet, and who says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryRoom {
+    /// How much.
+    pub left: Bytes,
+    /// The limit of the control group that leaves no more; none where it is the machine that has no more.
+    pub group_limit: Option<Bytes>,
+}
+
+impl std::fmt::Display for MemoryRoom {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { left, group_limit } = self;
+        match group_limit {
+            Some(limit) => write!(f, "its control group has {left} left of {limit}"),
+            None => write!(f, "the machine has {left} available"),
+        }
+    }
+}
+
 /// What the system says of one daemon and its processes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SystemReading {
@@ -197,6 +216,18 @@ impl SystemReader {
         Ok(HostSample { memory_total, memory_available })
     }
 
+    /// Reads what memory a process may take yet: what the machine has left, or less where a control group leaves it less.
+    ///
+    /// # Errors
+    /// The machine's memory cannot be read.
+    pub fn room(&mut self, pid: u32) -> Result<MemoryRoom, SystemError> {
+        let machine = MemoryRoom { left: self.host()?.memory_available, group_limit: None };
+        let membership = self.pid_file(pid, "cgroup").map(|text| String::from_utf8_lossy(text).into_owned());
+        let group = cgroup::room(self.mounts(), &membership.unwrap_or_default(), |file| read_text(file).ok());
+        let group = group.map(|room| MemoryRoom { left: room.left, group_limit: Some(room.limit) });
+        Ok(group.filter(|group| group.left < machine.left).unwrap_or(machine))
+    }
+
     /// Wall-clock milliseconds of the boot, kept steady against the jitter of the two clocks it is reckoned from.
     fn boot_time(&mut self, wall: WallTime) -> Result<i64, SystemError> {
         let path = self.proc.join("uptime");
@@ -292,13 +323,15 @@ impl SystemReader {
         if let Some(limit) = known.get(&groups) {
             return *limit;
         }
-        let mounts = self
-            .mounts
-            .get_or_insert_with(|| cgroup::mounts(&read_text(&self.proc.join("self/mountinfo")).unwrap_or_default()));
-        let files = cgroup::limit_files(mounts, &groups);
+        let files = cgroup::limit_files(self.mounts(), &groups);
         let limit = cgroup::read_limit(&files, |file| read_text(file).ok());
         known.insert(groups, limit);
         limit
+    }
+
+    fn mounts(&mut self) -> &[cgroup::Mount] {
+        let mountinfo = || read_text(&self.proc.join("self/mountinfo")).unwrap_or_default();
+        self.mounts.get_or_insert_with(|| cgroup::mounts(&mountinfo()))
     }
 
     /// Reads a short file of one process into the reader's own buffer.

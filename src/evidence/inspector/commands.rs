@@ -13,6 +13,7 @@ use crate::model::Bytes;
 
 const EVALUATE: &str = "Runtime.evaluate";
 const CALL_ON: &str = "Runtime.callFunctionOn";
+const RELEASE: &str = "Runtime.releaseObject";
 const HEAP_USAGE: &str = "Runtime.getHeapUsage";
 const START: &str = "HeapProfiler.startSampling";
 const STOP: &str = "HeapProfiler.stopSampling";
@@ -54,7 +55,7 @@ pub struct Stopped {
 pub struct Written {
     /// Its size.
     pub size: Bytes,
-    /// How long the app stood still, by its own clock.
+    /// How long the app stood still, by its own clock; to 20 ms.
     pub pause: Duration,
 }
 
@@ -170,7 +171,7 @@ impl Inspector {
     /// # Errors
     /// [`InspectorError`].
     pub async fn stop_sampling(&mut self, deadline: Duration) -> Result<Stopped, InspectorError> {
-        let (answer, pause) = self.timed(STOP, json!({}), None, deadline).await?;
+        let (answer, pause) = self.timed(STOP, json!({}), deadline).await?;
         let answer: ProfileAnswer<'_> =
             serde_json::from_str(answer.get()).map_err(|error| self.unreadable(STOP, &error))?;
         Ok(Stopped { profile: answer.profile.get().as_bytes().to_vec(), pause })
@@ -189,7 +190,11 @@ impl Inspector {
     ) -> Result<Written, InspectorError> {
         let mut chunks = Chunks { writer, written: 0, limit: limit.0 };
         let params = json!({"reportProgress": false, "captureNumericValue": false});
-        let (_nothing, pause) = self.timed(SNAPSHOT, params, Some(&mut chunks), deadline).await?;
+        // Newer versions of V8 answer other commands before they begin, so the app itself must say how long it stood still.
+        let watch = self.watch_loop(deadline).await?;
+        let sent = self.send(SNAPSHOT, params, deadline).await?;
+        self.reply(sent, Some(&mut chunks)).await?;
+        let pause = self.worst_delay(watch, deadline).await?;
         Ok(Written { size: Bytes(chunks.written), pause })
     }
 
@@ -209,29 +214,31 @@ impl Inspector {
     /// # Errors
     /// [`InspectorError`].
     pub async fn worst_delay(&mut self, watch: LoopDelay, deadline: Duration) -> Result<Duration, InspectorError> {
-        let params = json!({"functionDeclaration": READ_LOOP, "objectId": watch.object, "returnByValue": true,
+        let params = json!({"functionDeclaration": READ_LOOP, "objectId": &watch.object, "returnByValue": true,
             "silent": true});
         let sent = self.send(CALL_ON, params, deadline).await?;
         let object = self.evaluated(sent).await?;
+        // Else it stays in the app, and in its snapshots, as long as the session lasts.
+        self.call(RELEASE, json!({"objectId": watch.object}), deadline).await?;
         let seconds = object.value.and_then(|value| value.as_f64());
         seconds
             .map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default())
             .ok_or_else(|| self.unreadable(CALL_ON, &"no number"))
     }
 
-    /// Sends a command between two looks at the app's own clock, all three at once, so that no time of ours is in it.
+    /// Sends a command that V8 carries out before the next between two looks at the app's own clock, all three at once, so that
+    /// no time of ours is in it.
     async fn timed(
         &mut self,
         method: &'static str,
         params: Value,
-        chunks: Option<&mut Chunks<'_>>,
         deadline: Duration,
     ) -> Result<(Box<serde_json::value::RawValue>, Duration), InspectorError> {
         let before = self.send_evaluation(OWN_CLOCK, false, deadline).await?;
         let sent = self.send(method, params, deadline).await?;
         let after = self.send_evaluation(OWN_CLOCK, false, deadline).await?;
         let before = self.evaluated(before).await?.value.and_then(|value| value.as_f64());
-        let answer = self.reply(sent, chunks).await?;
+        let answer = self.reply(sent, None).await?;
         let after = self.evaluated(after).await?.value.and_then(|value| value.as_f64());
         let (Some(before), Some(after)) = (before, after) else {
             return Err(self.unreadable(EVALUATE, &"no time"));

@@ -3,6 +3,7 @@
 //! It refuses to signal what is not Node, what does not catch the signal, or an app that listens for it itself; to share
 //! an inspector with a debugger; and to close one that was open before.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -12,6 +13,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
+use super::ledger::{Entry, Ledger, Noted};
 use super::{TakeErrorKind, Target, checks, own_listener};
 use crate::collect::identity::{Standing, standing};
 use crate::collect::look::Look;
@@ -20,10 +22,10 @@ use crate::evidence::inspector::{Inspector, InspectorError, InspectorErrorKind, 
 use crate::http::client;
 use crate::model::WallTime;
 
-const PROC: &str = "/proc";
+pub(super) const PROC: &str = "/proc";
 /// Where Node's inspector listens unless told otherwise, and the ports that workers under `--inspect` get.
 const PORT: u16 = 9229;
-const PORTS: std::ops::RangeInclusive<u16> = PORT..=PORT + 100;
+pub(super) const PORTS: std::ops::RangeInclusive<u16> = PORT..=PORT + 100;
 /// How long an app may take to open its inspector, …
 const OPENING: Duration = Duration::from_secs(30);
 /// … any step of a session that is quick by nature, …
@@ -41,10 +43,10 @@ const CLOSE: &str = "(inspector => { const end = () => { try { inspector.close()
 
 /// A process that cannot come to mean another: its pid, its start, and a handle on it.
 #[derive(Debug)]
-struct Held {
-    pid: u32,
-    start_ticks: u64,
-    handle: OwnedFd,
+pub(super) struct Held {
+    pub(super) pid: u32,
+    pub(super) start_ticks: u64,
+    pub(super) handle: OwnedFd,
 }
 
 impl Held {
@@ -73,21 +75,28 @@ pub(super) struct Released {
 
 /// An open inspector.
 #[derive(Debug)]
-struct Opened {
-    process: Held,
+pub(super) struct Opened {
+    pub(super) process: Held,
     /// Where it listens, once that is known.
-    port: Option<u16>,
+    pub(super) port: Option<u16>,
     /// Ports the process listened on before.
-    before: std::collections::BTreeSet<u16>,
+    pub(super) before: BTreeSet<u16>,
     /// Whether it is ours to close.
-    ours: bool,
+    pub(super) ours: bool,
+    /// What is written down of it while it is.
+    pub(super) noted: Option<Noted>,
 }
 
 /// Opens the inspector of the process, unless it is open, and attaches to it.
 ///
 /// # Errors
 /// Refused before anything was done to the app, or failed with its inspector closed again (or the sentence says so).
-pub(super) async fn attach(target: &Target, look: &Look, now: WallTime) -> Result<Attached, TakeErrorKind> {
+pub(super) async fn attach(
+    target: &Target,
+    look: &Look,
+    ledger: &Ledger,
+    now: WallTime,
+) -> Result<Attached, TakeErrorKind> {
     let (pid, daemon) = (target.life.pid, look.daemon_pid);
     let listed = look.find(target.key.pm_id).map_err(TakeErrorKind::Refused)?.clone();
     let checking = move || {
@@ -113,7 +122,7 @@ pub(super) async fn attach(target: &Target, look: &Look, now: WallTime) -> Resul
             checks::against_signal(&seen).or_else(own_listener).or_else(|| against_now(&mut reader, pid));
         let before = listening_ports(Path::new(PROC), pid);
         let process = Held { start_ticks: seen.start_ticks, ..process };
-        Ok((Opened { process, port: None, before, ours: false }, against_signal))
+        Ok((Opened { process, port: None, before, ours: false, noted: None }, against_signal))
     };
     let checked = tokio::task::spawn_blocking(checking).await.map_err(|error| error.to_string());
     let (mut opened, against_signal) = checked.and_then(|checked| checked).map_err(TakeErrorKind::Refused)?;
@@ -122,7 +131,8 @@ pub(super) async fn attach(target: &Target, look: &Look, now: WallTime) -> Resul
         if let Some(objection) = against_signal {
             return Err(TakeErrorKind::Refused(objection));
         }
-        open(&mut opened).await?;
+        let entry = Entry::new(target, opened.process.start_ticks, opened.before.iter().copied().collect(), now);
+        open(&mut opened, entry, ledger).await?;
     }
     let attached = session(&opened).await;
     match attached {
@@ -144,7 +154,8 @@ fn against_now(reader: &mut SystemReader, pid: u32) -> Option<String> {
     ))
 }
 
-fn held(pid: u32) -> Result<Held, String> {
+/// Takes a handle on a process.
+pub(super) fn held(pid: u32) -> Result<Held, String> {
     let number = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or("it has no pid")?;
     let handle = pidfd_open(number, PidfdFlags::empty()).map_err(|error| match error {
         rustix::io::Errno::SRCH => "it has ended".to_owned(),
@@ -155,26 +166,12 @@ fn held(pid: u32) -> Result<Held, String> {
 
 /// The port of an inspector that was open before and that nobody uses.
 async fn already_open(opened: &Opened) -> Result<Option<u16>, String> {
-    #[derive(Deserialize)]
-    struct Version {
-        #[serde(rename = "Protocol-Version")]
-        _protocol: String,
-    }
     let pid = opened.process.pid;
     for port in opened.before.iter().copied().filter(|port| PORTS.contains(port)) {
-        let told = client::get(&address(port).to_string(), "/json/version", STEP, 64 << 10).await;
-        if !told.is_ok_and(|body| serde_json::from_slice::<Version>(&body).is_ok()) {
-            continue;
+        if is_inspector(port).await {
+            undebugged(pid, port).await?;
+            return Ok(Some(port));
         }
-        // What has just asked for the version may still be closing; a debugger stays.
-        let end = Instant::now() + Duration::from_secs(2);
-        while connections(Path::new(PROC), pid, port) > 0 {
-            if Instant::now() >= end {
-                return Err(format!("somebody debugs it at 127.0.0.1:{port}; close the debugger, then try again"));
-            }
-            sleep(POLL).await;
-        }
-        return Ok(Some(port));
     }
     if taken_ports(Path::new(PROC), pid).contains(&PORT) {
         return Err(format!(
@@ -185,28 +182,79 @@ async fn already_open(opened: &Opened) -> Result<Option<u16>, String> {
     Ok(None)
 }
 
-/// Sends SIGUSR1 and waits for the inspector to listen.
-async fn open(opened: &mut Opened) -> Result<(), TakeErrorKind> {
-    let failed = |why: &str| TakeErrorKind::Failed(why.to_owned());
-    pidfd_send_signal(&opened.process.handle, Signal::USR1).map_err(|error| {
-        TakeErrorKind::Refused(format!("SIGUSR1 may not be sent to it ({error}); run this as the app's user"))
+/// Whether what listens there is V8's inspector.
+pub(super) async fn is_inspector(port: u16) -> bool {
+    #[derive(Deserialize)]
+    struct Version {
+        #[serde(rename = "Protocol-Version")]
+        _protocol: String,
+    }
+    let told = client::get(&address(port).to_string(), "/json/version", STEP, 64 << 10).await;
+    told.is_ok_and(|body| serde_json::from_slice::<Version>(&body).is_ok())
+}
+
+/// Whether nobody debugs a process by its inspector. What has just asked for the version may still be closing; a debugger
+/// stays.
+///
+/// # Errors
+/// A sentence where somebody does.
+pub(super) async fn undebugged(pid: u32, port: u16) -> Result<(), String> {
+    let end = Instant::now() + Duration::from_secs(2);
+    while connections(Path::new(PROC), pid, port) > 0 {
+        if Instant::now() >= end {
+            return Err(format!("somebody debugs it at 127.0.0.1:{port}; close the debugger, then try again"));
+        }
+        sleep(POLL).await;
+    }
+    Ok(())
+}
+
+/// Writes down what is about to be opened, sends SIGUSR1 and waits for the inspector to listen.
+async fn open(opened: &mut Opened, mut entry: Entry, ledger: &Ledger) -> Result<(), TakeErrorKind> {
+    let (ledger, to_write) = (ledger.clone(), entry.clone());
+    let writing = tokio::task::spawn_blocking(move || ledger.write(&to_write).map_err(|error| error.to_string()));
+    let written = writing.await.map_err(|panicked| panicked.to_string()).and_then(|written| written);
+    opened.noted = written.map_err(|error| {
+        TakeErrorKind::Refused(format!(
+            "it cannot be written down that its inspector is open, and nobody would close it if this was killed ({error}): \
+             make room, or set STATE_DIRECTORY to a folder that may be written"
+        ))
     })?;
+    if let Err(error) = pidfd_send_signal(&opened.process.handle, Signal::USR1) {
+        opened.closed();
+        return Err(TakeErrorKind::Refused(format!(
+            "SIGUSR1 may not be sent to it ({error}); run this as the app's user"
+        )));
+    }
     opened.ours = true;
     let end = Instant::now() + OPENING;
     loop {
         opened.port = opened.newly_open();
         if opened.port.is_some() {
+            entry.port = opened.port;
+            if let Some(noted) = opened.noted.take() {
+                let rewriting = tokio::task::spawn_blocking(move || noted.rewrite(&entry));
+                opened.noted = rewriting.await.ok();
+            }
             return Ok(());
         }
         if !opened.process.is_alive() {
-            opened.ours = false;
-            return Err(failed("it ended when its inspector was to open; try again when it runs"));
+            opened.closed();
+            return Err(TakeErrorKind::Failed(
+                "it ended when its inspector was to open; try again when it runs".to_owned(),
+            ));
         }
         if Instant::now() >= end {
             opened.ours = false;
+            // The record is left behind for it.
+            let later = if opened.noted.take().is_some() {
+                "is closed by the sidecar, or by the next `leakslope heap profile` or `heap snapshot`"
+            } else {
+                "stays open until the app is restarted"
+            };
             return Err(TakeErrorKind::Failed(format!(
                 "its inspector did not open within {} s: it listens for SIGUSR1 itself, or is blocked; an inspector that \
-                 opens later on 127.0.0.1:{PORT} stays open until the app is restarted",
+                 opens later on 127.0.0.1:{PORT} {later}",
                 OPENING.as_secs()
             )));
         }
@@ -304,8 +352,19 @@ impl Opened {
         }
     }
 
+    /// There is nothing to close any more.
+    fn closed(&mut self) {
+        self.ours = false;
+        if let Some(noted) = self.noted.take() {
+            noted.strike_out();
+        }
+    }
+
     /// Closes the inspector, if it is ours to close, and waits until its listener is gone.
-    async fn shut(&mut self) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// A sentence where it is still open.
+    pub(super) async fn shut(&mut self) -> Result<(), String> {
         if !self.ours {
             return Ok(());
         }
@@ -318,13 +377,14 @@ impl Opened {
             }
             let open = self.port.filter(|port| listening_ports(Path::new(PROC), self.process.pid).contains(port));
             let Some(port) = open else {
-                self.ours = false;
+                self.closed();
                 return Ok(());
             };
             let left = CLOSING.saturating_sub(begin.elapsed());
             if left.is_zero() {
                 self.ours = false;
-                // What was asked waits in the app, so nobody has to come back for it.
+                // What was asked waits in the app; the record stays until it was seen to be done.
+                self.noted = None;
                 return Err(format!(
                     "its inspector is still open at 127.0.0.1:{port} and closes as soon as its event loop goes on"
                 ));

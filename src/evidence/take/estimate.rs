@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::collect::system::MemoryRoom;
 use crate::model::{Bytes, LimitKind};
 
 /// Per MiB of heap: how long the app stands still, …
@@ -68,8 +69,8 @@ pub struct Facts {
     pub learning: Option<bool>,
     /// How many other processes of the app are online.
     pub others_online: usize,
-    /// Memory that the machine has left.
-    pub memory_available: Bytes,
+    /// Memory that is left to it, by the machine or its control group.
+    pub room: MemoryRoom,
     /// What the process holds.
     pub resident: Bytes,
     /// What it may hold, and who says so.
@@ -109,15 +110,15 @@ pub fn objections(facts: &Facts, wishes: &Wishes, estimate: &Estimate) -> Vec<St
         objections.push(format!("{learning} (--warm-up)"));
     }
     objections.extend(against_pause(facts, wishes, estimate));
-    if estimate.memory > facts.memory_available {
-        objections.push(format!(
-            "V8 may take {} for it and {} are available: free memory, or {PROFILE}",
-            estimate.memory, facts.memory_available
-        ));
+    let tight = estimate.memory > facts.room.left;
+    if tight {
+        let what = if facts.room.group_limit.is_some() { "raise that limit meanwhile" } else { "free memory" };
+        objections.push(format!("V8 may take {} for it and {}: {what}, or {PROFILE}", estimate.memory, facts.room));
     }
     let grown = facts.resident.saturating_add(estimate.memory);
     for (kind, limit) in &facts.limits {
-        if grown > *limit {
+        let told = tight && facts.room.group_limit == Some(*limit);
+        if grown > *limit && !told {
             objections.push(format!(
                 "it may grow from {} to {grown} and is ended at {limit} ({}): raise that limit meanwhile, or {PROFILE}",
                 facts.resident,
@@ -177,12 +178,21 @@ mod tests {
     const MIB: u64 = 1 << 20;
     const SECONDS: Duration = Duration::from_secs(1);
 
+    fn machine(mebibytes: u64) -> MemoryRoom {
+        MemoryRoom { left: Bytes(mebibytes * MIB), group_limit: None }
+    }
+
+    /// A control group of 3000 MiB, one of the limits of [`fine`].
+    fn group(mebibytes: u64) -> MemoryRoom {
+        MemoryRoom { left: Bytes(mebibytes * MIB), group_limit: Some(Bytes(3000 * MIB)) }
+    }
+
     fn fine() -> Facts {
         Facts {
             uptime: Duration::from_hours(1),
             learning: Some(false),
             others_online: 1,
-            memory_available: Bytes(4000 * MIB),
+            room: machine(4000),
             resident: Bytes(300 * MIB),
             limits: vec![(LimitKind::MaxMemoryRestart, Bytes(3000 * MIB)), (LimitKind::Cgroup, Bytes(3000 * MIB))],
             disk_available: Bytes(2000 * MIB),
@@ -226,8 +236,13 @@ mod tests {
         "--i-accept-a-pause-of 24s")]
     #[case(Facts { others_online: 0, ..fine() }, Wishes { accepted_pause: None, ..wishes() }, "last healthy process",
         "start another one")]
-    #[case(Facts { memory_available: Bytes(1900 * MIB), ..fine() }, wishes(),
-        "may take 1.95 GiB for it and 1.86 GiB are available", "heap profile")]
+    #[case(Facts { room: machine(1900), ..fine() }, wishes(),
+        "may take 1.95 GiB for it and the machine has 1.86 GiB available", "free memory, or")]
+    #[case(Facts { room: group(1900), ..fine() }, wishes(),
+        "may take 1.95 GiB for it and its control group has 1.86 GiB left of 2.93 GiB", "raise that limit meanwhile, or")]
+    #[case(Facts { room: group(1900), resident: Bytes(1100 * MIB),
+        limits: vec![(LimitKind::Cgroup, Bytes(3000 * MIB))], ..fine() }, wishes(),
+        "its control group has 1.86 GiB left of 2.93 GiB", "take a profile instead")]
     #[case(Facts { limits: vec![(LimitKind::MaxMemoryRestart, Bytes(2048 * MIB))], ..fine() }, wishes(),
         "from 300 MiB to 2.25 GiB and is ended at 2 GiB (max_memory_restart)", "raise that limit")]
     #[case(Facts { disk_available: Bytes(1700 * MIB), ..fine() }, wishes(),
@@ -261,7 +276,7 @@ mod tests {
             uptime: Duration::ZERO,
             learning: Some(true),
             others_online: 0,
-            memory_available: Bytes(0),
+            room: machine(0),
             resident: Bytes(0),
             limits: vec![(LimitKind::Cgroup, Bytes(1))],
             disk_available: Bytes(0),

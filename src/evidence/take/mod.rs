@@ -5,6 +5,8 @@
 //! | `action`       | a profile by pm2's own action: no pause, nothing opened     | no   |
 //! | `attach`       | into an app by its inspector, and out again                 | no   |
 //! | `checks`       | whether SIGUSR1 would open an inspector, or do harm         | yes  |
+//! | `ledger`       | which inspectors are open, on disk                          | no   |
+//! | `left_open`    | closes those of a leakslope that was killed                 | no   |
 //! | `own_listener` | whether the app listens for SIGUSR1 itself                  | no   |
 //! | `estimate`     | what a snapshot will cost, and what speaks against it       | yes  |
 //! | `series`       | snapshots one after the other in one session                | no   |
@@ -17,6 +19,8 @@ mod action;
 mod attach;
 mod checks;
 pub mod estimate;
+mod ledger;
+mod left_open;
 mod own_listener;
 pub mod series;
 
@@ -26,6 +30,8 @@ use std::time::Duration;
 use thiserror::Error;
 
 use self::attach::Attached;
+pub use self::ledger::Ledger;
+pub use self::left_open::{Closer, LeftOpen};
 use crate::collect::look::{LOOK_DEADLINE, Look, client, look};
 use crate::evidence::keep::{self, Cost, Kind, Record, Road, Trigger};
 use crate::evidence::profile;
@@ -173,13 +179,18 @@ pub async fn targets(daemon: &DaemonName, home: &Path, app: &str) -> Result<Vec<
 }
 
 /// Takes a sampling heap profile into a new file under `folder`: by pm2's action where pm2's agent is in the app, else by
-/// its inspector.
+/// its inspector, which stands in the ledger meanwhile.
 ///
 /// # Errors
 /// [`TakeError`]: refused before anything was done, or failed with the app left running.
-pub async fn profile(target: &Target, order: &ProfileOrder, folder: &Path) -> Result<Taken, TakeError> {
+pub async fn profile(
+    target: &Target,
+    order: &ProfileOrder,
+    ledger: &Ledger,
+    folder: &Path,
+) -> Result<Taken, TakeError> {
     let error = |kind| TakeError { app: target.app.clone(), process: target.key.clone(), kind };
-    let sampled = sample(target, order).await.map_err(error)?;
+    let sampled = sample(target, order, ledger).await.map_err(error)?;
     let still_open = sampled.still_open;
     let pause_seconds = sampled.pause.map(|pause| pause.as_secs_f64());
     let cost = Cost { road: sampled.road, pause_seconds, expected: None };
@@ -198,7 +209,7 @@ pub async fn profile(target: &Target, order: &ProfileOrder, folder: &Path) -> Re
     Ok(Taken { path, size, cost, still_open })
 }
 
-async fn sample(target: &Target, order: &ProfileOrder) -> Result<Sampled, TakeErrorKind> {
+async fn sample(target: &Target, order: &ProfileOrder, ledger: &Ledger) -> Result<Sampled, TakeErrorKind> {
     check_duration(order.duration).map_err(|why| TakeErrorKind::Refused(why.to_owned()))?;
     if !(1..=u64::from(u32::MAX)).contains(&order.sampling_interval.0) {
         return Err(TakeErrorKind::Refused("the sampling interval is from 1 byte to 4 GiB".to_owned()));
@@ -212,7 +223,7 @@ async fn sample(target: &Target, order: &ProfileOrder) -> Result<Sampled, TakeEr
     if listed.pmx {
         return action::sample(&mut client, target, order).await;
     }
-    let mut attached = attach::attach(target, &look, order.at).await?;
+    let mut attached = attach::attach(target, &look, ledger, order.at).await?;
     match sample_attached(&mut attached, order).await {
         Ok(profile) => {
             let released = attached.release().await;
@@ -282,7 +293,7 @@ mod tests {
             (SHORTEST, u64::MAX, "1 byte to 4 GiB"),
         ] {
             let order = ProfileOrder { duration, sampling_interval: Bytes(bytes), at, trigger };
-            let error = profile(&target, &order, Path::new("/nonexistent")).await.unwrap_err();
+            let error = profile(&target, &order, &Ledger::default(), Path::new("/nonexistent")).await.unwrap_err();
             assert!(error.to_string().contains(why), "{error} | {why}");
         }
     }

@@ -10,9 +10,9 @@ use tokio::io::{AsyncWriteExt as _, BufWriter};
 
 use super::attach::{Attached, ENDED, STEP, attach};
 use super::estimate::{Estimate, Facts, Measured, Wishes, estimate, objections};
-use super::{TakeError, TakeErrorKind, Target, file_name, objection};
+use super::{Ledger, TakeError, TakeErrorKind, Target, file_name, objection};
 use crate::collect::look::{LOOK_DEADLINE, Look, client, look};
-use crate::collect::system::SystemReader;
+use crate::collect::system::{MemoryRoom, SystemReader};
 use crate::evidence::inspector::Written;
 use crate::evidence::keep::{self, Begun, Cost, Expected, Kind, Record, Road};
 use crate::model::{Bytes, LimitKind, Status, WallTime};
@@ -58,6 +58,8 @@ pub enum Step<'a> {
     Taken(&'a Snapshot),
     /// The app goes on until the next one.
     Waiting(Duration),
+    /// The session has ended; how late the app's event loop was at the worst while it lasted.
+    Ended(Duration),
 }
 
 /// One snapshot.
@@ -73,13 +75,15 @@ pub struct Snapshot {
     pub resident: [Bytes; 2],
 }
 
-/// Takes the snapshots into new files under `folder`, telling each step; `wall` reads the clock.
+/// Takes the snapshots into new files under `folder`, telling each step; `wall` reads the clock. The inspector stands in the
+/// ledger meanwhile.
 ///
 /// # Errors
 /// [`TakeError`]: refused with every reason at once, or failed. The snapshots before stay; the inspector is closed again.
 pub async fn snapshots(
     target: &Target,
     order: &SeriesOrder,
+    ledger: &Ledger,
     folder: &Path,
     wall: impl Fn() -> WallTime,
     tell: &mut impl FnMut(Step<'_>),
@@ -90,14 +94,19 @@ pub async fn snapshots(
     // Where the list tells the heap's size, much is refused before anything is opened.
     let heap = target.heap_used.unwrap_or_default();
     series.check(&look, &[], &estimate(heap, None)).await.map_err(TakeErrorKind::Refused).map_err(error)?;
-    let mut attached = attach(target, &look, (series.wall)()).await.map_err(error)?;
-    match series.run(&mut attached, tell).await {
-        Ok(taken) => attached.release().await.still_open.map_or(Ok(taken), |open| Err(TakeErrorKind::Failed(open))),
-        Err(TakeErrorKind::Refused(why)) => {
-            let open = attached.release().await.still_open;
-            Err(TakeErrorKind::Refused(open.map_or(why.clone(), |open| format!("{why}; {open}"))))
-        }
-        Err(TakeErrorKind::Failed(why)) => Err(attached.given_up(why).await),
+    let mut attached = attach(target, &look, ledger, (series.wall)()).await.map_err(error)?;
+    let run = series.run(&mut attached, tell).await;
+    if let Err(TakeErrorKind::Failed(why)) = run {
+        return Err(error(attached.given_up(why).await));
+    }
+    let released = attached.release().await;
+    if let Some(delay) = released.worst_delay {
+        tell(Step::Ended(delay));
+    }
+    match (run, released.still_open) {
+        (Ok(_), Some(open)) => Err(TakeErrorKind::Failed(open)),
+        (Err(TakeErrorKind::Refused(why)), Some(open)) => Err(TakeErrorKind::Refused(format!("{why}; {open}"))),
+        (run, _) => run,
     }
     .map_err(error)
 }
@@ -191,7 +200,7 @@ impl<Wall: Fn() -> WallTime> Series<'_, Wall> {
             uptime: Duration::from_millis(u64::try_from(age).unwrap_or_default()),
             learning: self.order.learning,
             others_online: others.count(),
-            memory_available: machine.memory_available,
+            room: machine.room,
             resident: machine.resident,
             limits: pm2.into_iter().chain(machine.cgroup_limit.map(|limit| (LimitKind::Cgroup, limit))).collect(),
             disk_available: machine.disk_available,
@@ -232,23 +241,23 @@ impl<Wall: Fn() -> WallTime> Series<'_, Wall> {
 struct Machine {
     resident: Bytes,
     cgroup_limit: Option<Bytes>,
-    memory_available: Bytes,
+    room: MemoryRoom,
     disk_available: Bytes,
 }
 
 impl Machine {
     fn read(folder: &Path, pid: u32, daemon: Option<u32>, wall: WallTime) -> Result<Self, String> {
         let mut reader = SystemReader::new("/proc".into());
-        let host = reader.host().map_err(|error| error.to_string())?;
         let reading = reader.read(daemon, &[pid].into(), wall).map_err(|error| error.to_string())?;
         let process = reading.processes.get(&pid).ok_or(ENDED)?;
+        let room = reader.room(pid).map_err(|error| error.to_string())?;
         // A folder that is not there yet will be made on the disk of the nearest one that is.
         let existing = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."));
         let disk = rustix::fs::statvfs(existing).map_err(|error| format!("{}: {error}", existing.display()))?;
         Ok(Self {
             resident: process.sample.resident,
             cgroup_limit: process.cgroup_limit,
-            memory_available: host.memory_available,
+            room,
             disk_available: Bytes(disk.f_bavail.saturating_mul(disk.f_frsize)),
         })
     }

@@ -41,6 +41,11 @@ export function mebibytes(pid, field) {
   return Number(new RegExp(`^${field}:\\s+(\\d+) kB`, 'm').exec(status)[1]) / 1024;
 }
 
+/** Memory that the machine can still give, in MiB. */
+export function available() {
+  return Number(/^MemAvailable:\s+(\d+) kB/m.exec(readFileSync('/proc/meminfo', 'utf8'))[1]) / 1024;
+}
+
 /** Pids of every process whose environment has this variable at this value. */
 export function withEnvironment(variable) {
   const found = [];

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { withEnvironment } from './proc.mjs';
+import { available, withEnvironment } from './proc.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
 /** The project's folder. */
@@ -15,19 +15,28 @@ export const root = resolve(here, '../..');
 /** The pm2 that measurements run against. */
 const BENCH_PM2 = join(here, 'node_modules/pm2/bin/pm2');
 
-/** Reads `--name=value` or `--name value` over these defaults; anything else is refused. */
-export function readOptions(defaults) {
-  const options = { ...defaults };
+/**
+ * Reads `--name=value` or `--name value` over these defaults; anything else is refused. `--quick` puts other defaults first, where
+ * there are any.
+ */
+export function readOptions(defaults, quick = null) {
+  const given = {};
+  let isQuick = false;
   const words = process.argv.slice(2);
   while (words.length > 0) {
     const word = words.shift();
-    const [, name, value = words.shift()] = /^--([a-z]+)(?:=(.+))?$/.exec(word) ?? [];
-    if (!(name in options) || value === undefined) {
-      throw new Error(`unknown argument ${word}; known: ${Object.keys(options).map((known) => `--${known}`).join(', ')}`);
+    if (word === '--quick' && quick !== null) {
+      isQuick = true;
+      continue;
     }
-    options[name] = value;
+    const [, name, value = words.shift()] = /^--([a-z]+)(?:=(.+))?$/.exec(word) ?? [];
+    if (!(name in defaults) || value === undefined) {
+      const known = Object.keys(defaults).concat(quick === null ? [] : ['quick']);
+      throw new Error(`unknown argument ${word}; known: ${known.map((each) => `--${each}`).join(', ')}`);
+    }
+    given[name] = value;
   }
-  return options;
+  return { ...defaults, ...(isQuick ? quick : {}), ...given };
 }
 
 export const say = (text) => console.error(`${new Date().toISOString().slice(11, 19)} ${text}`);
@@ -117,23 +126,47 @@ export function pm2Home(command = BENCH_PM2) {
   return home;
 }
 
-/** A real daemon with `count` real processes. */
+/** Processes that are started together, so that a machine with few cores gets them online in time. */
+const BATCH = 50;
+/** No more processes are started where less than this would stay available: others may work on the machine. */
+const SPARE_MEBIBYTES = 4096;
+/** How long a batch may take to be online. */
+const ONLINE_SECONDS = 600;
+
+/** Waits until so many processes are online and report their own metrics; with which of the daemon's list. */
+async function online(home, count) {
+  for (let waited = 0; ; waited += 3) {
+    const list = JSON.parse((await pm2(home, ['jlist'])).split('\n').at(-1));
+    const settled = list.filter((entry) => entry.pm2_env.status === 'online'
+      && 'Event Loop Latency p95' in (entry.pm2_env.axm_monitor ?? {}));
+    if (settled.length === count) return;
+    if (waited > ONLINE_SECONDS) throw new Error(`${settled.length} of ${count} processes are online`);
+    await pause(3);
+  }
+}
+
+/** A real daemon with `count` real processes, or with as many as leave the machine memory to spare: `count` tells. */
 export async function realDaemon(count) {
   const home = pm2Home();
   const script = join(here, 'app.js');
   await pm2(home, ['start', script, '--name', 'app', '-i', '1', '-f']);
   await pm2(home, ['delete', 'app']);
-  writeFileSync(join(dirname(home), 'apps.json'),
-    JSON.stringify({ apps: [{ name: 'app', script, instances: count, exec_mode: 'fork' }] }));
-  await pm2(home, ['start', join(dirname(home), 'apps.json')]);
-  for (let waited = 0; ; waited += 5) {
-    const list = JSON.parse((await pm2(home, ['jlist'])).split('\n').at(-1));
-    const settled = list.filter((entry) => entry.pm2_env.status === 'online'
-      && 'Event Loop Latency p95' in (entry.pm2_env.axm_monitor ?? {}));
-    if (settled.length === count) return { home };
-    if (waited > 600) throw new Error(`${settled.length} of ${count} processes are online`);
-    await pause(5);
+  const apps = join(dirname(home), 'apps.json');
+  const before = available();
+  for (let started = 0; started < count;) {
+    const batch = Math.min(BATCH, count - started);
+    const each = started > 0 ? (before - available()) / started : 0;
+    if (started > 0 && available() - each * batch < SPARE_MEBIBYTES) {
+      say(`${started} processes of ${each.toFixed(1)} MiB are what leaves ${SPARE_MEBIBYTES} MiB available`);
+      return { home, count: started };
+    }
+    writeFileSync(apps, JSON.stringify({ apps: [{ name: `app-${started / BATCH}`, script, instances: batch, exec_mode: 'fork' }] }));
+    await pm2(home, ['start', apps]);
+    started += batch;
+    await online(home, started);
+    if (count > BATCH) say(`${started} of ${count} processes are online, ${available().toFixed(0)} MiB available`);
   }
+  return { home, count };
 }
 
 /** A sidecar that listens on a port of the system's choice. */
@@ -155,12 +188,16 @@ export async function pm2Metrics(home) {
   return { ...await start('node', [script], env, join(place, 'log'), /listening at/), port };
 }
 
-/** A daemon that lists processes that do not exist; `send` a number to it to have it list so many. */
+/** A daemon that lists processes that do not exist; `send` a number to it to have it list so many, `lists` asks how often it has. */
 export async function fakeDaemon(count, variables = 40) {
   const home = folder('leakslope-fake-');
   const args = [join(here, 'fake_daemon.mjs'), join(home, 'rpc.sock'), String(count), String(variables)];
   const started = await start('node', args, {}, join(home, 'log'), /listening/, { channel: true });
-  return { ...started, home, send: (message) => started.child.send(message) };
+  const lists = () => new Promise((resolve_) => {
+    started.child.once('message', resolve_);
+    started.child.send('lists');
+  });
+  return { ...started, home, send: (message) => started.child.send(message), lists };
 }
 
 /** Installs and builds what is missing. */

@@ -30,7 +30,8 @@ pub struct Freshness {
 /// Remembers, for the processes of one daemon, when their metrics last moved.
 #[derive(Debug, Default)]
 pub struct FreshnessTracker {
-    processes: BTreeMap<u32, Seen>,
+    /// By `pm_id`, which is the order of the list.
+    processes: Vec<(u32, Seen)>,
 }
 
 #[derive(Debug)]
@@ -41,20 +42,22 @@ struct Seen {
 }
 
 impl FreshnessTracker {
-    /// Takes in one reading of the list and returns the age of the metrics of each process that has any. Processes that are
+    /// Takes in one reading of the list, in the order of `pm_id`, and returns the age of the metrics of each process that has any. Processes that are
     /// not in `entries` are forgotten.
     pub fn observe(&mut self, entries: &[Listed], now: Steady) -> BTreeMap<u32, Freshness> {
         let mut ages = BTreeMap::new();
-        let mut seen_now = BTreeMap::new();
+        let mut seen_before = std::mem::take(&mut self.processes).into_iter().peekable();
+        let mut seen_now = Vec::with_capacity(entries.len());
         for entry in entries.iter().filter(|entry| entry.metrics != AppMetrics::default()) {
             let fingerprint = fingerprint(&entry.metrics);
             let life = entry.life();
-            let before = self.processes.get(&entry.pm_id);
+            while seen_before.next_if(|(pm_id, _)| *pm_id < entry.pm_id).is_some() {}
+            let before = seen_before.next_if(|(pm_id, _)| *pm_id == entry.pm_id);
             let moved = match before {
-                Some(before) if before.life == life && before.fingerprint == fingerprint => before.moved,
+                Some((_, before)) if before.life == life && before.fingerprint == fingerprint => before.moved,
                 _ => now,
             };
-            seen_now.insert(entry.pm_id, Seen { life, fingerprint, moved });
+            seen_now.push((entry.pm_id, Seen { life, fingerprint, moved }));
             let age = now.since(moved);
             let frozen = life.is_some() && beats(&entry.metrics) && age >= FROZEN_AFTER;
             ages.insert(entry.pm_id, Freshness { age, frozen });

@@ -1,21 +1,23 @@
 //! Log lines about what changed: a state is told when it is entered, never again every interval.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::pipeline::Change;
 use crate::collect::DaemonSpec;
-use crate::model::{CollectorName, DaemonName, DaemonSample, LeakState, Snapshot};
+use crate::model::{CollectorName, DaemonName, DaemonSample, LeakState, ProcessKey, Snapshot};
 
 /// What was told last of each daemon.
 #[derive(Debug, Default)]
 pub(super) struct Narrator {
     told: BTreeMap<(DaemonName, CollectorName), Option<String>>,
-    frozen: BTreeMap<(DaemonName, u32), bool>,
+    /// Processes whose metrics stand still.
+    frozen: BTreeSet<ProcessKey>,
 }
 
 impl Narrator {
     /// Tells what is new in a collection.
     pub(super) fn collection(&mut self, snapshot: &Snapshot, specs: &[DaemonSpec]) {
+        let frozen_before = std::mem::take(&mut self.frozen);
         for daemon in &snapshot.daemons {
             for report in &daemon.reports {
                 let key = (daemon.name.clone(), report.collector);
@@ -28,26 +30,22 @@ impl Narrator {
                 self.told.insert(key, report.failure.clone());
             }
             for process in &daemon.processes {
-                let key = (daemon.name.clone(), process.key.pm_id);
-                let before = self.frozen.insert(key, process.metrics_frozen).unwrap_or(false);
-                if process.metrics_frozen != before {
-                    let (app, pm_id) = (process.listed.app.as_str(), process.key.pm_id);
-                    if process.metrics_frozen {
+                let (app, pm_id) = (process.listed.app.as_str(), process.key.pm_id);
+                let before = frozen_before.contains(&process.key);
+                if process.metrics_frozen {
+                    self.frozen.insert(process.key.clone());
+                    if !before {
                         let seconds = process.metrics_age_seconds.unwrap_or(0.0);
                         tracing::warn!(
                             daemon = %daemon.name, app, pm_id,
                             "its own metrics have not moved for {seconds:.0} s: the event loop is blocked"
                         );
-                    } else {
-                        tracing::info!(daemon = %daemon.name, app, pm_id, "its event loop moves again");
                     }
+                } else if before {
+                    tracing::info!(daemon = %daemon.name, app, pm_id, "its event loop moves again");
                 }
             }
         }
-        let listed = |daemon: &DaemonName, pm_id: u32| {
-            snapshot.processes().any(|process| process.key.daemon == *daemon && process.key.pm_id == pm_id)
-        };
-        self.frozen.retain(|(daemon, pm_id), _| listed(daemon, *pm_id));
     }
 
     #[allow(clippy::unused_self, reason = "reads as one narrator's voice")]

@@ -17,6 +17,9 @@ use crate::trend::{self, Detector, Limits};
 /// Siblings shown to the detector at most: a fleet of workers needs no more to be compared with.
 const SIBLINGS: usize = 8;
 
+/// The processes of each app of each daemon, by `pm_id`.
+type Families = BTreeMap<(DaemonName, AppName), Vec<u32>>;
+
 /// Everything remembered and thought of all processes.
 #[derive(Debug)]
 pub struct Pipeline {
@@ -96,13 +99,17 @@ impl Pipeline {
             self.observe(process, snapshot.at, &mut outcome);
         }
         self.forget_removed(snapshot, &mut outcome);
-        for process in snapshot.processes() {
-            let host = Some(snapshot.host.memory_total);
-            self.judge(process, &Limits::of(&process.limits, host), snapshot.at, &trend_of, &mut outcome);
+        let due: Vec<&ProcessSample> =
+            snapshot.processes().filter(|process| self.is_due(process, snapshot.at)).collect();
+        if !due.is_empty() {
+            let families = self.families();
+            for process in due {
+                let limits = Limits::of(&process.limits, Some(snapshot.host.memory_total));
+                self.judge(process, &families, &limits, snapshot.at, &trend_of, &mut outcome);
+            }
         }
-        for watched in self.watched.values_mut() {
+        for (key, watched) in &mut self.watched {
             watched.history.settle(snapshot.at);
-            let key = watched.history.key().clone();
             let finished = watched.history.take_finished();
             outcome.minutes.extend(finished.into_iter().map(|(life, minute)| (key.clone(), life, minute)));
         }
@@ -181,30 +188,36 @@ impl Pipeline {
         });
     }
 
+    /// Whether it is a process's turn to be judged; what was thought of a life that is over is dropped.
+    fn is_due(&mut self, process: &ProcessSample, at: Steady) -> bool {
+        let every = i64::from(self.settings.evaluate_every.max(1));
+        // Processes take turns: those of one minute are judged together, the rest wait for theirs.
+        let slot = (self.retention.minute_of(at) + i64::from(process.key.pm_id)).div_euclid(every);
+        let Some(watched) = self.watched.get_mut(&process.key) else { return false };
+        if watched.history.current().is_none() {
+            (watched.verdict, watched.slot) = (None, None);
+            return false;
+        }
+        watched.slot.replace(slot) != Some(slot)
+    }
+
     fn judge<'a>(
         &mut self,
         process: &ProcessSample,
+        families: &Families,
         limits: &Limits,
         at: Steady,
         trend_of: impl Fn(&str) -> Cow<'a, trend::Settings>,
         outcome: &mut Outcome,
     ) {
-        let every = i64::from(self.settings.evaluate_every.max(1));
-        // Processes take turns: those of one minute are judged together, the rest wait for theirs.
-        let slot = (self.retention.minute_of(at) + i64::from(process.key.pm_id)).div_euclid(every);
-        let Some(watched) = self.watched.get(&process.key) else { return };
-        let running = watched.history.current().is_some();
-        if !running || watched.slot == Some(slot) {
-            if !running && let Some(watched) = self.watched.get_mut(&process.key) {
-                (watched.verdict, watched.slot) = (None, None);
-            }
-            return;
-        }
-        let siblings = self.siblings(process);
         let Some(watched) = self.watched.get_mut(&process.key) else { return };
-        watched.slot = Some(slot);
-        let verdict =
-            watched.detector.evaluate(&watched.history, &siblings, limits, at, &trend_of(process.listed.app.as_str()));
+        // Its siblings are looked up among the others while it is judged.
+        let mut detector = std::mem::take(&mut watched.detector);
+        let Some(history) = self.watched.get(&process.key).map(|watched| &watched.history) else { return };
+        let siblings = || self.siblings(process, families);
+        let verdict = detector.evaluate(history, siblings, limits, at, &trend_of(process.listed.app.as_str()));
+        let Some(watched) = self.watched.get_mut(&process.key) else { return };
+        watched.detector = detector;
         let before = watched.verdict.as_ref().map(|verdict| verdict.state);
         if before != Some(verdict.state) {
             outcome.changes.push(Change {
@@ -218,17 +231,25 @@ impl Pipeline {
         watched.verdict = Some(verdict);
     }
 
-    fn siblings(&self, process: &ProcessSample) -> Vec<LifeSummary> {
-        self.watched
-            .range(
-                ProcessKey { daemon: process.key.daemon.clone(), pm_id: 0 }..=ProcessKey {
-                    daemon: process.key.daemon.clone(),
-                    pm_id: u32::MAX,
-                },
-            )
-            .filter(|(key, watched)| **key != process.key && watched.history.about().app == process.listed.app)
+    /// Who belongs to the same app: found once for all who are judged together, not once for each.
+    fn families(&self) -> Families {
+        let mut families = Families::new();
+        for (key, watched) in &self.watched {
+            families.entry((key.daemon.clone(), watched.history.about().app.clone())).or_default().push(key.pm_id);
+        }
+        families
+    }
+
+    fn siblings(&self, process: &ProcessSample, families: &Families) -> Vec<LifeSummary> {
+        let daemon = &process.key.daemon;
+        let family = families.get(&(daemon.clone(), process.listed.app.clone()));
+        family
+            .into_iter()
+            .flatten()
+            .filter(|pm_id| **pm_id != process.key.pm_id)
             .take(SIBLINGS)
-            .filter_map(|(_, watched)| watched.history.summary(LifeEnd::Running))
+            .filter_map(|pm_id| self.watched.get(&ProcessKey { daemon: daemon.clone(), pm_id: *pm_id }))
+            .filter_map(|watched| watched.history.summary(LifeEnd::Running))
             .collect()
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Evidence and urgency are two axes: the state says how sure we are, `projected_exhaustion` how soon it matters.
 
+use std::cell::LazyCell;
 use std::collections::BTreeMap;
 
 use crate::history::ProcessHistory;
@@ -11,7 +12,7 @@ use super::frame::{Frame, floors};
 use super::limits::{Limits, time_left};
 use super::pool::{Pooled, pooled};
 use super::reason;
-use super::reference::explained;
+use super::reference::{Siblings, explained};
 use super::settings::Settings;
 use super::stats::{MOST, as_f64, kendall, kendall_variance, residuals, theil_sen, theil_sen_interval};
 use super::trial::{Finding, Outcome, PERSISTENCE, REFERENCE, Scene, TESTS, Trial, examine};
@@ -99,11 +100,12 @@ impl Detector {
     }
 
     /// Judges a process at `now`. To be called every [`Settings::evaluate_every`] minutes; more often does no harm.
-    /// `siblings` are the running lives of the same app's other processes ([`ProcessHistory::summary`]).
+    /// `siblings` gives the running lives of the same app's other processes ([`ProcessHistory::summary`]); it is asked only
+    /// where they matter.
     pub fn evaluate(
         &mut self,
         history: &ProcessHistory,
-        siblings: &[LifeSummary],
+        siblings: impl FnOnce() -> Vec<LifeSummary>,
         limits: &Limits,
         now: Steady,
         settings: &Settings,
@@ -115,7 +117,8 @@ impl Detector {
         let Some(frame) = Frame::of(history) else {
             return self.learning(now, settings, 0, Basis::ResidentOnly);
         };
-        let sight = look(history, siblings, &frame, limits, now, settings);
+        let siblings: Siblings<'_> = LazyCell::new(Box::new(siblings));
+        let sight = look(history, &siblings, &frame, limits, now, settings);
         self.suspect.update(sight.suspect, now, settings);
         self.leaking.update(sight.leaking, now, settings);
         if let Some(evidence) = sight.leaking.or(sight.suspect) {
@@ -283,7 +286,7 @@ fn first_answer(settings: &Settings) -> usize {
 /// Puts the signals together.
 fn look(
     history: &ProcessHistory,
-    siblings: &[LifeSummary],
+    siblings: &Siblings<'_>,
     frame: &Frame,
     limits: &Limits,
     now: Steady,
@@ -421,29 +424,30 @@ mod tests {
         let at = |minute: i64| Steady(minute * 60_000);
         let mut detector = Detector::resume(LIFE, LeakState::Leaking, at(100), at(200));
         let settings = Settings::default();
-        let verdict = detector.evaluate(&history, &[], &Limits::default(), at(205), &settings);
+        let verdict = detector.evaluate(&history, Vec::new, &Limits::default(), at(205), &settings);
         assert_eq!((verdict.state, verdict.since), (LeakState::Leaking, at(100)));
         assert!(verdict.reason.contains("before leakslope restarted"), "{}", verdict.reason);
-        let later = detector.evaluate(&history, &[], &Limits::default(), at(261), &settings);
+        let later = detector.evaluate(&history, Vec::new, &Limits::default(), at(261), &settings);
         assert_eq!((later.state, later.since), (LeakState::Stable, at(261)));
     }
 
     #[test]
     fn a_young_or_absent_life_is_learning() {
         let mut detector = Detector::new();
-        let young = detector.evaluate(&flat(10), &[], &Limits::default(), Steady(600_000), &Settings::default());
+        let young = detector.evaluate(&flat(10), Vec::new, &Limits::default(), Steady(600_000), &Settings::default());
         assert_eq!(young.state, LeakState::Learning);
         assert!(young.reason.contains("a first answer takes 30 min"), "{}", young.reason);
         let mut gone = flat(100);
         gone.end(crate::model::LifeEnd::Stopped);
-        let verdict = detector.evaluate(&gone, &[], &Limits::default(), Steady(0), &Settings::default());
+        let verdict = detector.evaluate(&gone, Vec::new, &Limits::default(), Steady(0), &Settings::default());
         assert_eq!((verdict.state, verdict.slopes.len()), (LeakState::Learning, 0));
     }
 
     #[test]
     fn a_flat_process_is_stable_with_slopes_and_a_reason() {
         let mut detector = Detector::new();
-        let verdict = detector.evaluate(&flat(300), &[], &Limits::default(), Steady(18_000_000), &Settings::default());
+        let verdict =
+            detector.evaluate(&flat(300), Vec::new, &Limits::default(), Steady(18_000_000), &Settings::default());
         assert_eq!(verdict.state, LeakState::Stable);
         let slope = verdict.slopes[&Signal::Resident];
         assert!(slope.bytes_per_second.abs() < f64::EPSILON && slope.low <= 0.0 && slope.high >= 0.0);

@@ -3,6 +3,8 @@
 //! Growth below a level at which the same code has been seen to stop is no leak. A life that was still growing when it
 //! was last seen says nothing.
 
+use std::cell::LazyCell;
+
 use crate::history::ProcessHistory;
 use crate::model::{LifeSummary, Signal};
 
@@ -10,11 +12,15 @@ use super::frame::Frame;
 use super::settings::Settings;
 use super::stats::median;
 
+/// The running lives of an app's other processes. Condensing them reads all their minutes, so it is done for those only whose
+/// growth needs a reference.
+pub(super) type Siblings<'a> = LazyCell<Vec<LifeSummary>, Box<dyn FnOnce() -> Vec<LifeSummary> + 'a>>;
+
 /// Whether an earlier life or a sibling of the same version, at least as old as this life is now, levelled off at a
 /// floor that this life has not yet passed by a tenth.
 pub(super) fn explained(
     history: &ProcessHistory,
-    siblings: &[LifeSummary],
+    siblings: &Siblings<'_>,
     frame: &Frame,
     signal: Signal,
     settings: &Settings,
@@ -24,13 +30,13 @@ pub(super) fn explained(
         return false;
     };
     let age = settings.span(super::stats::as_f64(frame.age()));
-    history
-        .earlier()
-        .chain(siblings)
-        .filter(|life| life.version == about.version && life.revision == about.revision)
-        .filter(|life| life.last.since(life.first) >= age)
-        .filter_map(|life| plateau(life, signal))
-        .any(|plateau| floor <= 1.1 * plateau)
+    let explains = |life: &LifeSummary| {
+        life.version == about.version
+            && life.revision == about.revision
+            && life.last.since(life.first) >= age
+            && plateau(life, signal).is_some_and(|plateau| floor <= 1.1 * plateau)
+    };
+    history.earlier().any(explains) || siblings.iter().any(explains)
 }
 
 /// The level at which a life stopped growing; none where it did not.

@@ -104,7 +104,7 @@ impl Replay {
     fn advance(&mut self, at: Steady) -> bool {
         let Some(due) = self.next.filter(|due| at >= *due) else { return false };
         self.history.settle(due);
-        let verdict = self.detector.evaluate(&self.history, &[], &self.limits, due, &self.settings);
+        let verdict = self.detector.evaluate(&self.history, Vec::new, &self.limits, due, &self.settings);
         self.note(verdict.state, due);
         self.latest = Some(verdict);
         // A gap in the record is not filled with evaluations: nothing was seen in it.

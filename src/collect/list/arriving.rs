@@ -4,10 +4,10 @@
 //! way is gathered and read as a whole.
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, IgnoredAny};
+use serde::de::IgnoredAny;
 
-use super::fields::Lenient;
-use super::{Entries, Entry, Gathered, ListError, ProcessList, place_of, read_reply, reply_argument};
+use super::scan::Scan;
+use super::{Gathered, ListError, ProcessList, Stopped, entries, place_of, read_entry, read_reply, reply_argument};
 
 /// How a reply with a list begins.
 const OPENING: &str = r#"{"args":[["#;
@@ -88,7 +88,7 @@ impl ArrivingReply {
                 // What stands around the list is checked as a reply with an empty one.
                 let frame = [OPENING.as_bytes(), b"]", &self.pending].concat();
                 let before = frame.len() - self.pending.len();
-                match reply_argument(&frame, || Entries { limit: self.limit }) {
+                match reply_argument(&frame).map(|list| entries(list, self.limit)) {
                     Err(ListError::NotJson { offset, .. }) => {
                         Err(ListError::NotJson { offset: offset.saturating_sub(before) + self.read, length })
                     }
@@ -150,22 +150,13 @@ impl ArrivingReply {
 
     /// Reads an entry and what separates it from the next.
     fn entry(&mut self, text: &str) -> Step {
-        let mut deserializer = serde_json::Deserializer::from_str(text);
+        let mut scan = Scan::new(text);
         let enough = self.gathered.holds(self.limit);
-        let entry = if enough {
-            IgnoredAny::deserialize(&mut deserializer).map(|_ignored| None)
-        } else {
-            Lenient(Entry).deserialize(&mut deserializer)
+        let entry = if enough { scan.skip().map(|()| None).ok_or(Stopped) } else { read_entry(&mut scan) };
+        let Ok(entry) = entry else {
+            return if scan.is_at_end() { Step::Cut } else { wrong(text) };
         };
-        let entry = match entry {
-            Ok(entry) => entry,
-            Err(error) => {
-                let place = place_of(&error, text);
-                // A number that is cut behind its point is wrong rather than at its end; with more of it, one sees.
-                return if error.is_eof() || place >= text.len() { Step::Cut } else { Step::Wrong(place) };
-            }
-        };
-        let end = after_blanks(text, deserializer.into_iter::<IgnoredAny>().byte_offset());
+        let end = after_blanks(text, scan.at());
         let next = match text.as_bytes().get(end) {
             None => return Step::Cut,
             Some(b',') => State::Entry { first: false },
@@ -180,6 +171,17 @@ impl ArrivingReply {
         }
         Step::Done(end + 1, next)
     }
+}
+
+/// What serde's reader says of a text that is no JSON, for it knows the place.
+fn wrong(text: &str) -> Step {
+    let place = match IgnoredAny::deserialize(&mut serde_json::Deserializer::from_str(text)) {
+        Ok(_ignored) => 0,
+        Err(error) if error.is_eof() => text.len(),
+        Err(error) => place_of(&error, text),
+    };
+    // A number that is cut behind its point is wrong rather than at its end; with more of it, one sees.
+    if place >= text.len() { Step::Cut } else { Step::Wrong(place) }
 }
 
 /// The place of the first letter from `at` on that is no blank of JSON.

@@ -4,12 +4,11 @@
 //! second. All others that hold a number are kept as custom metrics, a bounded number of them. A value that cannot be
 //! read is absent and takes no other with it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde::de::MapAccess;
-use serde_json::value::RawValue;
-
-use super::fields::{Shape, Text, clean, fields, label, number, read, string};
+use super::fields::{clean, label, number};
+use super::scan::{Json, Names, Scan};
 use crate::model::{AppMetrics, Bytes, CustomMetric, GcReport};
 
 /// The most custom metrics kept of one process; beyond, the last by name are dropped.
@@ -33,34 +32,29 @@ const MEMORY_UNITS: [(&str, f64); 10] = [
 ];
 const TIME_UNITS: [(&str, f64); 5] = [("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("µs", 1e-6), ("ns", 1e-9)];
 
-/// Reads the map of metrics; empty where it is no map.
-pub(super) fn read_metrics(raw: &RawValue) -> AppMetrics {
-    read(raw.get(), MetricMap).unwrap_or_default()
-}
+/// What is read of a metric.
+const PARTS: Names<3> = Names::new(["value", "unit", "type"]);
 
-struct MetricMap;
-
-impl<'de> Shape<'de> for MetricMap {
-    type Value = AppMetrics;
-
-    fn of_object<M: MapAccess<'de>>(self, mut object: M) -> Result<AppMetrics, M::Error> {
-        let mut metrics = AppMetrics::default();
-        let mut https = AppMetrics::default();
-        let mut custom: BTreeMap<String, CustomMetric> = BTreeMap::new();
-        while let Some(name) = object.next_key_seed(Text)? {
-            let Some(reading) = Reading::of(object.next_value()?) else { continue };
-            if let Some(report) = reading.kind.strip_prefix(GC_PREFIX) {
-                read_report(report, &reading, metrics.gc.get_or_insert_default());
-            } else if !read_known(&reading, &mut metrics, &mut https) {
-                keep_custom(&name, reading, &mut custom);
-            }
+/// Reads the map of metrics that comes next; empty where it is no map, none where the text is no JSON.
+pub(super) fn read_metrics(scan: &mut Scan<'_>) -> Option<AppMetrics> {
+    let mut metrics = AppMetrics::default();
+    let mut https = AppMetrics::default();
+    let mut custom: BTreeMap<String, CustomMetric> = BTreeMap::new();
+    scan.object(|name, scan| {
+        let parts = scan.fields(&PARTS)?;
+        let Some(reading) = Reading::of(&parts) else { return Some(()) };
+        if let Some(report) = reading.kind.strip_prefix(GC_PREFIX) {
+            read_report(report, &reading, metrics.gc.get_or_insert_default());
+        } else if !read_known(&reading, &mut metrics, &mut https) {
+            keep_custom(name, &reading, &mut custom);
         }
-        metrics.http_requests_per_second = sum(metrics.http_requests_per_second, https.http_requests_per_second);
-        metrics.http_p50_seconds = metrics.http_p50_seconds.or(https.http_p50_seconds);
-        metrics.http_p95_seconds = metrics.http_p95_seconds.or(https.http_p95_seconds);
-        metrics.custom = custom.into_values().collect();
-        Ok(metrics)
-    }
+        Some(())
+    })?;
+    metrics.http_requests_per_second = sum(metrics.http_requests_per_second, https.http_requests_per_second);
+    metrics.http_p50_seconds = metrics.http_p50_seconds.or(https.http_p50_seconds);
+    metrics.http_p95_seconds = metrics.http_p95_seconds.or(https.http_p95_seconds);
+    metrics.custom = custom.into_values().collect();
+    Some(metrics)
 }
 
 fn sum(left: Option<f64>, right: Option<f64>) -> Option<f64> {
@@ -71,19 +65,21 @@ fn sum(left: Option<f64>, right: Option<f64>) -> Option<f64> {
 }
 
 /// One entry of the map, before it is known what it means.
-struct Reading {
-    kind: String,
+struct Reading<'t> {
+    kind: Cow<'t, str>,
     value: f64,
-    unit: String,
+    unit: Cow<'t, str>,
 }
 
-impl Reading {
-    fn of(raw: &RawValue) -> Option<Self> {
-        let [value, unit, kind] = fields(raw, &["value", "unit", "type"]);
-        let value = value?;
+impl<'t> Reading<'t> {
+    fn of([value, unit, kind]: &[Option<Json<'t>>; 3]) -> Option<Self> {
+        let value = (*value)?;
         let (value, inner_unit) = match number(value) {
-            Some(number) => (number, String::new()),
-            None => split_unit(&string(value)?)?,
+            Some(number) => (number, Cow::Borrowed("")),
+            None => match value.string()? {
+                Cow::Borrowed(text) => split_unit(text).map(|(value, unit)| (value, Cow::Borrowed(unit)))?,
+                Cow::Owned(text) => split_unit(&text).map(|(value, unit)| (value, Cow::Owned(unit.to_owned())))?,
+            },
         };
         let unit = unit.and_then(|unit| label(unit, UNIT_LIMIT)).unwrap_or(inner_unit);
         Some(Self { kind: kind.and_then(|kind| label(kind, TYPE_LIMIT)).unwrap_or_default(), value, unit })
@@ -92,7 +88,7 @@ impl Reading {
     /// The value times the factor of its unit, or of `default` where it has none; none where the unit is not among those of
     /// the quantity or the value is negative.
     fn scaled(&self, default: &str, units: &[(&str, f64)]) -> Option<f64> {
-        let own = if self.unit.is_empty() { default } else { &self.unit };
+        let own = if self.unit.is_empty() { default } else { &*self.unit };
         let (_, factor) = units.iter().find(|(unit, _)| *unit == own)?;
         plain(self.value * factor)
     }
@@ -127,8 +123,8 @@ fn plain(value: f64) -> Option<f64> {
 }
 
 /// Puts a metric of pm2's own agent into its place; false where the type is none of them.
-fn read_known(reading: &Reading, metrics: &mut AppMetrics, https: &mut AppMetrics) -> bool {
-    match reading.kind.as_str() {
+fn read_known(reading: &Reading<'_>, metrics: &mut AppMetrics, https: &mut AppMetrics) -> bool {
+    match &*reading.kind {
         "internal/v8/heap/used" => metrics.heap_used = reading.memory("MiB"),
         "internal/v8/heap/total" => metrics.heap_total = reading.memory("MiB"),
         "internal/libuv/latency/p50" => metrics.event_loop_p50_seconds = reading.seconds("ms"),
@@ -147,7 +143,7 @@ fn read_known(reading: &Reading, metrics: &mut AppMetrics, https: &mut AppMetric
 }
 
 /// Puts a figure of leakslope's own preload into its place; a figure this version does not know is dropped.
-fn read_report(name: &str, reading: &Reading, report: &mut GcReport) {
+fn read_report(name: &str, reading: &Reading<'_>, report: &mut GcReport) {
     match name {
         "heap_after_major_gc" => report.heap_after_major_gc = reading.memory("B"),
         "major_gcs" => report.major_gcs = reading.count(),
@@ -162,9 +158,9 @@ fn read_report(name: &str, reading: &Reading, report: &mut GcReport) {
     }
 }
 
-fn keep_custom(name: &str, reading: Reading, custom: &mut BTreeMap<String, CustomMetric>) {
-    let Some(name) = clean(name, NAME_LIMIT) else { return };
-    let Reading { value, unit, .. } = reading;
+fn keep_custom(name: &str, reading: &Reading<'_>, custom: &mut BTreeMap<String, CustomMetric>) {
+    let Some(name) = clean(name, NAME_LIMIT).map(Cow::into_owned) else { return };
+    let (value, unit) = (reading.value, reading.unit.clone().into_owned());
     custom.entry(name.clone()).or_insert(CustomMetric { name, value, unit });
     if custom.len() > CUSTOM_LIMIT {
         custom.pop_last();
@@ -172,7 +168,7 @@ fn keep_custom(name: &str, reading: Reading, custom: &mut BTreeMap<String, Custo
 }
 
 /// Splits `15.07 MB` into its number and its unit; none where the text is not a number followed by at most a unit.
-fn split_unit(text: &str) -> Option<(f64, String)> {
+fn split_unit(text: &str) -> Option<(f64, &str)> {
     let text = text.trim();
     let after_number = text.char_indices().find(|(index, character)| {
         !(character.is_ascii_digit() || *character == '.' || (*index == 0 && "+-".contains(*character)))
@@ -180,7 +176,7 @@ fn split_unit(text: &str) -> Option<(f64, String)> {
     let (digits, unit) = text.split_at(after_number.map_or(text.len(), |(index, _)| index));
     if let Ok(value) = text.parse::<f64>() {
         // The whole text is a number, perhaps with an exponent; `inf` and `nan` parse too.
-        return value.is_finite().then(|| (value, String::new()));
+        return value.is_finite().then_some((value, ""));
     }
     let value: f64 = digits.parse().ok()?;
     let unit = unit.trim();
@@ -189,7 +185,7 @@ fn split_unit(text: &str) -> Option<(f64, String)> {
     let fits = (first.is_alphabetic() || "%°".contains(first))
         && unit.chars().count() <= UNIT_LIMIT
         && characters.all(|character| character.is_alphabetic() || "%°/²³ ".contains(character));
-    (fits && value.is_finite()).then(|| (value, unit.to_owned()))
+    (fits && value.is_finite()).then_some((value, unit))
 }
 
 #[cfg(test)]
@@ -197,7 +193,7 @@ mod tests {
     use super::*;
 
     fn read_json(json: &str) -> AppMetrics {
-        read_metrics(&RawValue::from_string(json.to_owned()).unwrap())
+        read_metrics(&mut Scan::new(json)).unwrap()
     }
 
     #[test]
@@ -223,8 +219,7 @@ mod tests {
             (".", None),
             ("MB", None),
         ] {
-            let split = split_unit(text);
-            assert_eq!(split.as_ref().map(|(value, unit)| (*value, unit.as_str())), expected, "{text}");
+            assert_eq!(split_unit(text), expected, "{text}");
         }
     }
 

@@ -8,15 +8,17 @@
 mod arriving;
 mod fields;
 mod metrics;
+mod scan;
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 
-use serde::de::{IgnoredAny, MapAccess, SeqAccess};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
-use self::fields::{Fields, Found, KeyAmong, Lenient, Shape, fields, flag, label, number, read, string, whole, word};
-use crate::model::{AppName, Bytes, Listed, Status};
+use self::fields::{fields, flag, label, number, whole, word};
+use self::scan::{Json, Names, Scan};
+use crate::model::{AppMetrics, AppName, Bytes, Listed, Status};
 
 pub use self::arriving::ArrivingReply;
 pub use self::metrics::CUSTOM_LIMIT;
@@ -71,31 +73,26 @@ impl ProcessList {
 
 /// Reads the JSON of a reply to `getMonitorData`, keeping at most `limit` entries.
 pub fn read_reply(json: &[u8], limit: usize) -> Result<ProcessList, ListError> {
-    reply_argument(json, || Entries { limit })?.ok_or(ListError::Shape { expected: "process list" })
+    entries(reply_argument(json)?, limit).ok_or(ListError::Shape { expected: "process list" })
 }
 
 /// Reads the list that the pm2 command prints, keeping at most `limit` entries.
 pub fn read_list(json: &[u8], limit: usize) -> Result<ProcessList, ListError> {
-    parse(json, Entries { limit })?.ok_or(ListError::Shape { expected: "process list" })
+    entries(parse(json)?, limit).ok_or(ListError::Shape { expected: "process list" })
 }
 
 /// Reads the JSON of a reply to `getVersion`.
 pub fn read_version(json: &[u8]) -> Result<String, ListError> {
-    #[derive(serde::Deserialize)]
-    struct Reply<'a> {
-        #[serde(borrow)]
-        args: Vec<&'a RawValue>,
-    }
-    let shape = ListError::Shape { expected: "version" };
-    let reply: Reply<'_> = serde_json::from_slice(json).map_err(|_quotes_values| shape)?;
-    reply.args.first().and_then(|version| word(version, WORD_LIMIT)).ok_or(shape)
+    let version = reply_argument(json).ok().and_then(|version| word(version, WORD_LIMIT));
+    version.map(Cow::into_owned).ok_or(ListError::Shape { expected: "version" })
 }
 
-/// Reads a text in one pass. The reader's own error is dropped but for its place: its message can quote what it read.
-fn parse<'de, T: Shape<'de>>(json: &'de [u8], shape: T) -> Result<T::Value, ListError> {
+/// Checks that a text is JSON. The reader's own error is dropped but for its place: its message can quote what it read.
+fn parse(json: &[u8]) -> Result<Json<'_>, ListError> {
     let not_json = |offset| ListError::NotJson { offset, length: json.len() };
     let text = std::str::from_utf8(json).map_err(|error| not_json(error.valid_up_to()))?;
-    read(text, shape).map_err(|error| not_json(place_of(&error, text)))
+    let checked: &RawValue = serde_json::from_str(text).map_err(|error| not_json(place_of(&error, text)))?;
+    Ok(Json(checked.get()))
 }
 
 /// The byte of the text that an error is about.
@@ -104,133 +101,106 @@ fn place_of(error: &serde_json::Error, text: &str) -> usize {
     before + error.column()
 }
 
-/// Reads the first argument of `{"args":[…]}`, or what the daemon's `{"error":…}` amounts to.
-fn reply_argument<'de, T: Shape<'de>>(json: &'de [u8], shape: impl Fn() -> T) -> Result<T::Value, ListError> {
-    let reply = parse(json, ReplyShape(shape))?;
-    if let Some(length) = reply.error_length {
-        return Err(ListError::Refused { length });
+/// What is read of a reply.
+const REPLY: Names<2> = Names::new(["args", "error"]);
+
+/// Returns the first argument of `{"args":[…]}`, or what the daemon's `{"error":…}` amounts to.
+fn reply_argument(json: &[u8]) -> Result<Json<'_>, ListError> {
+    let [arguments, error] = fields(parse(json)?, &REPLY);
+    if let Some(error) = error {
+        return Err(ListError::Refused { length: error.0.len() });
     }
-    reply.first_argument.ok_or(ListError::Shape { expected: "arguments" })
+    let first = arguments.and_then(Json::elements).and_then(|mut arguments| arguments.next());
+    first.ok_or(ListError::Shape { expected: "arguments" })
 }
 
-struct ReplyShape<F>(F);
-
-struct ReplyParts<V> {
-    first_argument: Option<V>,
-    error_length: Option<usize>,
-}
-
-impl<V> Default for ReplyParts<V> {
-    fn default() -> Self {
-        Self { first_argument: None, error_length: None }
-    }
-}
-
-impl<'de, T: Shape<'de>, F: Fn() -> T> Shape<'de> for ReplyShape<F> {
-    type Value = ReplyParts<T::Value>;
-
-    fn of_object<M: MapAccess<'de>>(self, mut object: M) -> Result<Self::Value, M::Error> {
-        let mut parts = ReplyParts::default();
-        while let Some(key) = object.next_key_seed(KeyAmong(&["args", "error"]))? {
-            match key {
-                Some(0) => parts.first_argument = object.next_value_seed(Lenient(FirstOf((self.0)())))?,
-                Some(_) => parts.error_length = Some(object.next_value::<&RawValue>()?.get().len()),
-                None => drop(object.next_value::<IgnoredAny>()?),
-            }
-        }
-        Ok(parts)
-    }
-}
-
-/// The first element of an array.
-struct FirstOf<T>(T);
-
-impl<'de, T: Shape<'de>> Shape<'de> for FirstOf<T> {
-    type Value = Option<T::Value>;
-
-    fn of_array<S: SeqAccess<'de>>(self, mut array: S) -> Result<Self::Value, S::Error> {
-        let first = array.next_element_seed(Lenient(self.0))?;
-        while array.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(first)
-    }
-}
-
-/// The list as an array of entries, each of which is read alone.
-struct Entries {
-    limit: usize,
-}
-
-impl<'de> Shape<'de> for Entries {
-    type Value = Option<ProcessList>;
-
-    fn of_array<S: SeqAccess<'de>>(self, mut array: S) -> Result<Self::Value, S::Error> {
-        let mut gathered = Gathered::default();
-        while !gathered.holds(self.limit) {
-            match array.next_element_seed(Lenient(Entry))? {
-                None => break,
-                Some(entry) => gathered.add(entry),
-            }
-        }
-        while array.next_element::<IgnoredAny>()?.is_some() {
+/// Reads an array of entries, each of which is read alone; none where it is no array.
+fn entries(list: Json<'_>, limit: usize) -> Option<ProcessList> {
+    let mut gathered = Gathered::default();
+    for entry in list.elements()? {
+        if gathered.holds(limit) {
             gathered.list.over_limit += 1;
+        } else {
+            gathered.add(read_entry(&mut Scan::new(entry.0)).ok().flatten());
         }
-        Ok(Some(gathered.into_list()))
     }
+    Some(gathered.into_list())
 }
 
 /// The entries of a list on the way.
 #[derive(Debug, Default)]
 struct Gathered {
-    by_id: BTreeMap<u32, Listed>,
+    numbers: BTreeSet<u32>,
     list: ProcessList,
 }
 
 impl Gathered {
     /// Whether so many are kept.
     fn holds(&self, limit: usize) -> bool {
-        self.by_id.len() >= limit
+        self.numbers.len() >= limit
     }
 
     /// Adds what was read of an entry.
     fn add(&mut self, entry: Option<Listed>) {
         match entry {
             None => self.list.unreadable += 1,
-            Some(entry) if self.by_id.contains_key(&entry.pm_id) => self.list.repeated += 1,
-            Some(entry) => drop(self.by_id.insert(entry.pm_id, entry)),
+            Some(entry) if self.numbers.insert(entry.pm_id) => self.list.entries.push(entry),
+            Some(_again) => self.list.repeated += 1,
         }
     }
 
-    fn into_list(self) -> ProcessList {
-        ProcessList { entries: self.by_id.into_values().collect(), ..self.list }
-    }
-}
-
-/// One entry; none where it is no object or has no `pm_id`.
-struct Entry;
-
-impl<'de> Shape<'de> for Entry {
-    type Value = Option<Listed>;
-
-    fn of_object<M: MapAccess<'de>>(self, mut object: M) -> Result<Self::Value, M::Error> {
-        let mut environment = Found::default();
-        let mut outer = Found::default();
-        // The environment is nearly all of an entry, so it is read in place; the others are a few bytes each.
-        while let Some(index) = object.next_key_seed(KeyAmong(&OUTER))? {
-            match index {
-                Some(0) => environment = object.next_value_seed(Lenient(Fields(&ENVIRONMENT)))?,
-                Some(index) => outer.0[index] = Some(object.next_value()?),
-                None => drop(object.next_value::<IgnoredAny>()?),
-            }
-        }
-        Ok(read_entry(&outer, &environment))
+    fn into_list(mut self) -> ProcessList {
+        self.list.entries.sort_by_key(|entry| entry.pm_id);
+        self.list
     }
 }
 
 /// The only names that are read out of an entry.
-const OUTER: [&str; 5] = ["pm2_env", "pid", "name", "pm_id", "monit"];
+const OUTER: Names<5> = Names::new(["pm2_env", "pid", "name", "pm_id", "monit"]);
 
-fn read_entry(outer: &Found<'_, 5>, environment: &Found<'_, 22>) -> Option<Listed> {
-    let [_, pid, name, pm_id, monit] = &outer.0;
+/// The text ends too early or is no JSON.
+#[derive(Debug)]
+struct Stopped;
+
+/// Reads the entry that comes next; none where it is no object or has no `pm_id`.
+fn read_entry(scan: &mut Scan<'_>) -> Result<Option<Listed>, Stopped> {
+    let mut outer = [None; 5];
+    let mut environment = [None; 21];
+    let mut metrics = AppMetrics::default();
+    let read = scan.object(|name, scan| {
+        match OUTER.place(name) {
+            // The environment is nearly all of an entry, so it is read on the way; the others are a few bytes each.
+            Some(0) => (environment, metrics) = read_environment(scan)?,
+            Some(place) => outer[place] = Some(scan.value()?),
+            None => scan.skip()?,
+        }
+        Some(())
+    });
+    read.ok_or(Stopped)?;
+    Ok(listed(&outer, &environment, metrics))
+}
+
+/// Reads `pm2_env`: the values of its names but for the last, which are the metrics.
+fn read_environment<'t>(scan: &mut Scan<'t>) -> Option<([Option<Json<'t>>; 21], AppMetrics)> {
+    let mut environment = [None; 21];
+    let mut metrics = AppMetrics::default();
+    scan.object(|name, scan| {
+        match ENVIRONMENT.place(name) {
+            None => scan.skip()?,
+            Some(place) => match environment.get_mut(place) {
+                Some(slot) => *slot = Some(scan.value()?),
+                None => metrics = metrics::read_metrics(scan)?,
+            },
+        }
+        Some(())
+    })?;
+    Some((environment, metrics))
+}
+
+fn listed(outer: &[Option<Json<'_>>; 5], environment: &[Option<Json<'_>>; 21], metrics: AppMetrics) -> Option<Listed> {
+    const MONIT: Names<2> = Names::new(["memory", "cpu"]);
+    const VERSIONING: Names<1> = Names::new(["revision"]);
+    let [_, pid, name, pm_id, monit] = *outer;
     let [
         inner_name,
         inner_id,
@@ -253,28 +223,29 @@ fn read_entry(outer: &Found<'_, 5>, environment: &Found<'_, 22>) -> Option<Liste
         listen,
         min_uptime,
         wait_ready,
-        axm,
-    ] = &environment.0;
-    let [monit_memory, monit_cpu] = monit.map_or([None; 2], |monit| fields(monit, &["memory", "cpu"]));
+    ] = *environment;
+    let [monit_memory, monit_cpu] = monit.map_or([None; 2], |monit| fields(monit, &MONIT));
     let pm_id = pm_id.and_then(whole).or_else(|| inner_id.and_then(whole))?;
     let pm_id = u32::try_from(pm_id).ok()?;
-    let app = name.and_then(named).or_else(|| inner_name.and_then(named)).unwrap_or_else(|| pm_id.to_string());
+    let app = name.and_then(named).or_else(|| inner_name.and_then(named));
+    let app = app.map_or_else(|| AppName::from(pm_id.to_string().as_str()), |name| AppName::from(&*name));
     Some(Listed {
         pm_id,
-        app: AppName::from(app.as_str()),
+        app,
         pid: pid.and_then(whole).and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0),
-        status: status.and_then(string).map_or(Status::Unknown, |status| Status::from_pm2(&status)),
+        status: status.and_then(Json::string).map_or(Status::Unknown, |status| Status::from_pm2(&status)),
         pm_uptime: uptime.and_then(whole).and_then(|uptime| i64::try_from(uptime).ok()).filter(|uptime| *uptime > 0),
         restarts: restarts.and_then(whole),
         unstable_restarts: unstable.and_then(whole),
-        namespace: namespace.and_then(named),
-        exec_mode: exec_mode(*mode),
-        version: version.and_then(|version| word(version, WORD_LIMIT)),
+        namespace: namespace.and_then(named).map(Cow::into_owned),
+        exec_mode: exec_mode(mode),
+        version: version.and_then(|version| word(version, WORD_LIMIT)).map(Cow::into_owned),
         revision: versioning
-            .and_then(|versioning| fields(versioning, &["revision"])[0])
+            .and_then(|versioning| fields(versioning, &VERSIONING)[0])
             .and_then(|revision| word(revision, WORD_LIMIT))
-            .filter(|revision| revision.bytes().all(|byte| byte.is_ascii_hexdigit())),
-        node_version: node.and_then(|node| word(node, WORD_LIMIT)),
+            .filter(|revision| revision.bytes().all(|byte| byte.is_ascii_hexdigit()))
+            .map(Cow::into_owned),
+        node_version: node.and_then(|node| word(node, WORD_LIMIT)).map(Cow::into_owned),
         interpreter: interpreter.and_then(file_name),
         pmx: pmx.and_then(flag).unwrap_or(true),
         instance: instance.and_then(whole).and_then(|instance| u32::try_from(instance).ok()),
@@ -282,20 +253,20 @@ fn read_entry(outer: &Found<'_, 5>, environment: &Found<'_, 22>) -> Option<Liste
         max_old_space: arguments
             .and_then(node_arguments)
             .and_then(|arguments| max_old_space(&arguments))
-            .or_else(|| node_options.and_then(string).and_then(|options| max_old_space(&words(&options)))),
+            .or_else(|| node_options.and_then(Json::string).and_then(|options| max_old_space(&words(&options)))),
         kill_timeout_ms: kill.and_then(whole),
         listen_timeout_ms: listen.and_then(whole),
         min_uptime_ms: min_uptime.and_then(whole),
         wait_ready: wait_ready.and_then(flag).unwrap_or(false),
         monit_memory: monit_memory.and_then(whole).filter(|bytes| *bytes > 0).map(Bytes),
         monit_cpu_percent: monit_cpu.and_then(number).filter(|percent| *percent >= 0.0),
-        metrics: axm.map(metrics::read_metrics).unwrap_or_default(),
+        metrics,
     })
 }
 
-/// The only names that are read out of `pm2_env`, in the order in which [`read_entry`] takes them apart. Of `NODE_OPTIONS`
+/// The only names that are read out of `pm2_env`, in the order in which [`listed`] takes them apart. Of `NODE_OPTIONS`
 /// and `node_args` nothing is kept but the heap limit.
-const ENVIRONMENT: [&str; 22] = [
+const ENVIRONMENT: Names<22> = Names::new([
     "name",
     "pm_id",
     "status",
@@ -318,33 +289,32 @@ const ENVIRONMENT: [&str; 22] = [
     "min_uptime",
     "wait_ready",
     "axm_monitor",
-];
+]);
 
-fn named(raw: &RawValue) -> Option<String> {
-    label(raw, NAME_LIMIT)
+fn named(json: Json<'_>) -> Option<Cow<'_, str>> {
+    label(json, NAME_LIMIT)
 }
 
-fn exec_mode(raw: Option<&RawValue>) -> &'static str {
-    match raw.and_then(string).as_deref() {
+fn exec_mode(json: Option<Json<'_>>) -> &'static str {
+    match json.and_then(Json::string).as_deref() {
         Some("fork_mode" | "fork") => "fork",
         Some("cluster_mode" | "cluster") => "cluster",
         _ => "unknown",
     }
 }
 
-fn file_name(raw: &RawValue) -> Option<String> {
-    let path = label(raw, usize::MAX)?;
+fn file_name(json: Json<'_>) -> Option<String> {
+    let path = label(json, usize::MAX)?;
     let name = path.rsplit(['/', '\\']).next()?;
-    fields::clean(name, WORD_LIMIT)
+    fields::clean(name, WORD_LIMIT).map(Cow::into_owned)
 }
 
 /// The arguments as words, from an array of strings or from one string.
-fn node_arguments(raw: &RawValue) -> Option<Vec<String>> {
-    if let Some(line) = string(raw) {
+fn node_arguments(json: Json<'_>) -> Option<Vec<String>> {
+    if let Some(line) = json.string() {
         return Some(words(&line));
     }
-    let parts: Vec<&RawValue> = serde_json::from_str(raw.get()).ok()?;
-    Some(parts.into_iter().filter_map(string).flat_map(|part| words(&part)).collect())
+    Some(json.elements()?.filter_map(Json::string).flat_map(|part| words(&part)).collect())
 }
 
 fn words(line: &str) -> Vec<String> {

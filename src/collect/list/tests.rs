@@ -219,12 +219,12 @@ fn any_json() -> impl Strategy<Value = serde_json::Value> {
 proptest! {
     #[test]
     fn any_values_in_the_known_fields_cost_no_entry(
-        values in prop::collection::vec(any_json(), ENVIRONMENT.len()),
+        values in prop::collection::vec(any_json(), ENVIRONMENT.all().len()),
         metrics in prop::collection::btree_map("[a-z]{1,4}", any_json(), 0..6),
         outer in prop::collection::vec(any_json(), 3),
     ) {
         let mut environment: serde_json::Map<_, _> =
-            ENVIRONMENT.iter().map(|name| (*name).to_owned()).zip(values).collect();
+            ENVIRONMENT.all().iter().map(|name| (*name).to_owned()).zip(values).collect();
         environment.insert("axm_monitor".to_owned(), json!(metrics));
         let entry = json!({"pm_id": 7, "pid": outer[0], "name": outer[1], "monit": outer[2], "pm2_env": environment});
         let other = json!({"pm_id": 8, "name": "other"});

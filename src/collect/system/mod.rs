@@ -4,7 +4,7 @@
 //! needed here (start in ticks, anonymous and swapped memory, the tree) and would read the rest a second time. One pass over
 //! `/proc` reads one small file of each process of the machine, which tells who is whose child; the dearer files are read
 //! only of pm2's processes and their descendants. Whoever is no kin of pm2's will not become it, and is passed over by the
-//! next readings.
+//! next readings. Where nothing of the machine is in swap, memory comes from a file of one line instead of one of sixty.
 //!
 //! This room refuses to say whose pid it is: that is `identity`'s business. It reads what every user may read, and figures
 //! that the system keeps from us (open files of another user) are absent. Everything here blocks, so it is to be run off the
@@ -20,10 +20,11 @@ mod tree;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
+use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, RawDir};
 use thiserror::Error;
 
 pub use self::close_up::CloseUp;
@@ -35,6 +36,8 @@ use crate::model::{Bytes, HostSample, SystemSample, WallTime};
 /// A `/proc` file that is read whole is never longer than this.
 const LONGEST_FILE: usize = 256 * 1024;
 const READ_SIZE: usize = 4096;
+/// Room for some hundred entries of a folder at a time.
+const FOLDER_SIZE: usize = 16 * 1024;
 /// A tree larger than this is summed no further: a fork bomb must not stall a collection.
 const LARGEST_TREE: usize = 10_000;
 /// The boot time is reckoned from the wall clock and jitters with it; only a larger step is believed.
@@ -121,6 +124,9 @@ pub struct SystemReader {
     strangers: HashSet<u32>,
     /// The groups of processes, by pid and start: hardly any process is ever moved.
     groups: HashMap<(u32, u64), Arc<str>>,
+    /// Whether anything of the machine may be in swap; asked anew for each reading.
+    swapping: bool,
+    page: u64,
     path: String,
     buffer: Vec<u8>,
 }
@@ -141,6 +147,8 @@ impl SystemReader {
             roots: BTreeSet::new(),
             strangers: HashSet::new(),
             groups: HashMap::new(),
+            swapping: true,
+            page: u64::try_from(rustix::param::page_size()).unwrap_or(4096),
             path: String::new(),
             buffer: Vec::new(),
         }
@@ -167,6 +175,7 @@ impl SystemReader {
         }
         self.roots = roots;
         self.readings = self.readings.wrapping_add(1);
+        self.swapping = self.is_swapping();
         let everyone = self.scan()?;
         let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
         for stat in everyone.values().filter(|stat| !stat.is_dead) {
@@ -179,8 +188,8 @@ impl SystemReader {
         let daemon = daemon_pid.filter(|pid| everyone.contains_key(pid));
         let daemon_status = daemon.and_then(|pid| self.status(pid));
         let outer_pids = match (daemon, daemon_status) {
-            (Some(daemon), Some(status)) if status.namespaces > 1 => self.outer_pids(children.get(&daemon)),
-            _ => listed.iter().map(|pid| (*pid, *pid)).collect(),
+            (Some(daemon), Some(status)) if status.namespaces > 1 => Some(self.outer_pids(children.get(&daemon))),
+            _ => None,
         };
         let mut limits = HashMap::new();
         let mut reading = SystemReading {
@@ -189,7 +198,8 @@ impl SystemReader {
             ..SystemReading::default()
         };
         for pid in listed {
-            let Some(outer) = outer_pids.get(pid) else { continue };
+            let outer = outer_pids.as_ref().map_or(Some(pid), |pids| pids.get(pid));
+            let Some(outer) = outer else { continue };
             let Some(stat) = everyone.get(outer).filter(|stat| !stat.is_dead) else { continue };
             let Some(sample) = self.sample(stat, &children, boot_ms) else { continue };
             let cgroup_limit = self.cgroup_limit(stat, &mut limits);
@@ -243,8 +253,14 @@ impl SystemReader {
     /// Reads who runs on this machine and whose child each is, but for known strangers.
     fn scan(&mut self) -> Result<HashMap<u32, parse::Stat>, SystemError> {
         let unreadable = |error| SystemError { path: self.proc.clone(), kind: SystemErrorKind::Unreadable(error) };
-        let names = std::fs::read_dir(&self.proc).map_err(unreadable)?;
-        let pids: Vec<u32> = names.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::open(&self.proc, flags, Mode::empty()).map_err(|error| unreadable(error.into()))?;
+        let mut room = [MaybeUninit::uninit(); FOLDER_SIZE];
+        let mut entries = RawDir::new(folder, &mut room);
+        let mut pids: Vec<u32> = Vec::new();
+        while let Some(Ok(entry)) = entries.next() {
+            pids.extend(entry.file_name().to_str().ok().and_then(|name| name.parse::<u32>().ok()));
+        }
         let mut everyone = HashMap::with_capacity(pids.len());
         for pid in pids {
             if self.strangers.contains(&pid) {
@@ -268,7 +284,7 @@ impl SystemReader {
     }
 
     fn sample(&mut self, stat: &parse::Stat, children: &HashMap<u32, Vec<u32>>, boot_ms: i64) -> Option<SystemSample> {
-        let own = self.status(stat.pid)?;
+        let own = self.memory(stat.pid)?;
         let mut sample = SystemSample {
             resident: own.resident,
             anonymous: own.anonymous,
@@ -282,14 +298,37 @@ impl SystemReader {
             tree_swapped: own.swapped.unwrap_or_default(),
             tree_processes: 1,
         };
-        for pid in descendants(&BTreeSet::from([stat.pid]), children) {
-            if let Some(status) = self.status(pid) {
-                sample.tree_resident = sample.tree_resident.saturating_add(status.resident);
-                sample.tree_swapped = sample.tree_swapped.saturating_add(status.swapped.unwrap_or_default());
-                sample.tree_processes += 1;
+        if children.contains_key(&stat.pid) {
+            for pid in descendants(&BTreeSet::from([stat.pid]), children) {
+                if let Some(memory) = self.memory(pid) {
+                    sample.tree_resident = sample.tree_resident.saturating_add(memory.resident);
+                    sample.tree_swapped = sample.tree_swapped.saturating_add(memory.swapped.unwrap_or_default());
+                    sample.tree_processes += 1;
+                }
             }
         }
         Some(sample)
+    }
+
+    /// Whether anything of the machine may be in swap; then only the dearer file tells how much of a process is.
+    fn is_swapping(&mut self) -> bool {
+        let path = self.proc.join("swaps");
+        !self.is_procfs || self.file(&path).and_then(parse::swaps_are_used) != Some(false)
+    }
+
+    /// The memory of a process.
+    fn memory(&mut self, pid: u32) -> Option<Memory> {
+        if !self.swapping {
+            let page = self.page;
+            let statm = self.pid_file(pid, "statm").and_then(|text| parse::statm(text, page))?;
+            return Some(Memory {
+                resident: statm.resident,
+                anonymous: Some(statm.anonymous),
+                swapped: Some(Bytes(0)),
+            });
+        }
+        let parse::Status { resident, anonymous, swapped, .. } = self.status(pid)?;
+        Some(Memory { resident, anonymous, swapped })
     }
 
     fn status(&mut self, pid: u32) -> Option<parse::Status> {
@@ -303,11 +342,12 @@ impl SystemReader {
 
     /// Counts open files: since Linux 6.2 the folder's size tells, and every user may ask for it; before that only its
     /// entries do.
-    fn open_fds(&self, pid: u32) -> Option<u64> {
-        let folder = self.proc.join(pid.to_string()).join("fd");
-        match std::fs::metadata(&folder).ok()?.len() {
+    fn open_fds(&mut self, pid: u32) -> Option<u64> {
+        self.name_file(pid, "fd")?;
+        let about = rustix::fs::stat(self.path.as_str()).ok()?;
+        match u64::try_from(about.st_size).unwrap_or_default() {
             size if size > 0 && self.is_procfs => Some(size),
-            _ => u64::try_from(std::fs::read_dir(&folder).ok()?.count()).ok(),
+            _ => u64::try_from(std::fs::read_dir(&self.path).ok()?.count()).ok(),
         }
     }
 
@@ -336,11 +376,23 @@ impl SystemReader {
 
     /// Reads a short file of one process into the reader's own buffer.
     fn pid_file(&mut self, pid: u32, name: &str) -> Option<&[u8]> {
+        self.name_file(pid, name)?;
+        let path = std::mem::take(&mut self.path);
+        self.file(Path::new(&path))?;
+        self.path = path;
+        Some(&self.buffer)
+    }
+
+    fn name_file(&mut self, pid: u32, name: &str) -> Option<()> {
         use std::fmt::Write;
 
         self.path.clear();
-        write!(self.path, "{}/{pid}/{name}", self.proc.display()).ok()?;
-        let file = rustix::fs::open(self.path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        write!(self.path, "{}/{pid}/{name}", self.proc.display()).ok()
+    }
+
+    /// Reads a short file into the reader's own buffer.
+    fn file(&mut self, path: &Path) -> Option<&[u8]> {
+        let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
         self.buffer.clear();
         // The kernel gives such a file whole, so what is shorter than the room for it needs no second question.
         loop {
@@ -352,6 +404,14 @@ impl SystemReader {
             }
         }
     }
+}
+
+/// What is read of a process's memory.
+#[derive(Debug, Clone, Copy)]
+struct Memory {
+    resident: Bytes,
+    anonymous: Option<Bytes>,
+    swapped: Option<Bytes>,
 }
 
 fn read_text(path: &Path) -> Result<String, SystemError> {

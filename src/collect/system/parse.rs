@@ -23,21 +23,96 @@ pub struct Stat {
 
 /// Reads `/proc/<pid>/stat`. The command stands in parentheses and may itself hold parentheses, blanks and line ends.
 pub fn stat(text: &[u8]) -> Option<Stat> {
-    let open = text.iter().position(|byte| *byte == b'(')?;
-    let close = text.iter().rposition(|byte| *byte == b')')?;
-    let pid = std::str::from_utf8(text.get(..open)?).ok()?.trim().parse().ok()?;
-    let mut fields = std::str::from_utf8(text.get(close + 1..)?).ok()?.split_ascii_whitespace();
+    let open = first(text, b'(')?;
+    let close = last(text, b')')?;
+    let pid = number(text.get(..open)?.trim_ascii())?;
     // Numbered as in proc_pid_stat(5), where the state is field 3.
+    let mut fields = Words(text.get(close + 1..)?);
     let state = fields.next()?;
-    let parent = fields.next()?.parse().ok()?;
+    let parent = number(fields.next()?)?;
     // The kernel's own have group 0; what is no number is none.
-    let group = fields.next()?.parse().unwrap_or(0);
-    let user: u64 = fields.nth(14 - 6)?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
-    let threads = fields.nth(20 - 16)?.parse().ok()?;
-    let start_ticks = fields.nth(22 - 21)?.parse().ok()?;
-    let is_dead = matches!(state, "Z" | "X" | "x");
+    let group = number(fields.next()?).unwrap_or(0);
+    let user: u64 = number(fields.nth(14 - 6)?)?;
+    let system: u64 = number(fields.next()?)?;
+    let threads = number(fields.nth(20 - 16)?)?;
+    let start_ticks = number(fields.nth(22 - 21)?)?;
+    let is_dead = matches!(state, b"Z" | b"X" | b"x");
     Some(Stat { pid, is_dead, parent, group, cpu_ticks: user.saturating_add(system), threads, start_ticks })
+}
+
+/// What `/proc/<pid>/statm` tells of memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Statm {
+    /// Resident memory.
+    pub resident: Bytes,
+    /// The anonymous part of it.
+    pub anonymous: Bytes,
+}
+
+/// Reads `/proc/<pid>/statm`, whose figures are pages of `page` bytes.
+pub fn statm(text: &[u8], page: u64) -> Option<Statm> {
+    let mut pages = Words(text).skip(1).map(number::<u64>);
+    let (resident, shared) = (pages.next()??, pages.next()??);
+    let bytes = |pages: u64| Bytes(pages.saturating_mul(page));
+    // What is not anonymous is mapped from files or shared, and both are in the third figure.
+    Some(Statm { resident: bytes(resident), anonymous: bytes(resident.saturating_sub(shared)) })
+}
+
+/// Whether any memory of the machine is in swap, from `/proc/swaps`; none where the text is of another kind.
+pub fn swaps_are_used(text: &[u8]) -> Option<bool> {
+    let mut lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let place = Words(lines.next()?).position(|word| word == b"Used")?;
+    let mut used = false;
+    for line in lines {
+        // Blanks in a file's name are written as escapes.
+        used |= number::<u64>(Words(line).nth(place)?)? > 0;
+    }
+    Some(used)
+}
+
+/// The words of a text, between blanks and tabs.
+struct Words<'t>(&'t [u8]);
+
+impl<'t> Iterator for Words<'t> {
+    type Item = &'t [u8];
+
+    fn next(&mut self) -> Option<&'t [u8]> {
+        let text = self.0.trim_ascii_start();
+        let mut end = 0;
+        while end < text.len() && !text[end].is_ascii_whitespace() {
+            end += 1;
+        }
+        let (word, rest) = text.split_at(end);
+        self.0 = rest;
+        (!word.is_empty()).then_some(word)
+    }
+}
+
+fn number<N: std::str::FromStr>(word: &[u8]) -> Option<N> {
+    std::str::from_utf8(word).ok()?.parse().ok()
+}
+
+// Not by an iterator's `position`: here it would be a call for every byte of thousands of files.
+fn first(text: &[u8], byte: u8) -> Option<usize> {
+    let mut at = 0;
+    while at < text.len() {
+        if text[at] == byte {
+            return Some(at);
+        }
+        at += 1;
+    }
+    None
+}
+
+fn last(text: &[u8], byte: u8) -> Option<usize> {
+    let mut at = text.len();
+    while at > 0 {
+        at -= 1;
+        if text[at] == byte {
+            return Some(at);
+        }
+    }
+    None
 }
 
 /// What is used of `/proc/<pid>/status`.
@@ -169,6 +244,34 @@ mod tests {
     }
 
     #[test]
+    fn statm_counts_pages() {
+        let expected = Statm { resident: Bytes(50 << 12), anonymous: Bytes(20 << 12) };
+        assert_eq!(statm(b"200 50 30 1 0 90 0\n", 4096), Some(expected));
+        assert_eq!(statm(b"0 0 0 0 0 0 0\n", 4096).map(|statm| statm.resident), Some(Bytes(0)));
+        for broken in ["", "200", "200 50", "200 x 30"] {
+            assert_eq!(statm(broken.as_bytes(), 4096), None, "{broken}");
+        }
+    }
+
+    #[test]
+    fn swap_is_used_where_a_device_says_so() {
+        let head = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n";
+        let device =
+            |used: &str| format!("/swap\\040file                            file\t\t8388604\t\t{used}\t\t-2\n");
+        for (devices, expected) in [
+            (String::new(), Some(false)),
+            (device("0"), Some(false)),
+            (device("0") + &device("12"), Some(true)),
+            (device("much"), None),
+            ("/swapfile\n".to_owned(), None),
+        ] {
+            assert_eq!(swaps_are_used(format!("{head}{devices}").as_bytes()), expected, "{devices}");
+        }
+        assert_eq!(swaps_are_used(b""), None);
+        assert_eq!(swaps_are_used(b"something else\n"), None);
+    }
+
+    #[test]
     fn signal_masks_are_hexadecimal() {
         let text = b"Name:\tnode\nSigQ:\t6/9\nSigBlk:\t0000000000000000\nSigIgn:\t0000000001001000\n\
             SigCgt:\t0000000100004602\n";
@@ -194,6 +297,7 @@ mod tests {
         fn noise_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200), text in "\\PC{0,80}") {
             let _ = stat(&bytes);
             let _ = status(&bytes);
+            let _ = (statm(&bytes, 4096), swaps_are_used(&bytes), swaps_are_used(text.as_bytes()));
             let _ = (stat(text.as_bytes()), status(text.as_bytes()), uptime_ms(&text), meminfo(&text));
         }
     }

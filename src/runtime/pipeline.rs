@@ -92,10 +92,11 @@ impl Pipeline {
     /// name.
     pub fn take<'a>(&mut self, snapshot: &Snapshot, trend_of: impl Fn(&str) -> Cow<'a, trend::Settings>) -> Outcome {
         let mut outcome = Outcome::default();
+        // First: where all processes are others than before, there are never twice as many.
+        self.forget_removed(snapshot, &mut outcome);
         for process in snapshot.processes() {
             self.observe(process, snapshot.at, &mut outcome);
         }
-        self.forget_removed(snapshot, &mut outcome);
         for process in snapshot.processes() {
             let host = Some(snapshot.host.memory_total);
             self.judge(process, &Limits::of(&process.limits, host), snapshot.at, &trend_of, &mut outcome);

@@ -250,9 +250,11 @@ async function shaken(stage) {
       else ledger.wrong(kind, 'the store is still degraded 45 s after the disk can be written');
       continue;
     }
-    const missing = lost(before, await trial.history(), stage.grace);
+    const after = await trial.history();
+    const missing = lost(before, after, stage.grace);
     if (missing > 0) {
-      ledger.wrong(kind, `${missing} rows older than ${stage.grace} s are gone or changed`);
+      const span = ([rows]) => `${rows.length} rows, ${rows[0]} to ${rows.at(-1)}`;
+      ledger.wrong(kind, `${missing} rows older than ${stage.grace} s are gone or changed: the first process had ${span(before)}; it has ${span(after)}`);
     } else if (kind === 'corrupt' && aside() !== asideBefore) {
       stage.seen(kind, 'set the file aside and went on with its copy');
     } else {

@@ -27,7 +27,7 @@ const SLOW_CLIENTS = 1000;
 /** Seconds: history younger than this may be lost with a process that is killed. A minute is promised; far less is asked for. */
 const GRACE = 5 * INTERVAL;
 /** Room of the disk of each sidecar. */
-const DISK = '64m';
+const DISK = '256m';
 const plan = { interval: INTERVAL, minute: Math.max(100, Math.round(seconds * 1000 / 1440)), limit: (LIMIT + STACKS) * MEBIBYTE, library: process.env.FAKETIME_LIBRARY,
   binary: resolve(root, options.sidecar) };
 

@@ -328,7 +328,7 @@ impl Driver {
         }
     }
 
-    async fn keep(&mut self, revision: u64, state: Box<State>, records: Vec<AuditRecord>) {
+    async fn keep(&mut self, revision: u64, state: Box<State>, records: Arc<Vec<AuditRecord>>) {
         let keeper = Arc::clone(&self.keeper);
         let task = tokio::task::spawn_blocking(move || keeper.keep(&state, &records));
         let result = match timeout(KEEP_DEADLINE, task).await {

@@ -134,6 +134,8 @@ families! {
         "Whether the collector succeeded in the latest collection.";
     LAST_COLLECT = Gauge "leakslope_last_collect_timestamp_seconds" ["daemon"]
         "Time of the latest successful collection; 0 before the first.";
+    COLLECTIONS = Counter "leakslope_collections_total" ["daemon", "outcome"]
+        "Collections since the sidecar's start, by whether the daemon answered (success) or not (failure).";
     COLLECT_INTERVAL = Gauge "leakslope_collect_interval_seconds" [] "Configured time between collections.";
     LEFT_OUT = Gauge "leakslope_processes_left_out" ["daemon"]
         "Processes not watched because the daemon lists more than collect.max_processes.";

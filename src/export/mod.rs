@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 pub use catalogue::{Descriptor, Kind, catalogue};
 use families::Families;
 pub use restart::Restarts;
-pub use sidecar::SidecarState;
+pub use sidecar::{Collections, SidecarState};
 
 use crate::model::{AppName, ProcessKey, SelfSample, Snapshot, Verdict, WallTime};
 

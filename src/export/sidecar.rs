@@ -6,13 +6,15 @@ use std::time::Duration;
 use super::catalogue as family;
 use super::families::Families;
 use super::process::{count, truth, whole};
-use crate::model::{Bytes, SelfSample, WallTime};
+use crate::model::{Bytes, DaemonName, SelfSample, WallTime};
 
 /// What the sidecar knows of itself at a scrape.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SidecarState {
     /// Configured time between collections.
     pub interval: Duration,
+    /// Collections of each daemon since the start.
+    pub collections: BTreeMap<DaemonName, Collections>,
     /// Whether the latest load of the configuration succeeded.
     pub config_loaded: bool,
     /// When the configuration was last loaded.
@@ -39,9 +41,22 @@ pub struct SidecarState {
     pub http_connections: u64,
 }
 
+/// Collections of one daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Collections {
+    /// It answered.
+    pub succeeded: u64,
+    /// It did not.
+    pub failed: u64,
+}
+
 pub(super) fn add(families: &mut Families, state: &SidecarState, own: &SelfSample) {
     families.add(&family::BUILD_INFO, &[env!("CARGO_PKG_VERSION"), crate::REVISION], 1.0);
     families.add(&family::COLLECT_INTERVAL, &[], state.interval.as_secs_f64());
+    for (daemon, collections) in &state.collections {
+        families.add(&family::COLLECTIONS, &[daemon.as_str(), "success"], whole(collections.succeeded));
+        families.add(&family::COLLECTIONS, &[daemon.as_str(), "failure"], whole(collections.failed));
+    }
     families.add(&family::CONFIG_SUCCESS, &[], truth(state.config_loaded));
     families.add(&family::CONFIG_TIMESTAMP, &[], state.config_loaded_at.as_seconds());
     families.add(&family::WEB_CONFIG_SUCCESS, &[], truth(state.web_config_loaded));

@@ -2,6 +2,7 @@
 //!
 //! Plain data: a command is an order to the shell, an event is what the shell reports. Neither holds a secret.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -129,8 +130,8 @@ pub enum Command {
         revision: u64,
         /// The state.
         state: Box<State>,
-        /// Records to write, each over the one with its number.
-        records: Vec<AuditRecord>,
+        /// Records to write, each over the one with its number. The policy holds the same until they are kept.
+        records: Arc<Vec<AuditRecord>>,
     },
     /// Reload one cluster worker and report [`Event::Acted`].
     Reload(Order),

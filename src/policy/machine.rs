@@ -5,6 +5,7 @@
 //! what may have been done, and that is verified rather than done again.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::audit::{AuditRecord, RecordKind};
@@ -23,8 +24,11 @@ const LONGEST_SLEEP: Duration = Duration::from_mins(1);
 const STORE_RETRY: Duration = Duration::from_secs(30);
 /// Replacements remembered at the most, whatever the budgets say.
 const MOST_LEDGER: usize = 20_000;
-/// Records that wait for a store that fails, at the most.
-const MOST_RECORDS: usize = 10_000;
+/// Records that go with one state at the most, the latest ones: some for each alert that is remembered, and no more than the
+/// store takes at once.
+const MOST_RECORDS: usize = 4000;
+/// The same while the store fails: they wait in memory then.
+const MOST_WAITING: usize = 2000;
 
 /// The restart policy of one host.
 #[derive(Debug)]
@@ -45,7 +49,7 @@ pub struct Policy {
     /// Records that go with the next state.
     records: BTreeMap<u64, AuditRecord>,
     /// Records that went with states of which nobody has said yet that they are kept.
-    unconfirmed: BTreeMap<u64, Vec<AuditRecord>>,
+    unconfirmed: BTreeMap<u64, Arc<Vec<AuditRecord>>>,
     dirty: bool,
 }
 
@@ -258,6 +262,10 @@ impl Policy {
     }
 
     fn flush(&mut self, now: Now) {
+        let most = if self.answers.store.is_some() { MOST_WAITING } else { MOST_RECORDS };
+        while self.records.len() > most {
+            self.records.pop_first();
+        }
         if let Some((next, _)) = &mut self.answers.store {
             if now.steady < *next {
                 let next = *next;
@@ -268,15 +276,12 @@ impl Policy {
             *next = now.steady + STORE_RETRY;
             self.dirty = true;
         }
-        while self.records.len() > MOST_RECORDS {
-            self.records.pop_first();
-        }
         if !self.dirty {
             return;
         }
         self.dirty = false;
         self.state.revision += 1;
-        let records: Vec<AuditRecord> = std::mem::take(&mut self.records).into_values().collect();
+        let records: Arc<Vec<AuditRecord>> = Arc::new(std::mem::take(&mut self.records).into_values().collect());
         let revision = self.state.revision;
         self.unconfirmed.insert(revision, records.clone());
         self.outbox.push_back(Command::Persist { revision, state: Box::new(self.state.clone()), records });
@@ -287,9 +292,12 @@ impl Policy {
         // What was not written goes with the next state, unless there is a newer word on it.
         let later = self.unconfirmed.split_off(&(revision + 1));
         let failed = std::mem::replace(&mut self.unconfirmed, later);
-        let newer: BTreeSet<u64> = self.unconfirmed.values().flatten().map(|record| record.id).collect();
-        for record in failed.into_values().rev().flatten().filter(|record| !newer.contains(&record.id)) {
-            self.records.entry(record.id).or_insert(record);
+        let newer: BTreeSet<u64> =
+            self.unconfirmed.values().flat_map(|records| records.iter()).map(|record| record.id).collect();
+        for record in failed.into_values().rev().flat_map(Arc::unwrap_or_clone) {
+            if !newer.contains(&record.id) {
+                self.records.entry(record.id).or_insert(record);
+            }
         }
         let mut kept = VecDeque::new();
         for (needed, command) in std::mem::take(&mut self.barrier) {
@@ -557,5 +565,30 @@ fn has_ended(process: Option<&super::observation::ProcessObservation>, target: &
     match process.life {
         Some(life) => life != target.life,
         None => matches!(process.status, Status::Stopped | Status::Errored | Status::WaitingRestart),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::WallTime;
+
+    #[test]
+    fn records_do_not_pile_up_while_the_store_fails() {
+        let at = |second: i64| Now { steady: Steady(second * 1000), wall: WallTime(second * 1000) };
+        let mut policy = Policy::new(RestartSettings::default(), None, BTreeSet::new(), at(0));
+        let Some(Command::Persist { revision, .. }) = policy.next_command() else { panic!("the start is kept") };
+        policy.handle(Event::PersistFailed { revision, why: "no room".to_owned() }, at(1));
+        let mut latest = 0;
+        for _ in 0..3 * MOST_WAITING {
+            let record = policy.new_record(RecordKind::Requested, &"blue".into(), &"shop".into(), String::new(), at(2));
+            latest = record.id;
+            policy.record(record);
+            policy.tick(at(2));
+            assert!(policy.records.len() <= MOST_WAITING && policy.next_command().is_none());
+        }
+        policy.tick(at(100));
+        let Some(Command::Persist { records, .. }) = policy.next_command() else { panic!("it is tried again") };
+        assert_eq!((records.len(), records.last().map(|record| record.id)), (MOST_WAITING, Some(latest)));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::narrator::Narrator;
@@ -103,19 +103,22 @@ impl Collecting<'_> {
         versions.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut summaries = interval(SUMMARIES_EVERY);
         summaries.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut next = Instant::now();
         while Arc::ptr_eq(&self.settings, &self.shared.settings.load()) {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 () = self.shared.reloaded.notified() => {}
-                _ = collect.tick() => {
+                due = collect.tick() => {
+                    next = due + self.settings.interval;
                     // A daemon that is slow to answer does not delay the end.
                     stop.run_until_cancelled(self.collect(&mut collector)).await;
                     // The look that would follow at once adds nothing.
                     between.reset();
                 }
                 _ = between.tick(), if self.settings.collect.heap_interval.is_some() => {
-                    stop.run_until_cancelled(self.look(&mut collector)).await;
+                    // A look at a daemon that hangs makes no collection late.
+                    stop.run_until_cancelled(timeout_at(next, self.look(&mut collector))).await;
                 }
                 _ = versions.tick() => *self.version_slopes = version_slopes(self.shared.pipeline().histories()).into(),
                 _ = summaries.tick() => self.save_running(),
@@ -146,11 +149,11 @@ impl Collecting<'_> {
         let snapshot = Arc::new(snapshot);
         let standing = self.tell_policy(&snapshot, &verdicts).await;
         let evidence = self.shared.evidence.stamps();
-        let published = Published::new(snapshot, verdicts, self.version_slopes.clone(), standing, evidence);
+        let published = Published::new(snapshot.clone(), verdicts, self.version_slopes.clone(), standing, evidence);
         self.write_ahead(&published);
         self.shared.published.store(Some(Arc::new(published)));
         self.shared.evidence.collected();
-        self.shared.collected();
+        self.shared.collected(&snapshot.daemons);
     }
 
     /// Writes the metrics ahead of the next scrape while somebody scrapes: where nobody has for [`UNREAD`] collections, the

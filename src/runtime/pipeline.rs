@@ -95,10 +95,11 @@ impl Pipeline {
     /// name.
     pub fn take<'a>(&mut self, snapshot: &Snapshot, trend_of: impl Fn(&str) -> Cow<'a, trend::Settings>) -> Outcome {
         let mut outcome = Outcome::default();
+        // First: where all processes are others than before, there are never twice as many.
+        self.forget_removed(snapshot, &mut outcome);
         for process in snapshot.processes() {
             self.observe(process, snapshot.at, &mut outcome);
         }
-        self.forget_removed(snapshot, &mut outcome);
         let due: Vec<&ProcessSample> =
             snapshot.processes().filter(|process| self.is_due(process, snapshot.at)).collect();
         if !due.is_empty() {

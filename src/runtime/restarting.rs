@@ -74,7 +74,10 @@ impl Keeper for StoreKeeper {
         let value = serde_json::to_vec(state).map_err(|error| error.to_string())?;
         let mut entries = Vec::with_capacity(records.len());
         for record in records {
-            entries.push((record.at, serde_json::to_vec(record).map_err(|error| error.to_string())?));
+            let mut entry = serde_json::to_vec(record).map_err(|error| error.to_string())?;
+            // There are thousands after a flood of alerts, and they wait while the disk is full.
+            entry.shrink_to_fit();
+            entries.push((record.at, entry));
         }
         match self.tokio.block_on(store.keep(STATE, value, entries)) {
             Ok(Saved::OnDisk) => Ok(()),

@@ -1,5 +1,6 @@
 //! What tasks share: the latest publication, the history, and what the sidecar knows of itself.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -14,10 +15,10 @@ use super::pipeline::Pipeline;
 use super::published::Published;
 use crate::actuate::Handle;
 use crate::config::Settings;
-use crate::export::SidecarState;
+use crate::export::{Collections, SidecarState};
 use crate::history::store::{StoreHandle, StoreStats};
 use crate::http::{Access, ActingPolicy, OccupancyHandle};
-use crate::model::{Bytes, Steady, WallTime};
+use crate::model::{Bytes, DaemonName, DaemonSample, Steady, WallTime};
 
 /// How long a scrape waits for the store.
 const STORE_PATIENCE: Duration = Duration::from_millis(500);
@@ -48,6 +49,7 @@ pub struct Shared {
     /// Rung when the settings have changed.
     pub reloaded: Notify,
     collected_at: AtomicI64,
+    collections: Mutex<BTreeMap<DaemonName, Collections>>,
     pipeline: Mutex<Pipeline>,
     configuration: Mutex<Configuration>,
     known_stats: Mutex<Option<StoreStats>>,
@@ -85,6 +87,7 @@ impl Shared {
             access,
             occupancy: OnceLock::new(),
             reloaded: Notify::new(),
+            collections: Mutex::default(),
             pipeline: Mutex::new(pipeline),
             configuration: Mutex::new(Configuration { loaded: true, loaded_at }),
             known_stats: Mutex::default(),
@@ -96,8 +99,16 @@ impl Shared {
         self.pipeline.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that a collection has come to its end, whatever it found.
-    pub fn collected(&self) {
+    /// Notes that a collection has come to its end, whatever it found. Daemons that are no longer collected from are forgotten.
+    pub fn collected(&self, daemons: &[DaemonSample]) {
+        let mut collections = self.collections.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut before = std::mem::take(&mut *collections);
+        for daemon in daemons {
+            let mut counts = before.remove(&daemon.name).unwrap_or_default();
+            *(if daemon.up { &mut counts.succeeded } else { &mut counts.failed }) += 1;
+            collections.insert(daemon.name.clone(), counts);
+        }
+        drop(collections);
         self.collected_at.store(self.clock.now().0, Ordering::Relaxed);
     }
 
@@ -138,6 +149,7 @@ impl Shared {
         let offset = self.clock.wall().0 - self.clock.now().0;
         SidecarState {
             interval: settings.interval,
+            collections: self.collections.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             config_loaded: configuration.loaded,
             config_loaded_at: configuration.loaded_at,
             web_config_loaded: access.successful,

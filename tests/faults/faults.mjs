@@ -4,7 +4,7 @@ import { closeSync, openSync, readFileSync, readSync, readdirSync, rmSync, statS
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { killAll, pause, pm2 } from '../../benches/collection/stage.mjs';
-import { STEPS, lost, now } from './trial.mjs';
+import { SILENCE, STEPS, lost, now } from './trial.mjs';
 
 /** Every fault by its key: what it is called, how often it came, what was seen of it, what was wrong. */
 export class Ledger {
@@ -73,9 +73,13 @@ export class Stage {
     return this.left() > 0;
   }
 
-  /** Whether what was scraped last becomes true in time. */
+  /** Whether what was scraped becomes true in time. It is not said to be false before an answer of a later time says so. */
   async becomes(trial, seconds, test) {
-    for (const end = now() + seconds; now() < end && !trial.gone; await pause(0.25)) if (test(trial)) return true;
+    const due = now() + seconds;
+    for (; now() < due + SILENCE && !trial.gone; await pause(0.25)) {
+      if (test(trial)) return true;
+      if (now() > due && (trial.answeredAt > due || !trial.running)) break;
+    }
     return false;
   }
 
@@ -227,7 +231,8 @@ async function shaken(stage) {
     ledger.times('crash');
     if (kind !== 'crash') ledger.times(kind);
     const asideBefore = aside();
-    if (kind === 'corrupt') flip(join(folder, 'history.redb'), stage.roll, 40);
+    // The history and its copy in turn.
+    if (kind === 'corrupt') flip(join(folder, round % 2 === 0 ? 'history.redb' : 'history-copy.redb'), stage.roll, 40);
     if (kind === 'readonly') remount(trial.state, 'ro');
     try {
       await trial.start();
@@ -245,11 +250,13 @@ async function shaken(stage) {
       else ledger.wrong(kind, 'the store is still degraded 45 s after the disk can be written');
       continue;
     }
-    const missing = lost(before, await trial.history(), stage.grace);
-    if (kind === 'corrupt' && aside() !== asideBefore) {
-      stage.seen(kind, 'set the file aside and began anew');
-    } else if (missing > 0) {
-      ledger.wrong(kind, `${missing} rows older than ${stage.grace} s are gone or changed`);
+    const after = await trial.history();
+    const missing = lost(before, after, stage.grace);
+    if (missing > 0) {
+      const span = ([rows]) => `${rows.length} rows, ${rows[0]} to ${rows.at(-1)}`;
+      ledger.wrong(kind, `${missing} rows older than ${stage.grace} s are gone or changed: the first process had ${span(before)}; it has ${span(after)}`);
+    } else if (kind === 'corrupt' && aside() !== asideBefore) {
+      stage.seen(kind, 'set the file aside and went on with its copy');
     } else {
       stage.seen(kind, 'history there');
     }
@@ -275,14 +282,16 @@ async function reload(stage) {
   for (let round = 0; await stage.rest(2, 4); round += 1) {
     const good = round % 2 === 1;
     for (const trial of stage.trials) {
-      if (!trial.running) continue;
+      const { running } = trial;
+      if (!running) continue;
       trial.configure(good ? trial.text(round) : BAD[stage.roll(BAD.length)]);
       process.kill(trial.pid, 'SIGHUP');
       stage.ledger.times('reload');
       // A second reload while the first is looked at would confuse what is expected.
       const told = await stage.becomes(trial, 10, () => trial.value('leakslope_config_last_reload_successful') === Number(good));
       if (told) stage.seen('reload', good ? 'taken' : 'refused, old one kept');
-      else if (trial.running) stage.ledger.wrong('reload', `${trial.name}: a ${good ? 'good' : 'bad'} configuration is not told of after 10 s`);
+      // One that was killed meanwhile has read another configuration at its start.
+      else if (trial.running === running) stage.ledger.wrong('reload', `${trial.name}: a ${good ? 'good' : 'bad'} configuration is not told of after 10 s`);
       trial.configure(trial.text());
     }
   }

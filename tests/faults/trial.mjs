@@ -7,8 +7,10 @@ import { mebibytes } from '../../benches/collection/proc.mjs';
 
 /** Seconds on a clock that never steps. */
 export const now = () => performance.now() / 1000;
-/** How long a scrape may take. */
+/** How long a scrape may take, in milliseconds. */
 const PATIENCE = 5000;
+/** Seconds that one observer among a thousand clients may be without an answer. */
+export const SILENCE = 30;
 
 export class Trial {
   /** `plan` has minute (ms), interval (s), limit (bytes), library (libfaketime), binary, daemons [{name, home}]. */
@@ -20,7 +22,8 @@ export class Trial {
     writeFileSync(this.clock, '+0');
     writeFileSync(this.trace, 'time,resident_memory_bytes,life\n');
     Object.assign(this, { starts: 0, running: null, gone: false, violations: [], longestGap: 0, scrapes: 0, unanswered: 0, degraded: 0,
-      peak: 0, latest: new Map(), collected: null, collectedAt: null, watching: true, collections: 0, gaps: [], observerLate: 0, logs: [] });
+      peak: 0, latest: new Map(), collected: null, collectedAt: null, answeredAt: null, longestSilence: 0, watching: true, collections: 0,
+      gaps: [], observerLate: 0, logs: [] });
   }
 
   violated(what) {
@@ -72,6 +75,7 @@ apps = ["*"]
     });
     this.collected = null;
     this.collectedAt = now();
+    this.answeredAt = now();
   }
 
   /** Ends it as a crash would. */
@@ -103,35 +107,45 @@ apps = ["*"]
     }
   }
 
-  /** One scrape; notes when the undisturbed daemon was collected from anew. */
+  /**
+   * One scrape; notes how often the undisturbed daemon was collected from since the last one that was answered. The sidecar counts its
+   * collections itself, so a scrape that had to wait for its turn among a thousand clients hides none and makes none late.
+   */
   async scrape() {
     this.scrapes += 1;
-    const begun = now();
+    const { running } = this;
     let body;
     try {
       body = await this.get('/metrics');
     } catch {
-      this.unanswered += 1;
+      if (running === this.running) this.unanswered += 1;
       return;
     }
+    // It was killed, and perhaps started again, while this was under way.
+    if (running !== this.running) return;
+    this.longestSilence = Math.max(this.longestSilence, now() - this.answeredAt);
+    this.answeredAt = now();
     this.latest = new Map(body.split('\n').filter((line) => line && line[0] !== '#').map((line) => {
       const cut = line.lastIndexOf(' ');
       return [line.slice(0, cut), Number(line.slice(cut + 1))];
     }));
     if (this.value('leakslope_store_degraded') === 1) this.degraded += 1;
-    const stamp = this.value('leakslope_last_collect_timestamp_seconds{daemon="witness"}');
-    if (stamp === undefined || stamp === 0 || stamp === this.collected) return;
-    this.collected = stamp;
-    this.collections += 1;
-    this.note(begun);
+    const count = this.value('leakslope_collections_total{daemon="witness",outcome="success"}') ?? 0;
+    this.note(count - (this.collected ?? 0));
+    if (count > 0) this.collected = count;
   }
 
-  /** Notes a collection seen at this moment, and how long after the one before. */
-  note(at) {
-    const gap = at - this.collectedAt;
-    if (gap > this.allowed()) this.gaps.push(`${gap.toFixed(1)} s until ${at.toFixed(0)} s`);
+  /**
+   * Notes so many collections since the one that was noted last. They come an interval apart when none is late, so what is left of the
+   * time is the longest that can lie between two of them.
+   */
+  note(more) {
+    const gap = now() - this.collectedAt - Math.max(0, more - 1) * this.plan.interval;
+    if (gap > this.allowed() && more > 0) this.gaps.push(`${gap.toFixed(1)} s until ${now().toFixed(0)} s`);
     this.longestGap = Math.max(this.longestGap, gap);
-    this.collectedAt = at;
+    if (more <= 0) return;
+    this.collections += more;
+    this.collectedAt = now();
   }
 
   value(series) {
@@ -144,11 +158,6 @@ apps = ["*"]
       let expected = now();
       while (this.watching) {
         if (this.running) await this.scrape();
-        // How long after the latest collection we are, though the next has not shown.
-        const allowed = this.allowed();
-        if (this.running && now() - this.collectedAt > allowed) {
-          this.longestGap = Math.max(this.longestGap, now() - this.collectedAt);
-        }
         expected = Math.max(expected + 1, now());
         await pause(Math.max(0, expected - now()));
         // A machine that is too busy for the one who looks is too busy to judge by.
@@ -159,7 +168,8 @@ apps = ["*"]
       const begun = now();
       while (this.watching) {
         if (this.running) this.weigh(now() - begun);
-        await pause(this.plan.minute / 1000);
+        // Four to a minute, as those whose memory is judged are looked at.
+        await pause(this.plan.minute / 4000);
       }
     };
     return Promise.all([scraping(), weighing()]);

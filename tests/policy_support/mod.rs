@@ -324,7 +324,7 @@ impl World {
                     assert_eq!(read.revision, revision);
                     self.requests_seen.extend(read.requests.keys());
                     self.kept = Some(text);
-                    self.records.extend(records.into_iter().map(|record| (record.id, record)));
+                    self.records.extend(records.iter().map(|record| (record.id, record.clone())));
                     self.check_nothing_is_forgotten(&read);
                     self.policy.handle(Event::Persisted { revision }, now);
                 } else {

@@ -1,21 +1,21 @@
-//! The store itself: one file, one owner, blocking calls. No clock: `now` is an argument.
+//! The store itself: one file and its copy, one owner, blocking calls. No clock: `now` is an argument.
 
 use std::ops::RangeInclusive;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use redb::{Database, ReadTransaction, ReadableDatabase, WriteTransaction};
+use redb::ReadTransaction;
 
 use super::anchor::ClockAnchor;
+use super::copy::SecondCopy;
 use super::error::{Notice, StoreError, StoreErrorKind};
 use super::file::{self, FILE, Opener, PlainFile};
+use super::handle::Handle;
 use super::lock::DirectoryLock;
-use super::retention::{self, Pruned};
+use super::reading;
+use super::retention::Pruned;
 use super::settings::StoreSettings;
-use super::tables::{self, Totals};
 use super::unsaved::{AuditEntry, LifeFilter, MinuteRow, Unsaved};
-use super::{reading, writing};
 use crate::model::{Bytes, Life, LifeSummary, Minute, ProcessKey, Steady, WallTime};
 
 /// Files smaller than this are never compacted.
@@ -30,18 +30,19 @@ const COMPACT_RATIO: u64 = 4;
 #[derive(Debug)]
 pub struct Store {
     directory: PathBuf,
-    path: PathBuf,
     settings: StoreSettings,
     opener: Arc<dyn Opener>,
-    database: Option<Database>,
-    totals: Totals,
+    main: Handle,
+    copy: SecondCopy,
+    /// What happened to the copy since this was last asked.
+    notices: Vec<Notice>,
     _lock: DirectoryLock,
 }
 
 /// What the file holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StoreSize {
-    /// Room the file takes on the disk.
+    /// Room the file and its copy take on the disk.
     pub bytes: Bytes,
     /// Minutes; one that was written twice may count twice for an hour.
     pub minutes: u64,
@@ -58,7 +59,7 @@ pub struct StoreSize {
 impl Store {
     /// Opens the history of a state directory, which is made where it is missing.
     ///
-    /// A damaged history is renamed and a fresh one started; the notices say so. `wall` dates the renamed file.
+    /// A damaged history is renamed and its copy takes its place, or a fresh one is started; the notices say so. `wall` dates the renamed file.
     ///
     /// # Errors
     /// [`StoreErrorKind::Locked`] where another process holds the directory, [`StoreErrorKind::NewerFormat`] where the
@@ -78,11 +79,11 @@ impl Store {
         let lock = DirectoryLock::take(directory)?;
         let mut store = Self {
             directory: directory.to_owned(),
-            path: directory.join(FILE),
             settings,
             opener,
-            database: None,
-            totals: Totals::default(),
+            main: Handle::closed(directory.join(FILE)),
+            copy: SecondCopy::new(directory),
+            notices: Vec::new(),
             _lock: lock,
         };
         let notices = store.reopen(wall)?;
@@ -91,44 +92,48 @@ impl Store {
 
     /// Closes the database and opens it again, after a failure; the directory stays locked all the time.
     pub fn reopen(&mut self, wall: WallTime) -> Result<Vec<Notice>, StoreError> {
-        if let Some(database) = self.database.take() {
-            // The failure that led here is known already.
-            let _ = file::close(database);
-        }
-        let (database, mut notices) = file::open(&self.directory, &self.settings, &*self.opener, wall)?;
-        self.database = Some(database);
-        match self.read(tables::read_totals) {
-            Ok(totals) => self.totals = totals,
-            Err(StoreError { kind: StoreErrorKind::Damaged(reason), .. }) => {
-                notices.extend(self.set_aside(wall, reason)?);
-                self.totals = self.read(tables::read_totals)?;
+        // The failure that led here is known already.
+        self.main.drop_database();
+        self.copy.handle().drop_database();
+        let mut notices = Vec::new();
+        // The file, its copy, a fresh one.
+        for _ in 0..3 {
+            let (database, more) = file::open(&self.directory, &self.settings, &*self.opener, wall)?;
+            notices.extend(more);
+            match self.main.take(database) {
+                Ok(()) => break,
+                Err(StoreError { kind: StoreErrorKind::Damaged(reason), .. }) => {
+                    notices.extend(file::set_aside(&self.directory, &self.settings, wall, reason)?);
+                }
+                Err(error) => return Err(error),
             }
-            Err(error) => return Err(error),
         }
+        notices.extend(self.copy.open(&self.main, &self.settings, &*self.opener));
         Ok(notices)
     }
 
-    /// Renames the file as damaged and starts a fresh one: for damage that only shows in use.
+    /// Renames the file as damaged and goes on with its copy, or with a fresh one: for damage that only shows in use.
     pub fn set_aside(&mut self, wall: WallTime, reason: String) -> Result<Vec<Notice>, StoreError> {
-        if let Some(database) = self.database.take() {
-            let _ = file::close(database);
-        }
+        self.main.drop_database();
+        self.copy.handle().drop_database();
         let mut notices = file::set_aside(&self.directory, &self.settings, wall, reason)?;
-        let (database, more) = file::open(&self.directory, &self.settings, &*self.opener, wall)?;
-        notices.extend(more);
-        self.database = Some(database);
-        self.totals = self.read(tables::read_totals)?;
+        notices.extend(self.reopen(wall)?);
         Ok(notices)
+    }
+
+    /// What happened to the copy since this was last asked, oldest first.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
     }
 
     /// Whether the database is open; not so after a failure.
     pub fn is_open(&self) -> bool {
-        self.database.is_some()
+        self.main.is_open()
     }
 
     /// The file.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.main.path()
     }
 
     /// The bounds in force.
@@ -158,7 +163,7 @@ impl Store {
     /// Saves, replaces or (with none) removes a piece of durable state.
     pub fn put_state(&mut self, name: &str, value: Option<Vec<u8>>) -> Result<(), StoreError> {
         let mut unsaved = Unsaved::default();
-        unsaved.add_state(name, value).map_err(|kind| StoreError::new(&self.path, kind))?;
+        unsaved.add_state(name, value).map_err(|kind| StoreError::new(self.main.path(), kind))?;
         self.save(&unsaved)
     }
 
@@ -166,7 +171,7 @@ impl Store {
     pub fn append_audit(&mut self, at: Steady, body: Vec<u8>) -> Result<u64, StoreError> {
         let sequence = self.next_audit();
         let mut unsaved = Unsaved::default();
-        unsaved.add_audit(AuditEntry { sequence, at, body }).map_err(|kind| StoreError::new(&self.path, kind))?;
+        unsaved.add_audit(AuditEntry { sequence, at, body }).map_err(|kind| StoreError::new(self.main.path(), kind))?;
         self.save(&unsaved)?;
         Ok(sequence)
     }
@@ -178,19 +183,20 @@ impl Store {
 
     /// The place the next audit entry gets.
     pub(crate) fn next_audit(&self) -> u64 {
-        self.totals.audit_last.saturating_add(1)
+        self.main.totals().audit_last.saturating_add(1)
     }
 
     /// Saves all that waits, or nothing of it.
     pub(crate) fn save(&mut self, unsaved: &Unsaved) -> Result<(), StoreError> {
-        // A file that was deleted under us takes every write and keeps none.
-        if let Err(error) = self.file_bytes() {
-            self.database = None;
-            return Err(error);
-        }
-        let totals = self.totals;
-        self.totals = self.write(|transaction| writing::save(transaction, unsaved, totals))?;
+        self.main.save(unsaved)?;
+        self.follow(|copy| copy.save(unsaved));
         Ok(())
+    }
+
+    /// Has the copy do what was done to the file. What goes wrong with it is told of and harms nothing.
+    fn follow<T>(&mut self, write: impl FnOnce(&mut Handle) -> Result<T, StoreError>) {
+        let told = self.copy.follow(&self.main, &self.settings, &*self.opener, write);
+        self.notices.extend(told);
     }
 
     /// The minutes of one life from the minute `since` on, in time order.
@@ -227,15 +233,15 @@ impl Store {
     /// Forgets what is older or more than the settings allow and gives the room back; call it about once an hour.
     pub fn prune(&mut self, now: Steady) -> Result<Pruned, StoreError> {
         let mut pruned = self.prune_once(now, 0)?;
-        let limit = self.settings.bytes_max.0;
+        let limit = self.limit().0;
         let bytes = self.file_bytes()?.0;
-        if bytes > limit || (bytes > COMPACT_FROM && bytes / COMPACT_RATIO > self.totals.content()) {
+        if bytes > limit || (bytes > COMPACT_FROM && bytes / COMPACT_RATIO > self.main.totals().content()) {
             pruned.compacted = self.compact()?;
         }
         // A compacted file is still larger than its content; what has to go is guessed and the guess checked.
         for _ in 0..6 {
             let bytes = self.file_bytes()?.0;
-            let content = self.totals.content();
+            let content = self.main.totals().content();
             if bytes <= limit || content == 0 {
                 break;
             }
@@ -254,78 +260,55 @@ impl Store {
     }
 
     fn prune_once(&mut self, now: Steady, excess: u64) -> Result<Pruned, StoreError> {
-        let (totals, settings) = (self.totals, self.settings.clone());
-        let (totals, pruned) =
-            self.write(|transaction| retention::prune(transaction, &settings, now, excess, totals))?;
-        self.totals = totals;
+        let settings = self.settings.clone();
+        let pruned = self.main.prune(&settings, now, excess)?;
+        self.follow(|copy| copy.prune(&settings, now, excess));
         Ok(pruned)
     }
 
-    /// Rewrites the file without its free pages. Returns whether there were any.
+    /// Rewrites the file and its copy without their free pages. Returns whether there were any in the file.
     pub fn compact(&mut self) -> Result<bool, StoreError> {
-        self.with(|database| Ok(database.compact()?))
+        let compacted = self.main.compact()?;
+        self.follow(Handle::compact);
+        Ok(compacted)
     }
 
     /// Room the file takes on the disk. The database doubles the length of its file when it grows, which takes no room
     /// until it is written to.
     pub fn file_bytes(&self) -> Result<Bytes, StoreError> {
-        let meta = std::fs::metadata(&self.path).map_err(|error| StoreError::from_io(&self.path, error))?;
-        Ok(Bytes(meta.len().min(meta.blocks() * 512)))
+        self.main.file_bytes()
+    }
+
+    /// The largest size of the file: the other half is its copy's.
+    fn limit(&self) -> Bytes {
+        Bytes(self.settings.bytes_max.0 / 2)
+    }
+
+    /// Whether the file has outgrown its bound.
+    pub fn is_too_large(&self) -> bool {
+        self.file_bytes().is_ok_and(|bytes| bytes > self.limit())
     }
 
     /// What the file holds.
     pub fn size(&mut self) -> Result<StoreSize, StoreError> {
         let oldest_minute = self.read(reading::oldest_minute)?;
+        let totals = self.main.totals();
         Ok(StoreSize {
-            bytes: self.file_bytes()?,
-            minutes: self.totals.minutes(),
-            lives_with_minutes: self.totals.series,
-            lives: self.totals.lives,
-            audit: self.totals.audit,
+            bytes: Bytes(self.file_bytes()?.0 + self.copy.file_bytes()),
+            minutes: totals.minutes(),
+            lives_with_minutes: totals.series,
+            lives: totals.lives,
+            audit: totals.audit,
             oldest_minute,
         })
     }
 
-    /// Closes the file and gives the directory up, and tells what went wrong with that.
+    /// Closes the file and its copy, gives the directory up, and tells what went wrong with the file.
     pub fn close(mut self) -> Result<(), StoreError> {
-        match self.database.take() {
-            Some(database) => file::close(database).map_err(|kind| StoreError::new(&self.path, kind)),
-            None => Ok(()),
-        }
+        self.main.close()
     }
 
     fn read<T>(&mut self, run: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>) -> Result<T, StoreError> {
-        self.with(|database| run(&database.begin_read()?))
-    }
-
-    fn write<T>(&mut self, run: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>) -> Result<T, StoreError> {
-        self.with(|database| {
-            let transaction = database.begin_write()?;
-            let result = run(&transaction)?;
-            transaction.commit()?;
-            Ok(result)
-        })
-    }
-
-    /// Runs one piece of work; a failure closes the database, because redb refuses all work after one.
-    fn with<T>(&mut self, run: impl FnOnce(&mut Database) -> Result<T, redb::Error>) -> Result<T, StoreError> {
-        let Some(database) = self.database.as_mut() else {
-            return Err(StoreError::new(&self.path, StoreErrorKind::Closed));
-        };
-        file::guarded(|| run(database)).map_err(|kind| {
-            if let Some(database) = self.database.take() {
-                let _ = file::close(database);
-            }
-            StoreError::new(&self.path, kind)
-        })
-    }
-}
-
-impl Drop for Store {
-    fn drop(&mut self) {
-        if let Some(database) = self.database.take() {
-            // Everything is saved already; closing only marks the file as clean.
-            let _ = file::close(database);
-        }
+        self.main.read(run)
     }
 }

@@ -131,13 +131,23 @@ fn is_of_a_later_redb(message: &str) -> bool {
 /// Something that happened while opening or keeping the store and that belongs in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
-    /// A damaged file was renamed and a fresh one started.
+    /// A damaged file was renamed; its copy took its place, or a fresh one was started.
     SetAside {
         /// Where the damaged file is now.
         moved_to: PathBuf,
         /// What was wrong with it.
         reason: String,
+        /// Whether there was a copy to go on with.
+        from_copy: bool,
     },
+    /// The file was gone, and its copy took its place.
+    TakenFromCopy,
+    /// The copy was found damaged, for this reason; it is made anew.
+    CopyDamaged(String),
+    /// The copy cannot be written, for this reason: there is only the history itself.
+    CopyFailed(String),
+    /// There is a copy again.
+    CopyRestored,
     /// An old damaged file was deleted, because only a few are kept.
     Forgotten(PathBuf),
     /// An older format was brought up to date.
@@ -161,11 +171,20 @@ pub enum Notice {
 impl fmt::Display for Notice {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::SetAside { moved_to, reason } => write!(
+            Self::SetAside { moved_to, reason, from_copy } => write!(
                 formatter,
-                "the history could not be used ({reason}); it was set aside as {} and a fresh one was started",
-                moved_to.display()
+                "the history could not be used ({reason}); it was set aside as {} and {}",
+                moved_to.display(),
+                if *from_copy { "its copy took its place" } else { "a fresh one was started" }
             ),
+            Self::TakenFromCopy => write!(formatter, "the history was gone; its copy took its place"),
+            Self::CopyDamaged(reason) => {
+                write!(formatter, "the copy of the history was damaged ({reason}); it is made anew")
+            }
+            Self::CopyFailed(reason) => {
+                write!(formatter, "there is no up-to-date copy of the history until one can be written: {reason}")
+            }
+            Self::CopyRestored => write!(formatter, "there is an up-to-date copy of the history again"),
             Self::Forgotten(path) => write!(formatter, "the old damaged history {} was deleted", path.display()),
             Self::Migrated { from, to } => {
                 write!(formatter, "the history was brought from format {from} to format {to}")

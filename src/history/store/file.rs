@@ -11,14 +11,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, WriteTransaction};
+use rustix::fs::statvfs;
 
+use super::copy;
 use super::error::{Notice, StoreError, StoreErrorKind};
 use super::settings::StoreSettings;
 use super::tables::{self, FORMAT, META};
-use crate::model::WallTime;
+use crate::model::{Bytes, WallTime};
 
 /// The database's name in the state directory.
 pub(crate) const FILE: &str = "history.redb";
+/// Its copy.
+pub(crate) const COPY: &str = "history-copy.redb";
 /// A file up to this size is read and checked whole at every start; a larger one only after an unclean end.
 const CHECKED_UP_TO: u64 = 64 << 20;
 
@@ -53,7 +57,8 @@ pub(crate) fn make_directory(directory: &Path) -> Result<(), StoreError> {
         .map_err(|error| StoreError::from_io(directory, error))
 }
 
-/// Opens the database of a directory that is locked already; sets a damaged one aside and starts afresh.
+/// Opens the database of a directory that is locked already. A damaged one is set aside and its copy takes its place; where
+/// there is no good copy either, a fresh one is started.
 pub(crate) fn open(
     directory: &Path,
     settings: &StoreSettings,
@@ -72,21 +77,28 @@ fn open_with(
 ) -> Result<(Database, Vec<Notice>), StoreError> {
     let path = directory.join(FILE);
     let mut notices = Vec::new();
-    let error = match attempt(&path, settings, opener, migrations, &mut notices) {
-        Ok(database) => return Ok((database, notices)),
-        Err(kind) => kind,
-    };
-    let StoreErrorKind::Damaged(reason) = error else {
-        return Err(StoreError::new(&path, error));
-    };
-    notices.clear();
-    notices.extend(set_aside(directory, settings, wall, reason)?);
+    if is_missing(&path)? && copy::take_the_place(directory, &path)? {
+        notices.push(Notice::TakenFromCopy);
+    }
+    // The file, its copy, a fresh one.
+    for _ in 0..2 {
+        match attempt(&path, settings, opener, migrations, &mut notices) {
+            Ok(database) => return Ok((database, notices)),
+            Err(StoreErrorKind::Damaged(reason)) => notices.extend(set_aside(directory, settings, wall, reason)?),
+            Err(kind) => return Err(StoreError::new(&path, kind)),
+        }
+    }
     let database =
         attempt(&path, settings, opener, migrations, &mut notices).map_err(|kind| StoreError::new(&path, kind))?;
     Ok((database, notices))
 }
 
-/// Renames a damaged file and deletes the oldest of those that were renamed before.
+fn is_missing(path: &Path) -> Result<bool, StoreError> {
+    path.try_exists().map(|exists| !exists).map_err(|error| StoreError::from_io(path, error))
+}
+
+/// Renames a damaged file, puts its copy in its place where there is one, and deletes the oldest of those that were renamed
+/// before.
 pub(crate) fn set_aside(
     directory: &Path,
     settings: &StoreSettings,
@@ -102,7 +114,8 @@ pub(crate) fn set_aside(
         moved_to = directory.join(format!("{FILE}.corrupt-{stamp}.{copy}"));
     }
     fs::rename(&path, &moved_to).map_err(|error| StoreError::from_io(&path, error))?;
-    let mut notices = vec![Notice::SetAside { moved_to, reason }];
+    let from_copy = copy::take_the_place(directory, &path)?;
+    let mut notices = vec![Notice::SetAside { moved_to, reason, from_copy }];
     let mut damaged = damaged_files(directory)?;
     let surplus = damaged.len().saturating_sub(settings.damaged_kept.max(1));
     for old in damaged.drain(..surplus) {
@@ -143,6 +156,70 @@ pub(crate) fn close(database: Database) -> Result<(), StoreErrorKind> {
     guarded(move || Ok(database.close()?))
 }
 
+/// One half of the cache is for the file and one for its copy.
+fn builder(settings: &StoreSettings) -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(usize::try_from(settings.cache.0 / 2).unwrap_or(usize::MAX));
+    builder
+}
+
+/// Opens a database that may not be there; never repairs what it says of itself by starting afresh.
+pub(crate) fn open_existing(
+    path: &Path,
+    settings: &StoreSettings,
+    opener: &dyn Opener,
+) -> Result<Option<Database>, StoreErrorKind> {
+    let mut builder = builder(settings);
+    match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(StoreErrorKind::from_os(error)),
+        Ok(meta) => builder.set_check_integrity_on_open(meta.len() <= CHECKED_UP_TO),
+    };
+    let database = guarded(|| Ok(opener.open(&builder, path)?))?;
+    match guarded(|| tables::read_format(&database.begin_read()?))? {
+        Some(FORMAT) => Ok(Some(database)),
+        Some(_) | None => {
+            Err(StoreErrorKind::Damaged("it has another format than the file it is the copy of".to_owned()))
+        }
+    }
+}
+
+/// Makes an empty database for its owner only, in the place of whatever was there.
+pub(crate) fn create_empty(
+    path: &Path,
+    settings: &StoreSettings,
+    opener: &dyn Opener,
+) -> Result<Database, StoreErrorKind> {
+    create_file(path)?;
+    guarded(|| Ok(opener.open(&builder(settings), path)?))
+}
+
+/// Fails where the disk has less room than twice this many bytes: what is begun all the same would take the room that others
+/// need.
+pub(crate) fn room_for(path: &Path, bytes: Bytes) -> Result<(), StoreErrorKind> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let disk = statvfs(directory).map_err(|error| StoreErrorKind::from_os(error.into()))?;
+    if disk.f_bavail.saturating_mul(disk.f_frsize) < bytes.0.saturating_mul(2) {
+        return Err(StoreErrorKind::Full(io::ErrorKind::StorageFull.into()));
+    }
+    Ok(())
+}
+
+fn create_file(path: &Path) -> Result<(), StoreErrorKind> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(StoreErrorKind::from_os(error)),
+        _ => {}
+    }
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(StoreErrorKind::from_os)?;
+    Ok(())
+}
+
+/// Gives a finished file its place, and has the disk know it.
+pub(crate) fn rename_in(unfinished: &Path, path: &Path) -> Result<(), StoreErrorKind> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    fs::rename(unfinished, path).and_then(|()| File::open(directory)?.sync_all()).map_err(StoreErrorKind::from_os)
+}
+
 fn attempt(
     path: &Path,
     settings: &StoreSettings,
@@ -150,8 +227,7 @@ fn attempt(
     migrations: &[Migration],
     notices: &mut Vec<Notice>,
 ) -> Result<Database, StoreErrorKind> {
-    let mut builder = Builder::new();
-    builder.set_cache_size(usize::try_from(settings.cache.0).unwrap_or(usize::MAX));
+    let mut builder = builder(settings);
     match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => start_afresh(path, &builder, opener)?,
         Err(error) => return Err(StoreErrorKind::from_os(error)),
@@ -195,11 +271,7 @@ fn refuse_newer(path: &Path, builder: &Builder) -> Result<(), StoreErrorKind> {
 /// Builds an empty database beside its place and renames it in, so that a half-made one is never met.
 fn start_afresh(path: &Path, builder: &Builder, opener: &dyn Opener) -> Result<(), StoreErrorKind> {
     let unfinished = path.with_extension("redb.new");
-    match fs::remove_file(&unfinished) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(StoreErrorKind::from_os(error)),
-        _ => {}
-    }
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished).map_err(StoreErrorKind::from_os)?;
+    create_file(&unfinished)?;
     guarded(|| {
         let database = opener.open(builder, &unfinished)?;
         let transaction = database.begin_write()?;
@@ -207,8 +279,7 @@ fn start_afresh(path: &Path, builder: &Builder, opener: &dyn Opener) -> Result<(
         transaction.commit()?;
         Ok(database.close()?)
     })?;
-    let directory = path.parent().unwrap_or(Path::new("."));
-    fs::rename(&unfinished, path).and_then(|()| File::open(directory)?.sync_all()).map_err(StoreErrorKind::from_os)
+    rename_in(&unfinished, path)
 }
 
 /// Takes every step from `found` to `wanted` in one transaction.

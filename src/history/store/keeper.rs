@@ -205,12 +205,15 @@ impl Keeper {
 
     fn try_flush(&mut self, wall: WallTime) -> Result<(), StoreError> {
         self.ensure_open(wall)?;
-        for _ in 0..2 {
+        // The file, its copy, a fresh one.
+        for _ in 0..3 {
             if let Some(reason) = self.damage.take() {
                 self.set_aside(wall, reason)?;
             }
             let Some(store) = &mut self.store else { break };
-            match store.save(&self.unsaved) {
+            let saved = store.save(&self.unsaved);
+            self.notices.extend(store.take_notices());
+            match saved {
                 Err(StoreError { kind: StoreErrorKind::Damaged(reason), .. }) => self.damage = Some(reason),
                 other => return other,
             }
@@ -274,10 +277,7 @@ impl Keeper {
             return;
         }
         let since = self.last_prune.map(|last| now.since(last));
-        let too_large = || {
-            let bytes = self.store.as_ref().and_then(|store| store.file_bytes().ok());
-            bytes.is_some_and(|bytes| bytes > self.settings.bytes_max)
-        };
+        let too_large = || self.store.as_ref().is_some_and(Store::is_too_large);
         let due = since.is_none_or(|since| since >= PRUNE_EVERY || (since >= PRUNE_FULL_EVERY && too_large()));
         if due {
             self.prune(now);
@@ -287,7 +287,9 @@ impl Keeper {
     /// Forgets what is older or more than the settings allow. None where the disk cannot be written now.
     pub fn prune(&mut self, now: Steady) -> Option<Pruned> {
         self.last_prune = Some(now);
-        self.answer(now, |store| store.prune(now))
+        let pruned = self.answer(now, |store| store.prune(now));
+        self.notices.extend(self.store.iter_mut().flat_map(Store::take_notices));
+        pruned
     }
 
     /// Asks the file; a failure is remembered and leads to another attempt to open it.

@@ -1,8 +1,8 @@
 //! The history on disk: minutes, lives, durable state and the audit log in one embedded database.
 //!
-//! One file, `history.redb`, in the state directory, with one owner. A write is on disk when the call returns, so an end
-//! at any instant loses at most the minute that was being gathered. A damaged file is renamed, never deleted, and a
-//! fresh one started; a file of a newer leakslope is left alone; when the disk cannot be written, what is new waits in
+//! One file, `history.redb`, in the state directory, with one owner, and its copy, `history-copy.redb`. A write is on disk when
+//! the call returns, so an end at any instant loses at most the minute that was being gathered. A damaged file is renamed,
+//! never deleted, and its copy takes its place; a file of a newer leakslope is left alone; when the disk cannot be written, what is new waits in
 //! memory within a bound. The layout of the file is in `tables`.
 //!
 //! | file        | what it is for                                            | pure |
@@ -13,7 +13,9 @@
 //! | `tables`    | layout of the file, sums                                  | no   |
 //! | `reading`, `writing`, `retention` | work inside one transaction         | no   |
 //! | `file`, `lock` | the way to an open database                            | no   |
-//! | `database`  | [`Store`]: the file with blocking calls                   | no   |
+//! | `handle`    | one open database with its sums                           | no   |
+//! | `copy`      | the second database, for the case that the first is damaged | no |
+//! | `database`  | [`Store`]: both with blocking calls                       | no   |
 //! | `keeper`    | [`Keeper`]: a store that may be unable to write           | no clock |
 //! | `worker`    | [`StoreWorker`]: a keeper on its own thread               | no   |
 //!
@@ -21,9 +23,11 @@
 
 mod anchor;
 mod codec;
+mod copy;
 mod database;
 mod error;
 mod file;
+mod handle;
 mod keeper;
 mod lock;
 mod reading;

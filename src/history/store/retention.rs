@@ -51,7 +51,7 @@ pub(crate) fn prune(
         audit: before.audit - totals.audit,
         compacted: false,
     };
-    save_totals(transaction, &totals)?;
+    save_totals(transaction, &mut totals)?;
     Ok((totals, pruned))
 }
 

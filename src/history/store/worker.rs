@@ -306,8 +306,14 @@ fn pay(owed: Vec<Owed>, saved: &Saved) {
 fn report(notices: Vec<Notice>) {
     for notice in notices {
         match notice {
-            Notice::SetAside { .. } | Notice::Degraded(_) => tracing::warn!("{notice}"),
-            Notice::Forgotten(_) | Notice::Migrated { .. } | Notice::Recovered { .. } => tracing::info!("{notice}"),
+            Notice::SetAside { .. }
+            | Notice::Degraded(_)
+            | Notice::TakenFromCopy
+            | Notice::CopyDamaged(_)
+            | Notice::CopyFailed(_) => tracing::warn!("{notice}"),
+            Notice::Forgotten(_) | Notice::Migrated { .. } | Notice::Recovered { .. } | Notice::CopyRestored => {
+                tracing::info!("{notice}");
+            }
         }
     }
 }

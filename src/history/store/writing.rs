@@ -35,7 +35,7 @@ pub(crate) fn save(transaction: &WriteTransaction, unsaved: &Unsaved, totals: To
         let encoded = serde_json::to_vec(anchor).expect("invariant: text and numbers always encode as JSON");
         transaction.open_table(META)?.insert("anchor", encoded.as_slice())?;
     }
-    save_totals(transaction, &totals)?;
+    save_totals(transaction, &mut totals)?;
     Ok(totals)
 }
 

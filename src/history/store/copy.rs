@@ -3,7 +3,7 @@
 //!
 //! When the first file is found damaged, or is gone, the copy takes its place. Whatever goes wrong with the copy itself
 //! (damage, no room, a crash between the two writes) is mended by making it anew, row by row, from the first; until then the
-//! file that was there stays. The two hold the same when their sums are the same, and the sums count every write.
+//! file that was there stays. Where there is no room for both, the copy gives way. The two hold the same when their sums are the same, and the sums count every write.
 
 use std::fs::{self, File};
 use std::io;
@@ -100,6 +100,13 @@ impl SecondCopy {
                 }
             }
         }
+    }
+
+    /// Deletes the copy, so that the first has its room. Returns whether there was one.
+    pub(crate) fn give_way(&mut self) -> bool {
+        self.handle.drop_database();
+        self.failing = true;
+        fs::remove_file(self.handle.path()).is_ok()
     }
 
     /// Copies the first beside its place and renames it in, so that a half-made copy is never met.

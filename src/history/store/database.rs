@@ -193,6 +193,12 @@ impl Store {
         Ok(())
     }
 
+    /// Deletes the copy: a history that goes on is worth more than two that stop. Returns whether there was one. It is made
+    /// anew when there is room for both.
+    pub(crate) fn give_up_copy(&mut self) -> bool {
+        self.copy.give_way()
+    }
+
     /// Has the copy do what was done to the file. What goes wrong with it is told of and harms nothing.
     fn follow<T>(&mut self, write: impl FnOnce(&mut Handle) -> Result<T, StoreError>) {
         let told = self.copy.follow(&self.main, &self.settings, &*self.opener, write);

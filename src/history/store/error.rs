@@ -77,6 +77,11 @@ impl StoreError {
         matches!(&self.kind, StoreErrorKind::Io(error) if error.kind() == io::ErrorKind::NotFound)
     }
 
+    /// Whether deleting something else on the disk would help.
+    pub(crate) fn wants_room(&self) -> bool {
+        matches!(&self.kind, StoreErrorKind::Full(error) if error.kind() != io::ErrorKind::FileTooLarge)
+    }
+
     /// Whether trying again later may help without anybody's doing.
     pub fn is_passing(&self) -> bool {
         matches!(self.kind, StoreErrorKind::Full(_) | StoreErrorKind::Io(_) | StoreErrorKind::Damaged(_))
@@ -146,6 +151,8 @@ pub enum Notice {
     CopyDamaged(String),
     /// The copy cannot be written, for this reason: there is only the history itself.
     CopyFailed(String),
+    /// The copy was deleted because the history needs its room.
+    CopyGaveWay,
     /// There is a copy again.
     CopyRestored,
     /// An old damaged file was deleted, because only a few are kept.
@@ -184,6 +191,10 @@ impl fmt::Display for Notice {
             Self::CopyFailed(reason) => {
                 write!(formatter, "there is no up-to-date copy of the history until one can be written: {reason}")
             }
+            Self::CopyGaveWay => write!(
+                formatter,
+                "the copy of the history was deleted, because the disk has no room left for both; it is made anew when there is"
+            ),
             Self::CopyRestored => write!(formatter, "there is an up-to-date copy of the history again"),
             Self::Forgotten(path) => write!(formatter, "the old damaged history {} was deleted", path.display()),
             Self::Migrated { from, to } => {

@@ -204,6 +204,16 @@ impl Keeper {
     }
 
     fn try_flush(&mut self, wall: WallTime) -> Result<(), StoreError> {
+        match self.save(wall) {
+            Err(error) if error.wants_room() && self.store.as_mut().is_some_and(Store::give_up_copy) => {
+                self.notices.push(Notice::CopyGaveWay);
+                self.save(wall)
+            }
+            other => other,
+        }
+    }
+
+    fn save(&mut self, wall: WallTime) -> Result<(), StoreError> {
         self.ensure_open(wall)?;
         // The file, its copy, a fresh one.
         for _ in 0..3 {

@@ -1,9 +1,9 @@
 //! The store against a model, and the keeper on disks that fail.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::{fs, io};
 
 use proptest::prelude::*;
@@ -279,13 +279,14 @@ fn what_is_too_large_is_refused_and_harms_nothing() {
     assert_eq!(store.state("policy").unwrap().map(|value| value.len()), Some(1 << 20));
 }
 
-/// A disk that can be told to be full, to fail, or to be full from a number of bytes on.
+/// A disk that can be told to be full, to fail, or to be full from a number of writes on or while a file is there.
 #[derive(Debug, Default)]
 struct Disk {
     full: AtomicBool,
     broken: AtomicBool,
     writes_left: AtomicU64,
     limited: AtomicBool,
+    full_beside: OnceLock<[PathBuf; 2]>,
 }
 
 impl Disk {
@@ -293,7 +294,9 @@ impl Disk {
         if self.broken.load(Ordering::SeqCst) {
             return Err(io::Error::from_raw_os_error(5));
         }
-        if self.full.load(Ordering::SeqCst) {
+        if self.full.load(Ordering::SeqCst)
+            || self.full_beside.get().is_some_and(|files| files.iter().any(|file| file.exists()))
+        {
             return Err(io::ErrorKind::StorageFull.into());
         }
         if self.limited.load(Ordering::SeqCst) {
@@ -398,11 +401,11 @@ fn a_full_disk_degrades_to_memory_and_recovers_with_everything() {
     assert_eq!(bench.keeper.state("policy", bench.now).unwrap().as_deref(), Some(b"held".as_slice()));
     assert_eq!(bench.keeper.lives(&LifeFilter::default(), bench.now).len(), 1);
     let degraded = bench.keeper.take_notices();
-    assert!(matches!(&degraded[..], [Notice::Degraded(_)]), "said once: {degraded:?}");
+    assert!(matches!(&degraded[..], [Notice::CopyGaveWay, Notice::Degraded(_)]), "said once: {degraded:?}");
 
     bench.disk.full.store(false, Ordering::SeqCst);
     assert_eq!(bench.write_minute(60), Saved::OnDisk);
-    assert_eq!(bench.keeper.take_notices(), [Notice::Recovered { minutes: 46, dropped: 0 }]);
+    assert_eq!(bench.keeper.take_notices(), [Notice::CopyRestored, Notice::Recovered { minutes: 46, dropped: 0 }]);
     assert_eq!(bench.keeper.stats(bench.now).degraded, None);
     let expected: Vec<i64> = (0..50).chain([60]).collect();
     assert_eq!(bench.minutes(), expected);
@@ -414,6 +417,23 @@ fn a_full_disk_degrades_to_memory_and_recovers_with_everything() {
     assert_eq!(store.state("policy").unwrap().as_deref(), Some(b"held".as_slice()));
     assert_eq!(store.audit(0..=9, 9).unwrap()[0].body, b"entry");
     assert_eq!(store.lives(&LifeFilter::default()).unwrap().len(), 1);
+}
+
+#[test]
+fn where_there_is_no_room_for_both_the_copy_gives_way_and_nothing_waits() {
+    let directory = tempfile::tempdir().unwrap();
+    let copy = directory.path().join(super::file::COPY);
+    let mut bench = Bench::new(directory.path(), StoreSettings::default());
+    assert_eq!(bench.write_minute(0), Saved::OnDisk);
+    assert!(copy.exists());
+    bench.disk.full_beside.set([copy.clone(), copy.with_extension("redb.new")]).unwrap();
+    for at in 1..5 {
+        assert_eq!(bench.write_minute(at), Saved::OnDisk, "minute {at}");
+        assert!(!copy.exists());
+    }
+    let notices = bench.keeper.take_notices();
+    assert_eq!(notices.iter().filter(|notice| **notice == Notice::CopyGaveWay).count(), 1, "{notices:?}");
+    assert_eq!((bench.minutes(), bench.keeper.stats(bench.now).degraded), ((0..5).collect(), None));
 }
 
 #[test]

@@ -310,7 +310,8 @@ fn report(notices: Vec<Notice>) {
             | Notice::Degraded(_)
             | Notice::TakenFromCopy
             | Notice::CopyDamaged(_)
-            | Notice::CopyFailed(_) => tracing::warn!("{notice}"),
+            | Notice::CopyFailed(_)
+            | Notice::CopyGaveWay => tracing::warn!("{notice}"),
             Notice::Forgotten(_) | Notice::Migrated { .. } | Notice::Recovered { .. } | Notice::CopyRestored => {
                 tracing::info!("{notice}");
             }

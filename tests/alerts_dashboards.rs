@@ -10,7 +10,7 @@ use rule_files::{files, read, read_yaml};
 use serde_json::Value;
 
 /// Units of Grafana that the dashboards use, besides free ones (`suffix: MiB/h`).
-const UNITS: &[&str] = &["none", "short", "bytes", "s", "percentunit", "reqps", "ops", "dateTimeFromNow"];
+const UNITS: &[&str] = &["none", "short", "bytes", "s", "percentunit", "reqps", "cps", "ops", "dateTimeFromNow"];
 
 /// A palette that stays apart under every kind of colour blindness (Okabe and Ito), with a grey.
 const PALETTE: &[&str] = &["#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#8A8A8A"];

@@ -6,6 +6,7 @@ mod heap_support;
 
 use heap_support::{Node, VERSIONS, analysis, node, snapshot};
 use leakslope::evidence::snapshot::distance::{NONE, SYSTEM};
+use leakslope::evidence::snapshot::paths::Ways;
 use leakslope::evidence::snapshot::rows::{Members, rows};
 use leakslope::evidence::snapshot::tree::Tree;
 use proptest::prelude::*;
@@ -231,6 +232,32 @@ fn a_weak_map_value_is_kept_by_its_key_and_as_far_as_the_farther() {
     let found = analysis(&snapshot(&nodes, 20));
     assert_eq!((found.dominator[5], found.retained[4]), (4, 72));
     assert_eq!((found.distance[4], found.distance[5]), (3, 4));
+}
+
+/// As V8 24 writes it down while it compiles `handle` in the background.
+#[test]
+fn what_a_compiler_holds_in_passing_is_no_reason_to_be_alive() {
+    let passing: [(&'static str, &str, usize); 3] =
+        [("internal", "(Handle scope)", 2), ("internal", "(Strong roots)", 3), ("internal", "(Global handles)", 4)];
+    let nodes = [
+        node("synthetic", "", 0, &[("element", "1", 1)]),
+        node("synthetic", "(GC roots)", 0, &passing),
+        node("synthetic", "(Handle scope)", 0, &[("internal", "63", 7), ("internal", "64", 5), ("internal", "65", 8)]),
+        node("synthetic", "(Strong roots)", 0, &[("internal", "3 / IdentityMapBase", 7)]),
+        node("synthetic", "(Global handles)", 0, &[("internal", "1", 6)]),
+        node("code", "(code)", 64, &[("hidden", "0", 7)]),
+        node("closure", "handle", 64, &[("internal", "context", 9), ("internal", "code", 5)]),
+        node("object", "Array", 16, &[]),
+        node("object", "Response", 16, &[]),
+        node("object", "system / Context", 32, &[("context", "retries", 7)]),
+    ];
+    let analysis = analysis(&snapshot(&nodes, 24));
+    let ways = Ways::of(&analysis);
+    let (holder, edge) = ways.back(&analysis.heap, 7).unwrap();
+    assert_eq!((holder, analysis.heap.string(edge.name).as_ref()), (9, "retries"));
+    let (holder, _) = ways.back(&analysis.heap, 8).unwrap();
+    assert_eq!(holder, 2, "what nothing else holds is held by that");
+    assert_eq!(analysis.distance[7], analysis.distance[8], "distances are as DevTools counts them");
 }
 
 #[test]

@@ -2,6 +2,10 @@
 //!
 //! Counted as DevTools counts: the global objects are at 1; what only V8 and Node themselves hold starts at a hundred
 //! million. One breadth-first walk also finds the nodes reachable from the app's own roots.
+//!
+//! DevTools' figures are for tables. For telling why something is alive a second walk leaves out what holds things only in
+//! passing: while V8 compiles a function in the background, roots of the compiler hold the app's own array, for a moment,
+//! and would hide the variable that keeps it alive.
 
 use std::collections::HashSet;
 
@@ -34,6 +38,7 @@ pub fn distances(heap: &Heap, names: &Names) -> Distances {
         queue: Vec::with_capacity(count),
         pending: HashSet::new(),
         passed_over: Vec::new(),
+        put_off: None,
     };
     let mut user_roots = Vec::new();
     let mut page_roots = Vec::new();
@@ -49,14 +54,7 @@ pub fn distances(heap: &Heap, names: &Names) -> Distances {
         list.sort_unstable();
         list.dedup();
     }
-    for edge in heap.edges(root) {
-        let node = edge.to as usize;
-        if walk.distance[node] == NONE && names.is_user_root(heap, node) {
-            walk.distance[node] = 1;
-            walk.queue.push(edge.to);
-        }
-    }
-    walk.run();
+    walk.run_from(&user_roots);
     let mut page = Bits::new(count);
     let from = if user_roots == page_roots {
         for &node in &walk.queue {
@@ -74,6 +72,32 @@ pub fn distances(heap: &Heap, names: &Names) -> Distances {
     Distances { distance: walk.distance, page }
 }
 
+/// The number of references from a root, by node, where what holds in passing ([`Names::is_passing`]) counts only for what
+/// nothing else leads to.
+pub fn lasting(heap: &Heap, names: &Names) -> Vec<u32> {
+    let (count, root) = (heap.node_count(), heap.root());
+    let mut walk = Walk {
+        heap,
+        names,
+        distance: vec![NONE; count],
+        queue: Vec::with_capacity(count),
+        pending: HashSet::new(),
+        passed_over: Vec::new(),
+        put_off: Some(Vec::new()),
+    };
+    let mut user_roots: Vec<u32> =
+        heap.edges(root).map(|edge| edge.to).filter(|node| names.is_user_root(heap, *node as usize)).collect();
+    user_roots.dedup();
+    walk.run_from(&user_roots);
+    walk.queue.clear();
+    walk.distance[root] = if user_roots.is_empty() { 0 } else { SYSTEM };
+    walk.queue.push(heap.root);
+    walk.run();
+    walk.queue = walk.put_off.take().unwrap_or_default();
+    walk.run();
+    walk.distance
+}
+
 struct Walk<'a> {
     heap: &'a Heap,
     names: &'a Names,
@@ -83,9 +107,21 @@ struct Walk<'a> {
     pending: HashSet<u32>,
     /// Where edges lead that distances do not go along.
     passed_over: Vec<u32>,
+    /// Nodes with edges that hold in passing; none where those are like all others.
+    put_off: Option<Vec<u32>>,
 }
 
 impl Walk<'_> {
+    /// Walks from the app's own roots, which are at 1.
+    fn run_from(&mut self, user_roots: &[u32]) {
+        for &node in user_roots {
+            if std::mem::replace(&mut self.distance[node as usize], 1) == NONE {
+                self.queue.push(node);
+            }
+        }
+        self.run();
+    }
+
     fn run(&mut self) {
         let (heap, names) = (self.heap, self.names);
         let mut at = 0;
@@ -98,6 +134,14 @@ impl Walk<'_> {
                 let edge = heap.edge(ordinal);
                 let to = edge.to as usize;
                 if edge.kind == EdgeKind::Weak || self.distance[to] != NONE {
+                    continue;
+                }
+                if let Some(put_off) = &mut self.put_off
+                    && Names::is_passing(heap, node, edge)
+                {
+                    if put_off.last() != Some(&self.queue[at - 1]) {
+                        put_off.push(self.queue[at - 1]);
+                    }
                     continue;
                 }
                 if special && !names.counts_for_distance(heap, node, edge) {

@@ -10,10 +10,11 @@ use std::collections::{BTreeMap, HashMap};
 use serde::Serialize;
 
 use super::analysis::Analysis;
-use super::distance::NONE;
+use super::distance::{NONE, lasting};
 use super::heap::{Edge, EdgeKind, Heap, NodeKind, edge_ordinal, ordinal};
 use super::patterns::thousands;
 use super::privacy::{WITHHELD, quotable};
+use super::references::Names;
 use super::sources::Sources;
 
 /// The reference by which each node is nearest to a root.
@@ -33,23 +34,26 @@ const PERIODS: usize = 60;
 const TABLE: usize = 64;
 
 impl Ways {
-    /// Finds for every node the most telling among its shortest references.
+    /// Finds for every node the most telling among its shortest references that last.
     pub fn of(analysis: &Analysis) -> Self {
         let heap = &analysis.heap;
+        let distances = lasting(heap, &analysis.names);
         let mut ways = Self { edge: vec![NONE; heap.node_count()], from: vec![NONE; heap.node_count()] };
-        for node in 0..heap.node_count() {
-            let distance = analysis.distance[node];
+        let known_by = |edge: Edge, from: usize| {
+            if Names::is_passing(heap, from, edge) { 0 } else { 1 + telling(edge.kind) }
+        };
+        for (node, &distance) in distances.iter().enumerate() {
             if distance == NONE {
                 continue;
             }
             for at in heap.edge_range(node) {
                 let edge = heap.edge(at);
                 let to = edge.to as usize;
-                if edge.kind == EdgeKind::Weak || analysis.distance[to] != distance.saturating_add(1) {
+                if edge.kind == EdgeKind::Weak || distances[to] != distance.saturating_add(1) {
                     continue;
                 }
                 let known = ways.edge[to];
-                if known == NONE || telling(edge.kind) > telling(heap.edge(known as usize).kind) {
+                if known == NONE || known_by(edge, node) > known_by(heap.edge(known as usize), ways.from[to] as usize) {
                     ways.edge[to] = edge_ordinal(at);
                     ways.from[to] = ordinal(node);
                 }

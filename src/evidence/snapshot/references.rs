@@ -115,6 +115,17 @@ impl Names {
         index.is_none_or(|index| index < 2 || index % 3 != 1)
     }
 
+    /// Says whether an edge holds its target only while something is under way: code in the making holds its function's
+    /// constants, native code the handles on its stack, and V8's compiler what its table of handles names.
+    #[inline]
+    pub fn is_passing(heap: &Heap, node: usize, edge: Edge) -> bool {
+        let kind = heap.kind(node);
+        kind == NodeKind::Code
+            || kind == NodeKind::Synthetic
+                && (heap.name_bytes(node) == b"(Handle scope)"
+                    || !edge.kind.is_indexed() && heap.strings.bytes(edge.name).ends_with(b"/ IdentityMapBase"))
+    }
+
     /// Says whether an edge keeps its target alive on its own account. `page` holds the nodes the app owns.
     #[inline]
     pub fn is_essential(&self, heap: &Heap, node: usize, edge: Edge, page: &Bits) -> bool {

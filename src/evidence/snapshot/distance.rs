@@ -31,15 +31,7 @@ pub struct Distances {
 pub fn distances(heap: &Heap, names: &Names) -> Distances {
     let count = heap.node_count();
     let root = heap.root();
-    let mut walk = Walk {
-        heap,
-        names,
-        distance: vec![NONE; count],
-        queue: Vec::with_capacity(count),
-        pending: HashSet::new(),
-        passed_over: Vec::new(),
-        put_off: None,
-    };
+    let mut walk = Walk::new(heap, names, None);
     let mut user_roots = Vec::new();
     let mut page_roots = Vec::new();
     for edge in heap.edges(root) {
@@ -75,19 +67,10 @@ pub fn distances(heap: &Heap, names: &Names) -> Distances {
 /// The number of references from a root, by node, where what holds in passing ([`Names::is_passing`]) counts only for what
 /// nothing else leads to.
 pub fn lasting(heap: &Heap, names: &Names) -> Vec<u32> {
-    let (count, root) = (heap.node_count(), heap.root());
-    let mut walk = Walk {
-        heap,
-        names,
-        distance: vec![NONE; count],
-        queue: Vec::with_capacity(count),
-        pending: HashSet::new(),
-        passed_over: Vec::new(),
-        put_off: Some(Vec::new()),
-    };
-    let mut user_roots: Vec<u32> =
+    let root = heap.root();
+    let mut walk = Walk::new(heap, names, Some(Vec::new()));
+    let user_roots: Vec<u32> =
         heap.edges(root).map(|edge| edge.to).filter(|node| names.is_user_root(heap, *node as usize)).collect();
-    user_roots.dedup();
     walk.run_from(&user_roots);
     walk.queue.clear();
     walk.distance[root] = if user_roots.is_empty() { 0 } else { SYSTEM };
@@ -111,7 +94,20 @@ struct Walk<'a> {
     put_off: Option<Vec<u32>>,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    fn new(heap: &'a Heap, names: &'a Names, put_off: Option<Vec<u32>>) -> Self {
+        let count = heap.node_count();
+        Self {
+            heap,
+            names,
+            distance: vec![NONE; count],
+            queue: Vec::with_capacity(count),
+            pending: HashSet::new(),
+            passed_over: Vec::new(),
+            put_off,
+        }
+    }
+
     /// Walks from the app's own roots, which are at 1.
     fn run_from(&mut self, user_roots: &[u32]) {
         for &node in user_roots {

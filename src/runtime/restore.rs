@@ -123,13 +123,20 @@ fn read_running(keeper: &mut Keeper, now: Steady) -> BTreeMap<ProcessKey, Runnin
 fn read(keeper: &mut Keeper, clock: &Clock, retention: Retention) -> BTreeMap<ProcessKey, Past> {
     let mut past: BTreeMap<ProcessKey, Past> = BTreeMap::new();
     let now = clock.now();
+    let newest = retention.minute_of(now);
     for (key, (current, standing)) in read_running(keeper, now) {
         let past = past.entry(key).or_default();
-        (past.current, past.standing) = (Some(current), standing);
+        if current.first_minute <= newest {
+            (past.current, past.standing) = (Some(current), standing);
+        }
     }
-    let since = retention.minute_of(now) - i64::try_from(retention.minutes).unwrap_or(4320);
+    let since = newest - i64::try_from(retention.minutes).unwrap_or(4320);
     keeper.scan(since, now, |key, _life, minute| {
-        past.entry(key.clone()).or_default().minutes.push(minute);
+        // A run that began while the store could not be read had a line of its own. What lies ahead on this one would push
+        // everything else out of the window, and keep out what comes.
+        if minute.minute <= newest {
+            past.entry(key.clone()).or_default().minutes.push(minute);
+        }
     });
     for summary in keeper.lives(&LifeFilter::default(), now) {
         if let Some(past) = past.get_mut(&summary.key) {
@@ -152,5 +159,28 @@ impl Past {
         let mut history = ProcessHistory::new(key, app, retention);
         history.restore(current, self.minutes, earlier);
         Some(history)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::store::MinuteRow;
+    use crate::model::Life;
+
+    #[test]
+    fn rows_ahead_of_the_line_neither_push_others_out_nor_keep_new_ones_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let clock = Clock::resume(None);
+        let retention = Retention { minute: Duration::from_mins(1), minutes: 4320 };
+        let newest = retention.minute_of(clock.now());
+        let key = ProcessKey { daemon: "default".into(), pm_id: 0 };
+        let year = 365 * 24 * 60;
+        let mut keeper = Keeper::open(directory.path(), StoreSettings::default(), clock.now(), clock.wall()).unwrap();
+        let row = |minute| -> MinuteRow { (key.clone(), Life { pid: 1, started: 1 }, Minute::empty(minute)) };
+        keeper.append([newest - 2, newest - 1, newest + year].map(row));
+        let minutes: Vec<i64> =
+            read(&mut keeper, &clock, retention)[&key].minutes.iter().map(|minute| minute.minute).collect();
+        assert_eq!(minutes, [newest - 2, newest - 1]);
     }
 }

@@ -3,11 +3,12 @@
 //!
 //! When the first file is found damaged, or is gone, the copy takes its place. Whatever goes wrong with the copy itself
 //! (damage, no room, a crash between the two writes) is mended by making it anew, row by row, from the first; until then the
-//! file that was there stays. Where there is no room for both, the copy gives way. The two hold the same when their sums are the same, and the sums count every write.
+//! file that was there stays. Where there is no room for both, the copy gives way. The two hold the same when their sums are
+//! the same, and the sums count every write.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use redb::{Database, Key, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, Value};
 
@@ -102,11 +103,12 @@ impl SecondCopy {
         }
     }
 
-    /// Deletes the copy, so that the first has its room. Returns whether there was one.
-    pub(crate) fn give_way(&mut self) -> bool {
+    /// Deletes the copy, so that the first has its room. Returns where it was, if there was one.
+    pub(crate) fn give_way(&mut self) -> Option<PathBuf> {
         self.handle.drop_database();
         self.failing = true;
-        fs::remove_file(self.handle.path()).is_ok()
+        let path = self.handle.path();
+        fs::remove_file(path).is_ok().then(|| path.to_owned())
     }
 
     /// Copies the first beside its place and renames it in, so that a half-made copy is never met.
@@ -135,14 +137,11 @@ impl SecondCopy {
 
 /// Puts the copy in the place of the first, which is gone. Returns whether there was one.
 pub(crate) fn take_the_place(directory: &Path, first: &Path) -> Result<bool, StoreError> {
-    match fs::rename(directory.join(COPY), first) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(StoreError::from_io(first, error)),
+    match file::rename_in(&directory.join(COPY), first) {
+        Ok(()) => Ok(true),
+        Err(StoreErrorKind::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(kind) => Err(StoreError::new(first, kind)),
     }
-    let synced = File::open(directory).and_then(|directory| directory.sync_all());
-    synced.map_err(|error| StoreError::from_io(directory, error))?;
-    Ok(true)
 }
 
 /// Copies every table; the one with the sums last, since they tell that the rest is there.

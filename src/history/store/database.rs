@@ -59,7 +59,8 @@ pub struct StoreSize {
 impl Store {
     /// Opens the history of a state directory, which is made where it is missing.
     ///
-    /// A damaged history is renamed and its copy takes its place, or a fresh one is started; the notices say so. `wall` dates the renamed file.
+    /// A damaged history is renamed and its copy takes its place, or a fresh one is started; the notices say so. `wall` dates
+    /// the renamed file.
     ///
     /// # Errors
     /// [`StoreErrorKind::Locked`] where another process holds the directory, [`StoreErrorKind::NewerFormat`] where the
@@ -193,9 +194,9 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes the copy: a history that goes on is worth more than two that stop. Returns whether there was one. It is made
-    /// anew when there is room for both.
-    pub(crate) fn give_up_copy(&mut self) -> bool {
+    /// Deletes the copy: a history that goes on is worth more than two that stop. Returns where it was, if there was one. It is
+    /// made anew when there is room for both.
+    pub(crate) fn give_up_copy(&mut self) -> Option<PathBuf> {
         self.copy.give_way()
     }
 

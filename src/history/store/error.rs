@@ -151,8 +151,8 @@ pub enum Notice {
     CopyDamaged(String),
     /// The copy cannot be written, for this reason: there is only the history itself.
     CopyFailed(String),
-    /// The copy was deleted because the history needs its room.
-    CopyGaveWay,
+    /// This copy was deleted because the history needs its room.
+    CopyGaveWay(PathBuf),
     /// There is a copy again.
     CopyRestored,
     /// An old damaged file was deleted, because only a few are kept.
@@ -191,9 +191,11 @@ impl fmt::Display for Notice {
             Self::CopyFailed(reason) => {
                 write!(formatter, "there is no up-to-date copy of the history until one can be written: {reason}")
             }
-            Self::CopyGaveWay => write!(
+            Self::CopyGaveWay(path) => write!(
                 formatter,
-                "the copy of the history was deleted, because the disk has no room left for both; it is made anew when there is"
+                "the copy of the history, {}, was deleted, because its disk has no room left for both; free some, and it is \
+                 made anew",
+                path.display()
             ),
             Self::CopyRestored => write!(formatter, "there is an up-to-date copy of the history again"),
             Self::Forgotten(path) => write!(formatter, "the old damaged history {} was deleted", path.display()),

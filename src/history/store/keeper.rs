@@ -204,13 +204,13 @@ impl Keeper {
     }
 
     fn try_flush(&mut self, wall: WallTime) -> Result<(), StoreError> {
-        match self.save(wall) {
-            Err(error) if error.wants_room() && self.store.as_mut().is_some_and(Store::give_up_copy) => {
-                self.notices.push(Notice::CopyGaveWay);
-                self.save(wall)
-            }
-            other => other,
-        }
+        let error = match self.save(wall) {
+            Err(error) if error.wants_room() => error,
+            other => return other,
+        };
+        let Some(copy) = self.store.as_mut().and_then(Store::give_up_copy) else { return Err(error) };
+        self.notices.push(Notice::CopyGaveWay(copy));
+        self.save(wall)
     }
 
     fn save(&mut self, wall: WallTime) -> Result<(), StoreError> {

@@ -2,8 +2,8 @@
 //!
 //! One file, `history.redb`, in the state directory, with one owner, and its copy, `history-copy.redb`. A write is on disk when
 //! the call returns, so an end at any instant loses at most the minute that was being gathered. A damaged file is renamed,
-//! never deleted, and its copy takes its place; a file of a newer leakslope is left alone; when the disk cannot be written, what is new waits in
-//! memory within a bound. The layout of the file is in `tables`.
+//! never deleted, and its copy takes its place; a file of a newer leakslope is left alone; when the disk cannot be written,
+//! what is new waits in memory within a bound. The layout of the file is in `tables`.
 //!
 //! | file        | what it is for                                            | pure |
 //! |-------------|-----------------------------------------------------------|------|

@@ -401,7 +401,7 @@ fn a_full_disk_degrades_to_memory_and_recovers_with_everything() {
     assert_eq!(bench.keeper.state("policy", bench.now).unwrap().as_deref(), Some(b"held".as_slice()));
     assert_eq!(bench.keeper.lives(&LifeFilter::default(), bench.now).len(), 1);
     let degraded = bench.keeper.take_notices();
-    assert!(matches!(&degraded[..], [Notice::CopyGaveWay, Notice::Degraded(_)]), "said once: {degraded:?}");
+    assert!(matches!(&degraded[..], [Notice::CopyGaveWay(_), Notice::Degraded(_)]), "said once: {degraded:?}");
 
     bench.disk.full.store(false, Ordering::SeqCst);
     assert_eq!(bench.write_minute(60), Saved::OnDisk);
@@ -432,7 +432,8 @@ fn where_there_is_no_room_for_both_the_copy_gives_way_and_nothing_waits() {
         assert!(!copy.exists());
     }
     let notices = bench.keeper.take_notices();
-    assert_eq!(notices.iter().filter(|notice| **notice == Notice::CopyGaveWay).count(), 1, "{notices:?}");
+    let gave_way = Notice::CopyGaveWay(copy);
+    assert_eq!(notices.iter().filter(|notice| **notice == gave_way).count(), 1, "{notices:?}");
     assert_eq!((bench.minutes(), bench.keeper.stats(bench.now).degraded), ((0..5).collect(), None));
 }
 

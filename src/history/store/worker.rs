@@ -311,7 +311,7 @@ fn report(notices: Vec<Notice>) {
             | Notice::TakenFromCopy
             | Notice::CopyDamaged(_)
             | Notice::CopyFailed(_)
-            | Notice::CopyGaveWay => tracing::warn!("{notice}"),
+            | Notice::CopyGaveWay(_) => tracing::warn!("{notice}"),
             Notice::Forgotten(_) | Notice::Migrated { .. } | Notice::Recovered { .. } | Notice::CopyRestored => {
                 tracing::info!("{notice}");
             }

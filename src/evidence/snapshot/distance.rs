@@ -57,25 +57,18 @@ pub fn distances(heap: &Heap, names: &Names) -> Distances {
         page_roots
     };
     flood(heap, from, &mut page);
-    walk.queue.clear();
-    walk.distance[root] = if user_roots.is_empty() { 0 } else { SYSTEM };
-    walk.queue.push(heap.root);
-    walk.run();
+    walk.run_from_the_root(&user_roots);
     Distances { distance: walk.distance, page }
 }
 
 /// The number of references from a root, by node, where what holds in passing ([`Names::is_passing`]) counts only for what
 /// nothing else leads to.
 pub fn lasting(heap: &Heap, names: &Names) -> Vec<u32> {
-    let root = heap.root();
     let mut walk = Walk::new(heap, names, Some(Vec::new()));
     let user_roots: Vec<u32> =
-        heap.edges(root).map(|edge| edge.to).filter(|node| names.is_user_root(heap, *node as usize)).collect();
+        heap.edges(heap.root()).map(|edge| edge.to).filter(|node| names.is_user_root(heap, *node as usize)).collect();
     walk.run_from(&user_roots);
-    walk.queue.clear();
-    walk.distance[root] = if user_roots.is_empty() { 0 } else { SYSTEM };
-    walk.queue.push(heap.root);
-    walk.run();
+    walk.run_from_the_root(&user_roots);
     walk.queue = walk.put_off.take().unwrap_or_default();
     walk.run();
     walk.distance
@@ -118,6 +111,15 @@ impl<'a> Walk<'a> {
         self.run();
     }
 
+    /// Walks on from the root: to all that the app's own roots do not lead to.
+    fn run_from_the_root(&mut self, user_roots: &[u32]) {
+        let root = self.heap.root;
+        self.distance[root as usize] = if user_roots.is_empty() { 0 } else { SYSTEM };
+        self.queue.clear();
+        self.queue.push(root);
+        self.run();
+    }
+
     fn run(&mut self) {
         let (heap, names) = (self.heap, self.names);
         let mut at = 0;
@@ -133,7 +135,7 @@ impl<'a> Walk<'a> {
                     continue;
                 }
                 if let Some(put_off) = &mut self.put_off
-                    && Names::is_passing(heap, node, edge)
+                    && names.is_passing(heap, node, edge)
                 {
                     if put_off.last() != Some(&self.queue[at - 1]) {
                         put_off.push(self.queue[at - 1]);

@@ -14,7 +14,6 @@ use super::distance::{NONE, lasting};
 use super::heap::{Edge, EdgeKind, Heap, NodeKind, edge_ordinal, ordinal};
 use super::patterns::thousands;
 use super::privacy::{WITHHELD, quotable};
-use super::references::Names;
 use super::sources::Sources;
 
 /// The reference by which each node is nearest to a root.
@@ -40,7 +39,7 @@ impl Ways {
         let distances = lasting(heap, &analysis.names);
         let mut ways = Self { edge: vec![NONE; heap.node_count()], from: vec![NONE; heap.node_count()] };
         let known_by = |edge: Edge, from: usize| {
-            if Names::is_passing(heap, from, edge) { 0 } else { 1 + telling(edge.kind) }
+            if analysis.names.is_passing(heap, from, edge) { 0 } else { 1 + telling(edge.kind) }
         };
         for (node, &distance) in distances.iter().enumerate() {
             if distance == NONE {

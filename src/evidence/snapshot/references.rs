@@ -26,6 +26,7 @@ pub struct Names {
     native_context: Option<u32>,
     map_descriptors: Option<u32>,
     document_trees: Option<u32>,
+    handle_scope: Option<u32>,
     /// `system / ExternalStringData`, counted to its owner like an internal array.
     pub external_string_data: Option<u32>,
     /// `Object`, the name of every plain object.
@@ -46,6 +47,7 @@ impl Names {
                 b"system / NativeContext" => &mut names.native_context,
                 b"(map descriptors)" => &mut names.map_descriptors,
                 b"(Document DOM trees)" => &mut names.document_trees,
+                b"(Handle scope)" => &mut names.handle_scope,
                 b"system / ExternalStringData" => &mut names.external_string_data,
                 b"Object" => &mut names.object,
                 b"__proto__" => &mut names.proto,
@@ -118,11 +120,11 @@ impl Names {
     /// Says whether an edge holds its target only while something is under way: code in the making holds its function's
     /// constants, native code the handles on its stack, and V8's compiler what its table of handles names.
     #[inline]
-    pub fn is_passing(heap: &Heap, node: usize, edge: Edge) -> bool {
+    pub fn is_passing(&self, heap: &Heap, node: usize, edge: Edge) -> bool {
         let kind = heap.kind(node);
         kind == NodeKind::Code
             || kind == NodeKind::Synthetic
-                && (heap.name_bytes(node) == b"(Handle scope)"
+                && (Some(heap.name_index(node)) == self.handle_scope
                     || !edge.kind.is_indexed() && heap.strings.bytes(edge.name).ends_with(b"/ IdentityMapBase"))
     }
 

@@ -42,8 +42,8 @@ struct Seen {
 }
 
 impl FreshnessTracker {
-    /// Takes in one reading of the list, in the order of `pm_id`, and returns the age of the metrics of each process that has any. Processes that are
-    /// not in `entries` are forgotten.
+    /// Takes in one reading of the list, in the order of `pm_id`, and returns the age of the metrics of each process that has
+    /// any. Processes that are not in `entries` are forgotten.
     pub fn observe(&mut self, entries: &[Listed], now: Steady) -> BTreeMap<u32, Freshness> {
         let mut ages = BTreeMap::new();
         let mut seen_before = std::mem::take(&mut self.processes).into_iter().peekable();

@@ -1,9 +1,8 @@
 //! The only place that reads a clock.
 
-use std::path::Path;
-
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::collect::system::boot_id;
 use crate::history::store::ClockAnchor;
 use crate::model::{Steady, WallTime};
 
@@ -45,9 +44,4 @@ fn boot_clock() -> i64 {
 /// Asks the C library, as logs do, so that a clock that steps can be put before this one where faults are tried.
 fn wall_clock() -> WallTime {
     WallTime(jiff::Timestamp::now().as_millisecond())
-}
-
-fn boot_id() -> String {
-    std::fs::read_to_string(Path::new("/proc/sys/kernel/random/boot_id"))
-        .map_or_else(|_unreadable| "unknown".to_owned(), |text| text.trim().to_owned())
 }

@@ -414,6 +414,12 @@ struct Memory {
     swapped: Option<Bytes>,
 }
 
+/// The kernel's name for the time since the machine was started; `unknown` where it does not tell.
+pub fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map_or_else(|_unreadable| "unknown".to_owned(), |text| text.trim().to_owned())
+}
+
 fn read_text(path: &Path) -> Result<String, SystemError> {
     let mut text = String::new();
     File::open(path)

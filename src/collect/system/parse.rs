@@ -23,8 +23,8 @@ pub struct Stat {
 
 /// Reads `/proc/<pid>/stat`. The command stands in parentheses and may itself hold parentheses, blanks and line ends.
 pub fn stat(text: &[u8]) -> Option<Stat> {
-    let open = first(text, b'(')?;
-    let close = last(text, b')')?;
+    let open = memchr::memchr(b'(', text)?;
+    let close = memchr::memrchr(b')', text)?;
     let pid = number(text.get(..open)?.trim_ascii())?;
     // Numbered as in proc_pid_stat(5), where the state is field 3.
     let mut fields = Words(text.get(close + 1..)?);
@@ -90,29 +90,6 @@ impl<'t> Iterator for Words<'t> {
 
 fn number<N: std::str::FromStr>(word: &[u8]) -> Option<N> {
     std::str::from_utf8(word).ok()?.parse().ok()
-}
-
-// Not by an iterator's `position`: here it would be a call for every byte of thousands of files.
-fn first(text: &[u8], byte: u8) -> Option<usize> {
-    let mut at = 0;
-    while at < text.len() {
-        if text[at] == byte {
-            return Some(at);
-        }
-        at += 1;
-    }
-    None
-}
-
-fn last(text: &[u8], byte: u8) -> Option<usize> {
-    let mut at = text.len();
-    while at > 0 {
-        at -= 1;
-        if text[at] == byte {
-            return Some(at);
-        }
-    }
-    None
 }
 
 /// What is used of `/proc/<pid>/status`.

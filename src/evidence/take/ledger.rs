@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Target;
+use crate::collect::system::boot_id;
 use crate::model::{AppName, DaemonName, ProcessKey, WallTime};
 
 /// The name of the folder below the state directory.
@@ -85,13 +86,13 @@ impl Ledger {
 impl Entry {
     pub(super) fn new(target: &Target, start_ticks: u64, before: Vec<u16>, at: WallTime) -> Self {
         let ProcessKey { daemon, pm_id } = target.key.clone();
-        let (app, pid, boot) = (target.app.clone(), target.life.pid, this_boot());
+        let (app, pid, boot) = (target.app.clone(), target.life.pid, boot_id());
         Self { daemon, app, pm_id, pid, start_ticks, boot, before, port: None, at }
     }
 
     /// Whether the machine was started anew since: then its process is gone, whoever has its pid.
     pub(super) fn is_of_this_boot(&self) -> bool {
-        self.boot == this_boot()
+        self.boot == boot_id()
     }
 }
 
@@ -143,12 +144,6 @@ fn left(path: &Path) -> Option<(Noted, Entry)> {
     Some((Noted { path: path.to_owned(), file }, serde_json::from_slice(&text).ok()?))
 }
 
-/// What names the time since the machine was started; empty where the system does not tell.
-fn this_boot() -> String {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    text.trim().to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
@@ -156,7 +151,7 @@ mod tests {
     use super::*;
 
     fn entry() -> Entry {
-        let (daemon, app, boot) = ("default".into(), "shop".into(), this_boot());
+        let (daemon, app, boot) = ("default".into(), "shop".into(), boot_id());
         Entry { daemon, app, pm_id: 3, pid: 4711, start_ticks: 99, boot, before: vec![80], port: None, at: WallTime(1) }
     }
 

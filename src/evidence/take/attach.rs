@@ -275,12 +275,27 @@ async fn session(opened: &Opened) -> Result<(Inspector, LoopDelay), String> {
         error.to_string()
     })?;
     if asked != opened.process.pid {
-        return Err(format!(
-            "the inspector at 127.0.0.1:{port} is that of process {asked}; close that one, then try again"
-        ));
+        return Err(of_another(port, asked));
     }
     let watch = inspector.watch_loop(STEP).await.map_err(|error| error.to_string())?;
     Ok((inspector, watch))
+}
+
+fn of_another(port: u16, pid: u32) -> String {
+    format!("the inspector at 127.0.0.1:{port} is that of process {pid}; close that one, then try again")
+}
+
+/// Asks the inspector at a port whether it is in this process. A blocked app does not answer, and counts as the one that holds
+/// the port.
+///
+/// # Errors
+/// A sentence where it is in another one.
+pub(super) async fn is_in(pid: u32, port: u16) -> Result<(), String> {
+    let Ok(mut inspector) = Inspector::open(address(port), STEP).await else { return Ok(()) };
+    match inspector.process_pid(STEP).await {
+        Ok(other) if other != pid => Err(of_another(port, other)),
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 fn address(port: u16) -> SocketAddr {

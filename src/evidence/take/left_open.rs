@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::attach::{Held, Opened, PORTS, PROC, held, is_inspector, undebugged};
+use super::attach::{Held, Opened, PORTS, PROC, held, is_in, is_inspector, undebugged};
 use super::checks;
 use super::ledger::{Entry, Ledger, Noted};
 use crate::collect::system::{SystemReader, listening_ports};
@@ -49,7 +49,7 @@ impl Closer {
     }
 
     /// Looks through the records that nobody holds any more, closes what they name, and says what became of each of which
-    /// there is something to say. Takes up to half a minute for an app whose event loop is blocked.
+    /// there is something to say. Takes up to a minute for an app whose event loop is blocked.
     pub async fn close(&mut self, now: WallTime) -> Vec<LeftOpen> {
         let mut told = Vec::new();
         let ledger = self.ledger.clone();
@@ -64,7 +64,10 @@ impl Closer {
             let Standing::Told(closed) = close(noted, &entry, now).await else { continue };
             let sentence = match &closed {
                 Ok(()) => format!("the inspector of {who}, left open by a leakslope that was killed, is closed again"),
-                Err(why) => format!("the inspector of {who} was left open by a leakslope that was killed: {why}"),
+                Err(why) => format!(
+                    "the inspector of {who} was left open by a leakslope that was killed: {why}; the next start of the sidecar \
+                     and the next `leakslope heap profile` look at it again"
+                ),
             };
             if closed.is_err() {
                 self.tried.insert(path);
@@ -100,7 +103,11 @@ async fn close(noted: Noted, entry: &Entry, now: WallTime) -> Standing {
         noted.strike_out();
         return Standing::Done;
     };
-    if let Err(why) = undebugged(entry.pid, port).await {
+    let ours = async {
+        undebugged(entry.pid, port).await?;
+        is_in(entry.pid, port).await
+    };
+    if let Err(why) = ours.await {
         return Standing::Told(Err(why));
     }
     let mut opened = Opened { process, port: Some(port), before, ours: true, noted: Some(noted) };

@@ -26,11 +26,12 @@ impl Drop for Node {
     }
 }
 
-/// A Node process that runs `script` with its inspector on a port of the system's choice.
+/// A Node process that runs `script` with its inspector on a port of the system's choice. Node listens before it has read
+/// its own library, so the process counts as begun when its script says so.
 fn node(script: &str) -> (Node, SocketAddr) {
     let mut child = Command::new("node")
-        .args(["--inspect=127.0.0.1:0", "-e", script])
-        .stdout(Stdio::null())
+        .args(["--inspect=127.0.0.1:0", "-e", &format!("console.log('begun'); {script}")])
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .expect("node is missing: run `apt-get install nodejs npm`");
@@ -38,6 +39,8 @@ fn node(script: &str) -> (Node, SocketAddr) {
     let line = lines.find(|line| line.as_ref().unwrap().contains("ws://")).unwrap().unwrap();
     // Read on, or the process would block on a full pipe.
     std::thread::spawn(move || lines.for_each(drop));
+    let said = BufReader::new(child.stdout.take().unwrap()).lines().next();
+    assert_eq!(said.unwrap().unwrap(), "begun");
     let address = line.split("ws://").nth(1).unwrap().split('/').next().unwrap();
     (Node(child), address.parse().unwrap())
 }

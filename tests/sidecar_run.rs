@@ -17,7 +17,7 @@ use std::process::Output;
 use std::time::{Duration, Instant};
 
 use rstest::rstest;
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 use support::fake_daemon::{self, Behaviour, FakeDaemon};
 use support::pm2::{Pm2, app, is_alive};
 use support::sidecar::{DEADLINE, Place, assert_promtool_is_content};
@@ -158,6 +158,32 @@ fn a_hang_up_puts_a_good_configuration_in_force_and_keeps_the_old_one_at_a_bad_o
     // What cannot change while running is said.
     reload("interval = \"1s\"\n[history]\nwindow = \"1h\"\n", 1.0, 1.0);
     assert_eq!(sidecar.logged("[history] and trend.minute take effect at the next start").len(), 1);
+}
+
+#[test]
+fn a_hang_up_while_no_descriptor_is_left_is_obeyed_once_there_is_one() {
+    let daemon = daemon(1);
+    let place = Place::new(daemon.home(), QUICK);
+    let sidecar = place.start();
+    sidecar.collections(1);
+    let limit = |current| {
+        let pid = Pid::from_raw(sidecar.pid().cast_signed()).unwrap();
+        let limit = Rlimit { current: Some(current), ..getrlimit(Resource::Nofile) };
+        prlimit(Some(pid), Resource::Nofile, limit).unwrap();
+    };
+    place.configure("interval = \"2s\"\n");
+    limit(3);
+    sidecar.signal(Signal::HUP);
+    wait_for("the refusal", DEADLINE, || match &sidecar.logged("the configuration cannot be read now")[..] {
+        [] => Err(sidecar.log()),
+        _ => Ok(()),
+    });
+    assert!(!sidecar.logged("Too many open files").is_empty(), "{}", sidecar.log());
+    limit(1024);
+    sidecar.until("the configuration to be in force", |metrics| {
+        metrics.value("leakslope_config_last_reload_successful", &[]).filter(|success| *success == 1.0)?;
+        metrics.value("leakslope_collect_interval_seconds", &[]).filter(|seconds| *seconds == 2.0)
+    });
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use rustix::io::Errno;
 use thiserror::Error;
 
 /// A configuration that cannot be used, with every problem that was found.
@@ -31,6 +32,14 @@ pub enum ConfigError {
         /// Every problem, in the order of the file.
         problems: Vec<Problem>,
     },
+}
+
+impl ConfigError {
+    /// Whether nothing may be wrong with the file: the process or the machine had no descriptor left to open it with.
+    pub fn is_passing(&self) -> bool {
+        let Self::Unreadable { source, .. } = self else { return false };
+        matches!(Errno::from_io_error(source), Some(Errno::MFILE | Errno::NFILE))
+    }
 }
 
 /// One thing that is wrong, and where.

@@ -115,26 +115,22 @@ impl ProcessHistory {
         }
     }
 
-    /// Goes on from what a store kept: the life that was running (with its minutes) and the lives before it, oldest
-    /// first. If the next sample is of the same life, windows go on where they were; else the restored life is
-    /// closed as [`LifeEnd::Unseen`].
-    pub fn restore(
-        &mut self,
-        current: Option<CurrentLife>,
-        minutes: impl IntoIterator<Item = Minute>,
-        earlier: impl IntoIterator<Item = LifeSummary>,
-    ) {
-        for summary in earlier {
-            self.remember(summary);
-        }
-        for minute in minutes {
-            self.ring.put(&minute);
-        }
+    /// Takes in an earlier life that a store kept; the oldest first.
+    pub fn restore_life(&mut self, summary: LifeSummary) {
+        self.remember(summary);
+    }
+
+    /// Takes in a finished minute that a store kept, of whichever life; the oldest first.
+    pub fn restore_minute(&mut self, minute: &Minute) {
+        self.ring.put(minute);
         self.taken = self.ring.newest();
-        if let Some(current) = &current {
-            self.spans.push_back((current.life, current.first_minute));
-        }
-        self.current = current;
+    }
+
+    /// Goes on with the life that was running when a store was last written. If the next sample is of the same life, windows
+    /// go on where they were; else the restored life is closed as [`LifeEnd::Unseen`].
+    pub fn resume(&mut self, current: CurrentLife) {
+        self.spans.push_back((current.life, current.first_minute));
+        self.current = Some(current);
     }
 
     /// Takes in one process of a collection: a sample of its life, or the end of its life where it no longer runs.
@@ -465,7 +461,9 @@ mod tests {
         }
         let restore = |pid: u32| {
             let mut new = history(100);
-            new.restore(old.current().cloned(), old.minutes().since(0), old.earlier().cloned());
+            old.earlier().cloned().for_each(|life| new.restore_life(life));
+            old.minutes().since(0).for_each(|minute| new.restore_minute(&minute));
+            new.resume(old.current().cloned().unwrap());
             let ended = new.push(&sample(pid, 1_000, 10), &about(), Steady(60 * MINUTE));
             (new, ended)
         };

@@ -40,6 +40,10 @@ use logging::Logging;
 /// Reads the configuration again, flags included.
 pub type Reload = Box<dyn FnMut() -> Result<Settings, ConfigError> + Send>;
 
+/// The first pause before a configuration is read again for which no descriptor was left; it doubles with each further one.
+const RELOAD_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause.
+const RELOAD_PAUSE_MAX: Duration = Duration::from_mins(1);
 /// The longest that everything may take to end.
 const GRACE: Duration = Duration::from_secs(4);
 /// The part of it in which answers under way may finish.
@@ -172,17 +176,19 @@ async fn serve(
     }
     notify::ready();
 
+    let mut again: Option<Duration> = None;
     let result = loop {
         tokio::select! {
             _ = terminate.recv() => break Ok(()),
             _ = interrupt.recv() => break Ok(()),
-            _ = hang_up.recv() => {
-                notify::reloading();
-                reconfigure(&shared, &mut reload, logging, &supervisor.tracker());
-                notify::ready();
-            }
+            _ = hang_up.recv() => {}
+            () = tokio::time::sleep(again.unwrap_or_default()), if again.is_some() => {}
             ended = supervisor.ended() => break Err(RunError::Ended(ended)),
         }
+        notify::reloading();
+        let passing = reconfigure(&shared, &mut reload, logging, &supervisor.tracker());
+        again = passing.then(|| again.map_or(RELOAD_PAUSE, |pause| (pause * 2).min(RELOAD_PAUSE_MAX)));
+        notify::ready();
     };
     notify::stopping();
     tracing::info!("stopping");
@@ -212,9 +218,12 @@ async fn close(worker: StoreWorker) {
     }
 }
 
-/// Puts a changed configuration in force as a whole, or keeps the old one as a whole.
-fn reconfigure(shared: &Shared, reload: &mut Reload, logging: &Logging, tracker: &TaskTracker) {
-    match reload() {
+/// Puts a changed configuration in force as a whole, or keeps the old one as a whole. Returns whether it is to be tried again
+/// though nobody asks: a signal is sent once, and no answer to it tells that no descriptor was left.
+fn reconfigure(shared: &Shared, reload: &mut Reload, logging: &Logging, tracker: &TaskTracker) -> bool {
+    let read = reload();
+    let again = read.as_ref().is_err_and(ConfigError::is_passing);
+    match read {
         Ok(settings) => {
             let before = shared.settings.load();
             if before.web != settings.web || before.log.format != settings.log.format {
@@ -241,7 +250,9 @@ fn reconfigure(shared: &Shared, reload: &mut Reload, logging: &Logging, tracker:
             for line in error.to_string().lines() {
                 tracing::error!("{line}");
             }
-            tracing::error!("the configuration is wrong; the one before stays in force");
+            let then = if again { "cannot be read now and is read again soon" } else { "is wrong" };
+            tracing::error!("the configuration {then}; the one before stays in force");
         }
     }
+    again
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use super::clock::Clock;
 use super::pipeline::Pipeline;
 use crate::config::Settings;
-use crate::history::store::{Keeper, LifeFilter, StoreError, StoreSettings, StoreWorker};
+use crate::history::store::{Keeper, StoreError, StoreSettings, StoreWorker};
 use crate::history::{CurrentLife, ProcessHistory, Retention};
-use crate::model::{LeakState, LifeEnd, LifeSummary, Minute, ProcessKey, Steady};
+use crate::model::{AppName, LeakState, LifeEnd, ProcessKey, Steady};
 
 /// What the start found.
 pub(super) struct Restored {
@@ -38,13 +38,10 @@ pub(super) fn open(directory: Option<&Path>, settings: &Settings) -> Result<Rest
     let clock = Clock::resume(keeper.anchor(provisional.now()).as_ref());
     let now = clock.now();
     let (mut processes, mut minutes) = (0_usize, 0_usize);
-    for (key, past) in read(&mut keeper, &clock, retention(settings)) {
-        minutes += past.minutes.len();
-        let standing = past.standing;
-        if let Some(history) = past.into_history(key, retention(settings)) {
-            processes += 1;
-            pipeline.restore(history, standing, now);
-        }
+    for (history, standing) in read(&mut keeper, &clock, retention(settings)).into_values() {
+        minutes += history.minutes().len();
+        processes += 1;
+        pipeline.restore(history, standing, now);
     }
     tracing::info!(directory = %directory.display(), processes, minutes, "history restored");
     let ticking = clock.clone();
@@ -67,15 +64,6 @@ fn store_settings(settings: &Settings) -> StoreSettings {
         bytes_max: settings.history.max_size,
         ..StoreSettings::default()
     }
-}
-
-/// What the store knows of one process.
-#[derive(Default)]
-struct Past {
-    minutes: Vec<Minute>,
-    current: Option<CurrentLife>,
-    standing: Standing,
-    lives: Vec<LifeSummary>,
 }
 
 /// The state a running life was in and since when, once it was judged.
@@ -120,67 +108,117 @@ fn read_running(keeper: &mut Keeper, now: Steady) -> BTreeMap<ProcessKey, Runnin
     running
 }
 
-fn read(keeper: &mut Keeper, clock: &Clock, retention: Retention) -> BTreeMap<ProcessKey, Past> {
-    let mut past: BTreeMap<ProcessKey, Past> = BTreeMap::new();
+/// The histories of the processes that were there when the store was last written. Everything is taken in as it is read: what
+/// a window holds is large before it is packed, and so are the histories of all that has come and gone.
+fn read(keeper: &mut Keeper, clock: &Clock, retention: Retention) -> BTreeMap<ProcessKey, (ProcessHistory, Standing)> {
     let now = clock.now();
+    // Lives come by start, so the one that is seen last is the latest.
+    let mut latest: BTreeMap<ProcessKey, (AppName, LifeEnd)> = BTreeMap::new();
+    keeper.visit_lives(now, |life| {
+        latest.insert(life.key, (life.app, life.end));
+    });
+    let mut past: BTreeMap<ProcessKey, (ProcessHistory, Standing)> = latest
+        .into_iter()
+        .filter(|(_, (_, end))| *end != LifeEnd::Removed)
+        .map(|(key, (app, _))| (key.clone(), (ProcessHistory::new(key, app, retention), None)))
+        .collect();
     let newest = retention.minute_of(now);
-    for (key, (current, standing)) in read_running(keeper, now) {
-        let past = past.entry(key).or_default();
-        if current.first_minute <= newest {
-            (past.current, past.standing) = (Some(current), standing);
+    let mut running = read_running(keeper, now);
+    running.retain(|_, (current, _)| current.first_minute <= newest);
+    keeper.visit_lives(now, |life| {
+        let Some((history, _)) = past.get_mut(&life.key) else { return };
+        if life.end == LifeEnd::Running {
+            return;
         }
-    }
+        if running.get(&life.key).is_some_and(|(current, _)| current.life == life.life) {
+            running.remove(&life.key);
+        }
+        history.restore_life(life);
+    });
     let since = newest - i64::try_from(retention.minutes).unwrap_or(4320);
     keeper.scan(since, now, |key, _life, minute| {
-        // A run that began while the store could not be read had a line of its own. What lies ahead on this one would push
+        // A run that began while nothing could be read had a line of its own. What lies ahead on this one would push
         // everything else out of the window, and keep out what comes.
-        if minute.minute <= newest {
-            past.entry(key.clone()).or_default().minutes.push(minute);
+        if minute.minute <= newest
+            && let Some((history, _)) = past.get_mut(key)
+        {
+            history.restore_minute(&minute);
         }
     });
-    for summary in keeper.lives(&LifeFilter::default(), now) {
-        if let Some(past) = past.get_mut(&summary.key) {
-            past.lives.push(summary);
+    for (key, (current, state)) in running {
+        if let Some((history, standing)) = past.get_mut(&key) {
+            history.resume(current);
+            *standing = state;
         }
     }
     past
-}
-
-impl Past {
-    /// The history of a process that was running or has lived before; none where only minutes are left.
-    fn into_history(mut self, key: ProcessKey, retention: Retention) -> Option<ProcessHistory> {
-        let app = self.lives.last().map(|summary| summary.app.clone())?;
-        self.minutes.sort_by_key(|minute| minute.minute);
-        let ended = |life: &CurrentLife| {
-            self.lives.iter().any(|summary| summary.life == life.life && summary.end != LifeEnd::Running)
-        };
-        let current = self.current.filter(|life| !ended(life));
-        let earlier = self.lives.iter().filter(|summary| summary.end != LifeEnd::Running).cloned();
-        let mut history = ProcessHistory::new(key, app, retention);
-        history.restore(current, self.minutes, earlier);
-        Some(history)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::history::store::MinuteRow;
-    use crate::model::Life;
+    use crate::model::{Life, LifeSummary, Minute};
 
-    #[test]
-    fn rows_ahead_of_the_line_neither_push_others_out_nor_keep_new_ones_out() {
+    const YEAR: i64 = 365 * 24 * 60;
+
+    fn key(pm_id: u32) -> ProcessKey {
+        ProcessKey { daemon: "default".into(), pm_id }
+    }
+
+    fn life(pm_id: u32, started: i64, end: LifeEnd) -> LifeSummary {
+        LifeSummary {
+            key: key(pm_id),
+            app: "api".into(),
+            life: Life { pid: 1, started },
+            version: None,
+            revision: None,
+            first: Steady(started),
+            last: Steady(started),
+            end,
+            floors: Vec::new(),
+            resident_floors: Vec::new(),
+            resident_max: 0.0,
+            slope: None,
+        }
+    }
+
+    fn kept(lives: &[LifeSummary], minutes: &[(u32, i64)]) -> BTreeMap<u32, Vec<i64>> {
         let directory = tempfile::tempdir().unwrap();
         let clock = Clock::resume(None);
         let retention = Retention { minute: Duration::from_mins(1), minutes: 4320 };
         let newest = retention.minute_of(clock.now());
-        let key = ProcessKey { daemon: "default".into(), pm_id: 0 };
-        let year = 365 * 24 * 60;
         let mut keeper = Keeper::open(directory.path(), StoreSettings::default(), clock.now(), clock.wall()).unwrap();
-        let row = |minute| -> MinuteRow { (key.clone(), Life { pid: 1, started: 1 }, Minute::empty(minute)) };
-        keeper.append([newest - 2, newest - 1, newest + year].map(row));
-        let minutes: Vec<i64> =
-            read(&mut keeper, &clock, retention)[&key].minutes.iter().map(|minute| minute.minute).collect();
-        assert_eq!(minutes, [newest - 2, newest - 1]);
+        lives.iter().cloned().for_each(|life| keeper.put_life(life));
+        keeper.append(minutes.iter().map(|(pm_id, at)| -> MinuteRow {
+            (key(*pm_id), Life { pid: 1, started: 1 }, Minute { resident: 1.0, ..Minute::empty(newest + at) })
+        }));
+        keeper.flush(clock.now(), clock.wall());
+        read(&mut keeper, &clock, retention)
+            .into_iter()
+            .map(|(key, (history, _))| {
+                (key.pm_id, history.minutes().since(i64::MIN).map(|minute| minute.minute - newest).collect())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn rows_ahead_of_the_line_neither_push_others_out_nor_keep_new_ones_out() {
+        let past = kept(&[life(0, 1, LifeEnd::Running)], &[(0, -2), (0, -1), (0, YEAR)]);
+        assert_eq!(past, [(0, vec![-2, -1])].into());
+    }
+
+    #[test]
+    fn what_was_removed_does_not_come_back() {
+        let lives = [
+            life(0, 1, LifeEnd::Running),
+            life(1, 1, LifeEnd::Removed),
+            life(2, 1, LifeEnd::Removed),
+            life(2, 2, LifeEnd::Running),
+            life(3, 1, LifeEnd::Stopped),
+        ];
+        let past = kept(&lives, &[(0, -1), (1, -1), (2, -1), (3, -1), (4, -1)]);
+        assert_eq!(past.keys().copied().collect::<Vec<_>>(), [0, 2, 3]);
+        assert_eq!(past[&3], [-1]);
     }
 }

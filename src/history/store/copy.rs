@@ -18,8 +18,9 @@ use super::handle::Handle;
 use super::settings::StoreSettings;
 use super::tables::{AUDIT, HOURS, JOURNAL, LIVES, META, SERIES, STATE};
 
-/// Rows that are copied in one transaction; bounds the memory that takes.
+/// Rows and their bytes that are copied in one transaction; bounds the memory that takes.
 const ROWS: usize = 512;
+const BYTES: usize = 256 << 10;
 /// Most writes that pass between two attempts to make it anew.
 const PASSED_MAX: u32 = 64;
 
@@ -167,9 +168,14 @@ fn fill_table<K: Key + 'static, V: Value + 'static>(
         let transaction = to.begin_write()?;
         {
             let mut target = transaction.open_table(table)?;
+            let mut bytes = 0;
             for row in rows.by_ref().take(ROWS) {
                 let (key, value) = row?;
                 target.insert(key.value(), value.value())?;
+                bytes += V::as_bytes(&value.value()).as_ref().len();
+                if bytes >= BYTES {
+                    break;
+                }
             }
         }
         transaction.commit()?;

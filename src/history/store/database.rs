@@ -315,7 +315,10 @@ impl Store {
         self.main.close()
     }
 
-    fn read<T>(&mut self, run: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>) -> Result<T, StoreError> {
+    pub(crate) fn read<T>(
+        &mut self,
+        run: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T, StoreError> {
         self.main.read(run)
     }
 }

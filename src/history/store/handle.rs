@@ -7,6 +7,7 @@ use redb::{Database, ReadTransaction, ReadableDatabase, WriteTransaction};
 
 use super::error::{StoreError, StoreErrorKind};
 use super::file;
+use super::look;
 use super::retention::{self, Pruned};
 use super::settings::StoreSettings;
 use super::tables::{self, Totals};
@@ -44,6 +45,18 @@ impl Handle {
     /// The database itself, while it is open.
     pub(crate) fn database(&self) -> Option<&Database> {
         self.database.as_ref()
+    }
+
+    /// What can be read of a history that cannot be written, of the file or else of its copy. Nothing is written, and whoever
+    /// may write the file now is not noticed: read it only as long as that is nobody.
+    pub(crate) fn look(directory: &Path, settings: &StoreSettings) -> Option<Self> {
+        [file::FILE, file::COPY].into_iter().find_map(|name| {
+            let path = directory.join(name);
+            let database = look::open(&path, settings).ok().flatten()?;
+            let mut handle = Self::closed(path);
+            handle.take(database).ok()?;
+            Some(handle)
+        })
     }
 
     /// Takes an open database and reads its sums.

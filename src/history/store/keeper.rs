@@ -1,7 +1,8 @@
 //! A store that may be unable to write: it never fails to take a minute, and never lies about where it is.
 //!
 //! Every write is laid down in memory first and saved at the next [`Keeper::flush`]. When that fails, the database is
-//! opened again with growing pauses, and everything that can be read is answered from disk and memory together.
+//! opened again with growing pauses, and everything that can be read is answered from disk and memory together. A history
+//! that cannot be written from the start is read all the same, so that windows, the steady line and pending restarts go on.
 //! No clock: the time is an argument.
 
 use std::ops::RangeInclusive;
@@ -9,10 +10,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use redb::ReadTransaction;
+
 use super::anchor::ClockAnchor;
 use super::database::{Store, StoreSize};
 use super::error::{Notice, StoreError, StoreErrorKind};
 use super::file::{Opener, PlainFile};
+use super::handle::Handle;
+use super::lock::DirectoryLock;
+use super::reading;
 use super::retention::Pruned;
 use super::settings::StoreSettings;
 use super::unsaved::{AuditEntry, LifeFilter, MinuteRow, Unsaved};
@@ -73,6 +79,8 @@ pub struct Keeper {
     settings: StoreSettings,
     opener: Arc<dyn Opener>,
     store: Option<Store>,
+    /// What can be read while the store was never open.
+    look: Option<Handle>,
     unsaved: Unsaved,
     problem: Option<Problem>,
     /// Damage that showed in use; the next flush sets the file aside.
@@ -104,6 +112,7 @@ impl Keeper {
             settings,
             opener,
             store: None,
+            look: None,
             unsaved: Unsaved::default(),
             problem: None,
             damage: None,
@@ -114,7 +123,12 @@ impl Keeper {
         match keeper.ensure_open(wall) {
             Ok(()) => {}
             Err(error) if matches!(error.kind, StoreErrorKind::Locked { .. }) => return Err(error),
-            Err(error) => keeper.note(&error, now),
+            Err(error) => {
+                keeper.note(&error, now);
+                if !DirectoryLock::is_held(directory) {
+                    keeper.look = Handle::look(directory, &keeper.settings);
+                }
+            }
         }
         Ok(keeper)
     }
@@ -161,7 +175,8 @@ impl Keeper {
     /// [`StoreErrorKind::TooLarge`].
     pub fn append_audit(&mut self, at: Steady, body: Vec<u8>) -> Result<u64, StoreError> {
         let waiting = self.unsaved.audit.back().map_or(0, |entry| entry.sequence);
-        let saved = self.store.as_ref().map_or(1, Store::next_audit);
+        let looked = self.look.as_ref().map_or(1, |look| look.totals().audit_last.saturating_add(1));
+        let saved = self.store.as_ref().map_or(looked, Store::next_audit);
         let sequence = saved.max(waiting.saturating_add(1));
         self.unsaved
             .add_audit(AuditEntry { sequence, at, body })
@@ -254,6 +269,7 @@ impl Keeper {
                 let (store, notices) =
                     Store::open_with(&self.directory, self.settings.clone(), wall, self.opener.clone())?;
                 self.store = Some(store);
+                self.look = None;
                 notices
             }
         };
@@ -276,6 +292,10 @@ impl Keeper {
         if known.as_ref() != Some(&reason) {
             self.notices.push(Notice::Degraded(reason.to_string()));
         }
+        if matches!(error.kind, StoreErrorKind::Locked { .. }) {
+            // Another writes what would be read.
+            self.look = None;
+        }
         let may_pass = error.is_passing() || matches!(error.kind, StoreErrorKind::Locked { .. });
         let retry_at = may_pass.then(|| now + pause);
         self.problem = Some(Problem { reason, retry_at, pause, dropped_before });
@@ -297,13 +317,21 @@ impl Keeper {
     /// Forgets what is older or more than the settings allow. None where the disk cannot be written now.
     pub fn prune(&mut self, now: Steady) -> Option<Pruned> {
         self.last_prune = Some(now);
-        let pruned = self.answer(now, |store| store.prune(now));
+        let pruned = self.ask(now, |store| store.prune(now));
         self.notices.extend(self.store.iter_mut().flat_map(Store::take_notices));
         pruned
     }
 
-    /// Asks the file; a failure is remembered and leads to another attempt to open it.
-    fn answer<T>(&mut self, now: Steady, ask: impl FnOnce(&mut Store) -> Result<T, StoreError>) -> Option<T> {
+    /// Reads the file, or what can be read of it while it cannot be opened.
+    fn answer<T>(&mut self, now: Steady, read: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>) -> Option<T> {
+        if let Some(look) = &mut self.look {
+            return look.read(read).ok();
+        }
+        self.ask(now, |store| store.read(read))
+    }
+
+    /// Asks the store; a failure is remembered and leads to another attempt to open it.
+    fn ask<T>(&mut self, now: Steady, ask: impl FnOnce(&mut Store) -> Result<T, StoreError>) -> Option<T> {
         let store = self.store.as_mut().filter(|store| store.is_open())?;
         match ask(store) {
             Ok(answer) => Some(answer),
@@ -323,13 +351,13 @@ impl Keeper {
     /// The minutes of one life from the minute `since` on, in time order: saved ones as far as the disk can be read,
     /// and all that wait.
     pub fn minutes(&mut self, key: &ProcessKey, life: Life, since: i64, now: Steady) -> Vec<Minute> {
-        let saved = self.answer(now, |store| store.minutes(key, life, since)).unwrap_or_default();
+        let saved = self.answer(now, |file| reading::minutes(file, key, life, since)).unwrap_or_default();
         self.unsaved.lay_minutes(key, life, since, saved)
     }
 
-    /// Visits every minute from the minute `since` on; see [`Store::scan`].
+    /// Visits every minute from the minute `since` on; see [`Store::scan`]. Those that wait come last.
     pub fn scan(&mut self, since: i64, now: Steady, mut visit: impl FnMut(&ProcessKey, Life, Minute)) {
-        self.answer(now, |store| store.scan(since, &mut visit));
+        self.answer(now, |file| reading::scan(file, since, &mut visit));
         for (key, life, minute) in self.unsaved.minutes.iter().filter(|row| row.2.minute >= since) {
             visit(key, *life, *minute);
         }
@@ -337,8 +365,14 @@ impl Keeper {
 
     /// The summaries that pass the filter, by start: saved ones as far as the disk can be read, and all that wait.
     pub fn lives(&mut self, filter: &LifeFilter, now: Steady) -> Vec<LifeSummary> {
-        let saved = self.answer(now, |store| store.lives(filter)).unwrap_or_default();
+        let saved = self.answer(now, |file| reading::lives(file, filter)).unwrap_or_default();
         self.unsaved.lay_lives(filter, saved)
+    }
+
+    /// Visits every summary, by start, those that wait at the end; one at a time, since all together may be large.
+    pub fn visit_lives(&mut self, now: Steady, mut visit: impl FnMut(LifeSummary)) {
+        self.answer(now, |file| reading::visit_lives(file, &mut visit));
+        self.unsaved.lives.values().cloned().for_each(visit);
     }
 
     /// A piece of durable state.
@@ -349,13 +383,13 @@ impl Keeper {
         if let Some(waiting) = self.unsaved.state.get(name) {
             return Ok(waiting.clone());
         }
-        self.answer(now, |store| store.state(name))
+        self.answer(now, |file| reading::state(file, name))
             .ok_or_else(|| StoreError::new(&self.directory, StoreErrorKind::Closed))
     }
 
     /// Entries of the audit log within a range of places, oldest first; of more than `most` the latest.
     pub fn audit(&mut self, range: RangeInclusive<u64>, most: usize, now: Steady) -> Vec<AuditEntry> {
-        let mut entries = self.answer(now, |store| store.audit(range.clone(), most)).unwrap_or_default();
+        let mut entries = self.answer(now, |file| reading::audit(file, range.clone(), most)).unwrap_or_default();
         entries.extend(self.unsaved.audit.iter().filter(|entry| range.contains(&entry.sequence)).cloned());
         entries.drain(..entries.len().saturating_sub(most));
         entries
@@ -363,12 +397,12 @@ impl Keeper {
 
     /// Where the steady line was last seen; none where that is not known.
     pub fn anchor(&mut self, now: Steady) -> Option<ClockAnchor> {
-        self.unsaved.anchor.clone().or_else(|| self.answer(now, Store::anchor).flatten())
+        self.unsaved.anchor.clone().or_else(|| self.answer(now, reading::anchor).flatten())
     }
 
     /// The state of the store.
     pub fn stats(&mut self, now: Steady) -> StoreStats {
-        if let Some(size) = self.answer(now, Store::size) {
+        if let Some(size) = self.ask(now, Store::size) {
             self.stats.size = size;
         }
         self.stats.degraded = self.problem.as_ref().map(|problem| problem.reason.clone());

@@ -15,6 +15,7 @@
 //! | `file`, `lock` | the way to an open database                            | no   |
 //! | `handle`    | one open database with its sums                           | no   |
 //! | `copy`      | the second database, for the case that the first is damaged | no |
+//! | `look`      | a database on a disk that cannot be written, to be read   | no   |
 //! | `database`  | [`Store`]: both with blocking calls                       | no   |
 //! | `keeper`    | [`Keeper`]: a store that may be unable to write           | no clock |
 //! | `worker`    | [`StoreWorker`]: a keeper on its own thread               | no   |
@@ -30,6 +31,7 @@ mod file;
 mod handle;
 mod keeper;
 mod lock;
+mod look;
 mod reading;
 mod retention;
 mod settings;

@@ -113,13 +113,28 @@ pub(crate) fn lives(transaction: &ReadTransaction, filter: &LifeFilter) -> Resul
         if filter.seen_since.is_some_and(|since| Steady(last) < since) {
             continue;
         }
-        let summary = codec::decode_life(encoded).map_err(|malformed| damaged(&malformed.to_string()))?;
+        let summary = life(encoded)?;
         if filter.admits(&summary) {
             found.push(summary);
         }
     }
     found.reverse();
     Ok(found)
+}
+
+/// Visits every summary, by start.
+pub(crate) fn visit_lives(
+    transaction: &ReadTransaction,
+    visit: &mut dyn FnMut(LifeSummary),
+) -> Result<(), redb::Error> {
+    for row in transaction.open_table(LIVES)?.iter()? {
+        visit(life(row?.1.value().1)?);
+    }
+    Ok(())
+}
+
+fn life(encoded: &[u8]) -> Result<LifeSummary, redb::Error> {
+    codec::decode_life(encoded).map_err(|malformed| damaged(&malformed.to_string()))
 }
 
 /// A piece of durable state.

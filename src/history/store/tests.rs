@@ -438,6 +438,43 @@ fn where_there_is_no_room_for_both_the_copy_gives_way_and_nothing_waits() {
 }
 
 #[test]
+fn a_history_that_cannot_be_written_from_the_start_is_read_all_the_same() {
+    let crashed = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(crashed.path(), StoreSettings::default());
+    bench.keeper.put_anchor(ClockAnchor { boot_id: "a".into(), offset: 5, last: Steady(9), last_wall: WALL });
+    bench.keeper.put_state("policy", Some(b"held".to_vec())).unwrap();
+    bench.keeper.append_audit(Steady(1), b"first".to_vec()).unwrap();
+    (0..70).for_each(|at| assert_eq!(bench.write_minute(at), Saved::OnDisk));
+    // As a crash leaves it: in use and not closed.
+    let directory = tempfile::tempdir().unwrap();
+    for file in [file::FILE, file::COPY] {
+        fs::copy(crashed.path().join(file), directory.path().join(file)).unwrap();
+    }
+    let content = |name| fs::read(directory.path().join(name)).unwrap();
+    let before = [file::FILE, file::COPY].map(content);
+
+    let disk = Arc::new(Disk::default());
+    disk.full.store(true, Ordering::SeqCst);
+    let settings = StoreSettings::default();
+    let keeper = Keeper::open_with(directory.path(), settings, Steady(0), WALL, Arc::new(disk.clone())).unwrap();
+    let mut bench = Bench { disk, keeper, now: Steady(0) };
+    assert_eq!(bench.minutes(), (0..70).collect::<Vec<_>>());
+    assert_eq!(bench.keeper.anchor(bench.now).unwrap().offset, 5);
+    assert_eq!(bench.keeper.state("policy", bench.now).unwrap().as_deref(), Some(b"held".as_slice()));
+    assert!(matches!(bench.write_minute(70), Saved::InMemory(_)));
+    assert_eq!(bench.keeper.append_audit(Steady(2), b"second".to_vec()).unwrap(), 2);
+    assert_eq!(bench.minutes(), (0..=70).collect::<Vec<_>>());
+    assert_eq!(bench.keeper.prune(bench.now), None);
+    assert_eq!([file::FILE, file::COPY].map(content), before, "nothing was written");
+
+    bench.disk.full.store(false, Ordering::SeqCst);
+    assert_eq!(bench.write_minute(90), Saved::OnDisk);
+    assert_eq!(bench.minutes(), (0..=70).chain([90]).collect::<Vec<_>>());
+    let audit: Vec<_> = bench.keeper.audit(0..=9, 9, bench.now).into_iter().map(|entry| entry.body).collect();
+    assert_eq!(audit, [b"first".to_vec(), b"second".to_vec()]);
+}
+
+#[test]
 fn the_bound_on_waiting_minutes_drops_the_oldest_and_says_so() {
     let directory = tempfile::tempdir().unwrap();
     let mut bench = Bench::new(directory.path(), StoreSettings { unsaved_minutes_max: 10, ..StoreSettings::default() });

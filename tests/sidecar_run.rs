@@ -20,7 +20,7 @@ use rstest::rstest;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 use support::fake_daemon::{self, Behaviour, FakeDaemon};
 use support::pm2::{Pm2, app, is_alive};
-use support::sidecar::{DEADLINE, Place, assert_promtool_is_content};
+use support::sidecar::{DEADLINE, Metrics, Place, assert_promtool_is_content};
 use support::wait_for;
 use unicode_width::UnicodeWidthStr;
 
@@ -171,6 +171,8 @@ fn a_hang_up_while_no_descriptor_is_left_is_obeyed_once_there_is_one() {
         let limit = Rlimit { current: Some(current), ..getrlimit(Resource::Nofile) };
         prlimit(Some(pid), Resource::Nofile, limit).unwrap();
     };
+    let last_collection = |metrics: &Metrics| metrics.value("leakslope_last_collect_timestamp_seconds", &[]).unwrap();
+    let last = last_collection(&sidecar.metrics());
     place.configure("interval = \"2s\"\n");
     limit(3);
     sidecar.signal(Signal::HUP);
@@ -179,11 +181,15 @@ fn a_hang_up_while_no_descriptor_is_left_is_obeyed_once_there_is_one() {
         _ => Ok(()),
     });
     assert!(!sidecar.logged("Too many open files").is_empty(), "{}", sidecar.log());
+    // What is known of a daemon outlives the reload, though it is gone by now.
+    drop(daemon);
     limit(1024);
-    sidecar.until("the configuration to be in force", |metrics| {
+    let (metrics, _) = sidecar.until("the configuration to be in force", |metrics| {
         metrics.value("leakslope_config_last_reload_successful", &[]).filter(|success| *success == 1.0)?;
+        metrics.value("pm2_up", &[]).filter(|up| *up == 0.0)?;
         metrics.value("leakslope_collect_interval_seconds", &[]).filter(|seconds| *seconds == 2.0)
     });
+    assert!(last > 0.0 && last_collection(&metrics) >= last, "{last} and {}", last_collection(&metrics));
 }
 
 #[test]

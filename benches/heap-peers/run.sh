@@ -5,8 +5,9 @@
 #   ./run.sh --growth [ROUNDS]     leakslope alone on 0.1, 0.25 and 1.1 GB: what a MB costs
 #   ./run.sh --check [SNAPSHOT]    node by node: what agrees with whom
 #
-# What is measured of leakslope is the command that users run, `leakslope heap summary`, from the release build that is
-# shipped (built for size). It does more than its peers here: it also looks for what piles up and why it is alive.
+# Two things are measured of leakslope: the command that users run, `leakslope heap summary`, from the release build that is
+# shipped (built for size), which also looks for what piles up and why it is alive; and `ours`, the same library asked for no
+# more than its peers give (parsing, dominators, retained sizes, the table by class) and built as they are, for speed.
 #
 # Needs cargo, node, npm and GNU time (apt-get install -y time). Snapshots are made where none is given.
 set -euo pipefail
@@ -62,6 +63,7 @@ node_run() { NODE_OPTIONS=--max-old-space-size=14000 node "$@"; }
 run() {
   case $1 in
     leakslope) "$shipped" heap summary --max-memory 8192 "$snapshot" ;;
+    ours) "$bin/ours" "$snapshot" ;;
     v8-heap-parser) "$bin/v8-heap-parser" "$snapshot" ;;
     heap-snapshot-toolkit) node_run devtools.mjs "$snapshot" ;;
     memlab) node_run memlab.cjs "$snapshot" ;;
@@ -95,7 +97,7 @@ if [ $check = yes ]; then
   exit
 fi
 
-peers="leakslope v8-heap-parser heap-snapshot-toolkit memlab"
+peers="leakslope ours v8-heap-parser heap-snapshot-toolkit memlab"
 : > "$scratch/times"
 for _ in $(seq "$rounds"); do
   for peer in $peers; do
@@ -110,10 +112,11 @@ awk '
     if (!($1 in spent) || cpu < spent[$1]) spent[$1] = cpu
     if (!($1 in memory) || $5 < memory[$1]) memory[$1] = $5
     if (!seen[$1]++) order[++count] = $1 }
+  function of(figure, format, base) { return sprintf(format " (%.1f×, %.1f×)", figure, figure / base["leakslope"], figure / base["ours"]) }
   END {
-    print "| reader | time | processor | memory |"
+    print "| reader | time (to leakslope, to ours) | processor | memory |"
     print "|---|---:|---:|---:|"
     for (i = 1; i <= count; i++) { name = order[i]
-      printf "| %s | %.2f s (%.1f×) | %.2f s (%.1f×) | %d MB (%.1f×) |\n", name,
-        wall[name], wall[name] / wall["leakslope"], spent[name], spent[name] / spent["leakslope"],
-        memory[name] * 1.024e-3, memory[name] / memory["leakslope"] } }' "$scratch/times"
+      for (each in memory) scaled[each] = memory[each] * 1.024e-3
+      printf "| %s | %s | %s | %s |\n", name, of(wall[name], "%.2f s", wall), of(spent[name], "%.2f s", spent),
+        of(scaled[name], "%d MB", scaled) } }' "$scratch/times"

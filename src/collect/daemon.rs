@@ -111,6 +111,14 @@ impl Daemon {
         }
     }
 
+    /// Goes on with another specification of the same home.
+    pub(super) fn reconfigured(self, spec: DaemonSpec, settings: &Settings) -> Self {
+        if self.spec == spec && self.settings == *settings {
+            return self;
+        }
+        Self { last_success: self.last_success, ..Self::new(spec, settings) }
+    }
+
     /// Whether it answered when it was last asked.
     pub(super) fn answered(&self) -> bool {
         self.answered

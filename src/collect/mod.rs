@@ -159,6 +159,19 @@ impl Collector {
         Self { settings, configured, discovered: Vec::new(), last_discovery: None, host: HostSample::default() }
     }
 
+    /// Goes on with other daemons and settings. A daemon that is to be reached as before keeps its connection and all that was
+    /// learned of it.
+    pub fn reconfigured(self, daemons: Vec<DaemonSpec>, settings: Settings) -> Self {
+        let mut before: Vec<Daemon> = self.configured.into_iter().chain(self.discovered).collect();
+        let mut go_on = |spec: DaemonSpec| match before.iter().position(|daemon| daemon.spec.home == spec.home) {
+            Some(place) => before.swap_remove(place).reconfigured(spec, &settings),
+            None => Daemon::new(spec, &settings),
+        };
+        let configured = daemons.into_iter().map(&mut go_on).collect();
+        // Homes that were found are found again at once, where they are still looked for.
+        Self { configured, discovered: Vec::new(), last_discovery: None, host: self.host, settings }
+    }
+
     /// Collects once from every daemon and from the system. Never fails as a whole; failures are in the reports. Returns
     /// within about twice [`Settings::deadline`].
     ///

@@ -26,18 +26,20 @@ const SUMMARIES_EVERY: Duration = Duration::from_mins(10);
 /// interval of some minutes has at the usual pace.
 const UNREAD: u32 = 20;
 
-/// What [`collect::Collector`] is made from.
-pub(super) fn collector(settings: &Settings) -> Collector {
-    Collector::new(
-        settings.daemons.clone(),
-        collect::Settings {
-            deadline: settings.collect.deadline,
-            reply_limit: usize::try_from(settings.collect.max_reply.0).unwrap_or(usize::MAX),
-            process_limit: settings.collect.max_processes,
-            discover: settings.discover,
-            ..collect::Settings::default()
-        },
-    )
+/// A collector under these settings, which goes on from the one before where there is one.
+pub(super) fn collector(settings: &Settings, before: Option<Collector>) -> Collector {
+    let daemons = settings.daemons.clone();
+    let settings = collect::Settings {
+        deadline: settings.collect.deadline,
+        reply_limit: usize::try_from(settings.collect.max_reply.0).unwrap_or(usize::MAX),
+        process_limit: settings.collect.max_processes,
+        discover: settings.discover,
+        ..collect::Settings::default()
+    };
+    match before {
+        Some(before) => before.reconfigured(daemons, settings),
+        None => Collector::new(daemons, settings),
+    }
 }
 
 /// Adds what the user configured for apps.
@@ -58,6 +60,7 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) -> Result<
     let mut narrator = Narrator::default();
     let mut exposed = ExposedReader::default();
     let mut version_slopes = Arc::default();
+    let mut collector = None;
     // Until somebody comes, metrics are written when they are asked for.
     let mut unread = UNREAD;
     while !stop.is_cancelled() {
@@ -66,6 +69,7 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) -> Result<
             shared: &shared,
             settings,
             narrator: &mut narrator,
+            collector: &mut collector,
             exposed: &mut exposed,
             version_slopes: &mut version_slopes,
             unread: &mut unread,
@@ -80,6 +84,8 @@ struct Collecting<'a> {
     shared: &'a Shared,
     settings: Arc<Settings>,
     narrator: &'a mut Narrator,
+    /// What the configuration before collected with.
+    collector: &'a mut Option<Collector>,
     exposed: &'a mut ExposedReader,
     /// Slopes by version as of the last time they were reckoned.
     version_slopes: &'a mut Arc<[VersionSlope]>,
@@ -90,7 +96,7 @@ struct Collecting<'a> {
 impl Collecting<'_> {
     /// Collects until the configuration changes or everything stops.
     async fn run(&mut self, stop: &CancellationToken) {
-        let mut collector = collector(&self.settings);
+        let mut collector = collector(&self.settings, self.collector.take());
         self.shared.pipeline().set_trend(self.settings.trend.clone());
         let mut collect = interval(self.settings.interval);
         collect.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -127,6 +133,7 @@ impl Collecting<'_> {
         if stop.is_cancelled() {
             self.save_running();
         }
+        *self.collector = Some(collector);
     }
 
     async fn collect(&mut self, collector: &mut Collector) {

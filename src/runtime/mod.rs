@@ -107,7 +107,7 @@ pub fn run(settings: Settings, state_directory: Option<PathBuf>, reload: Reload)
 /// Collects once, without history and without serving anything.
 pub async fn collect_once(settings: &Settings) -> ProcessesView {
     let clock = Clock::resume(None);
-    let mut collector = collecting::collector(settings);
+    let mut collector = collecting::collector(settings, None);
     let mut snapshot = collector.collect(clock.now(), clock.wall()).await;
     collecting::read_exposed(&mut ExposedReader::default(), &mut snapshot, settings).await;
     collecting::lay_settings_over(&mut snapshot, settings);

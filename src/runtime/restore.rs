@@ -108,26 +108,42 @@ fn read_running(keeper: &mut Keeper, now: Steady) -> BTreeMap<ProcessKey, Runnin
     running
 }
 
+/// What the lives of a key say about the process that has it now.
+struct Latest {
+    app: AppName,
+    end: LifeEnd,
+    /// When a process with this key was last removed: pm2 gives numbers again, and everything up to then is another's.
+    removed: Option<Steady>,
+}
+
 /// The histories of the processes that were there when the store was last written. Everything is taken in as it is read: what
 /// a window holds is large before it is packed, and so are the histories of all that has come and gone.
 fn read(keeper: &mut Keeper, clock: &Clock, retention: Retention) -> BTreeMap<ProcessKey, (ProcessHistory, Standing)> {
     let now = clock.now();
     // Lives come by start, so the one that is seen last is the latest.
-    let mut latest: BTreeMap<ProcessKey, (AppName, LifeEnd)> = BTreeMap::new();
+    let mut latest: BTreeMap<ProcessKey, Latest> = BTreeMap::new();
     keeper.visit_lives(now, |life| {
-        latest.insert(life.key, (life.app, life.end));
+        let removed = match latest.get(&life.key) {
+            _ if life.end == LifeEnd::Removed => Some(life.last),
+            Some(before) => before.removed,
+            None => None,
+        };
+        latest.insert(life.key, Latest { app: life.app, end: life.end, removed });
     });
+    latest.retain(|_, latest| latest.end != LifeEnd::Removed);
     let mut past: BTreeMap<ProcessKey, (ProcessHistory, Standing)> = latest
-        .into_iter()
-        .filter(|(_, (_, end))| *end != LifeEnd::Removed)
-        .map(|(key, (app, _))| (key.clone(), (ProcessHistory::new(key, app, retention), None)))
+        .iter()
+        .map(|(key, latest)| (key.clone(), (ProcessHistory::new(key.clone(), latest.app.clone(), retention), None)))
         .collect();
+    let is_of_another = |key: &ProcessKey, at: Steady| {
+        latest.get(key).and_then(|latest| latest.removed).is_some_and(|removed| at <= removed)
+    };
     let newest = retention.minute_of(now);
     let mut running = read_running(keeper, now);
     running.retain(|_, (current, _)| current.first_minute <= newest);
     keeper.visit_lives(now, |life| {
         let Some((history, _)) = past.get_mut(&life.key) else { return };
-        if life.end == LifeEnd::Running {
+        if life.end == LifeEnd::Running || is_of_another(&life.key, life.last) {
             return;
         }
         if running.get(&life.key).is_some_and(|(current, _)| current.life == life.life) {
@@ -141,6 +157,7 @@ fn read(keeper: &mut Keeper, clock: &Clock, retention: Retention) -> BTreeMap<Pr
         // everything else out of the window, and keep out what comes.
         if minute.minute <= newest
             && let Some((history, _)) = past.get_mut(key)
+            && !is_of_another(key, retention.start_of(minute.minute))
         {
             history.restore_minute(&minute);
         }
@@ -210,15 +227,17 @@ mod tests {
 
     #[test]
     fn what_was_removed_does_not_come_back() {
+        let now = Clock::resume(None).now().0;
+        let ago = |minutes: i64| now - minutes * 60_000;
         let lives = [
-            life(0, 1, LifeEnd::Running),
-            life(1, 1, LifeEnd::Removed),
-            life(2, 1, LifeEnd::Removed),
-            life(2, 2, LifeEnd::Running),
-            life(3, 1, LifeEnd::Stopped),
+            life(0, ago(50), LifeEnd::Running),
+            life(1, ago(50), LifeEnd::Removed),
+            life(2, ago(50), LifeEnd::Removed),
+            life(2, ago(2), LifeEnd::Running),
+            life(3, ago(50), LifeEnd::Stopped),
         ];
-        let past = kept(&lives, &[(0, -1), (1, -1), (2, -1), (3, -1), (4, -1)]);
+        let past = kept(&lives, &[(0, -1), (1, -1), (2, -50), (2, -1), (3, -1), (4, -1)]);
         assert_eq!(past.keys().copied().collect::<Vec<_>>(), [0, 2, 3]);
-        assert_eq!(past[&3], [-1]);
+        assert_eq!((&past[&2], &past[&3]), (&vec![-1], &vec![-1]), "a number that was given again begins anew");
     }
 }

@@ -1,6 +1,7 @@
 //! A throw-away pm2 daemon of a pinned version, with a home of its own.
 
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -118,8 +119,15 @@ impl Pm2 {
     pub fn kill_daemon(&self) {
         let pid = self.daemon_pid();
         kill(pid);
+        // Its threads end one after the other, and the last of them closes the socket.
         wait_for("the daemon's end", Duration::from_secs(10), || {
-            if is_alive(pid) { Err(format!("{pid} lives")) } else { Ok(()) }
+            if is_alive(pid) {
+                return Err(format!("{pid} lives"));
+            }
+            match UnixStream::connect(self.home().join("rpc.sock")) {
+                Ok(_) => Err("somebody listens still".to_owned()),
+                Err(_) => Ok(()),
+            }
         });
     }
 

@@ -191,8 +191,10 @@ impl Keeper {
 
     /// Saves what waits, unless a failure was too short ago.
     pub fn flush(&mut self, now: Steady, wall: WallTime) -> Saved {
+        // A time further off than any pause is on another line: that of a start at which this one was not known yet.
+        let waits = |at: Steady| now < at && at.since(now) <= PAUSE_MAX;
         if let Some(problem) = &self.problem
-            && problem.retry_at.is_none_or(|at| now < at)
+            && problem.retry_at.is_none_or(waits)
         {
             return Saved::InMemory(problem.reason.clone());
         }

@@ -161,6 +161,7 @@ impl Collector {
 
     /// Goes on with other daemons and settings. A daemon that is to be reached as before keeps its connection and all that was
     /// learned of it.
+    #[must_use]
     pub fn reconfigured(self, daemons: Vec<DaemonSpec>, settings: Settings) -> Self {
         let mut before: Vec<Daemon> = self.configured.into_iter().chain(self.discovered).collect();
         let mut go_on = |spec: DaemonSpec| match before.iter().position(|daemon| daemon.spec.home == spec.home) {

@@ -3,8 +3,8 @@
 //!
 //! When the first file is found damaged, or is gone, the copy takes its place. Whatever goes wrong with the copy itself
 //! (damage, no room, a crash between the two writes) is mended by making it anew, row by row, from the first; until then the
-//! file that was there stays. Where there is no room for both, the copy gives way. The two hold the same when their sums are
-//! the same, and the sums count every write.
+//! file that was there stays, unless it is damaged. Where there is no room for both, damaged files that were set aside go, and
+//! then the copy gives way. The two hold the same when their sums are the same, and the sums count every write.
 
 use std::fs;
 use std::io;
@@ -62,7 +62,11 @@ impl SecondCopy {
             self.handle.drop_database();
         }
         match taken {
-            Err(StoreError { kind: StoreErrorKind::Damaged(reason), .. }) => vec![Notice::CopyDamaged(reason)],
+            Err(StoreError { kind: StoreErrorKind::Damaged(reason), .. }) => {
+                // The one that is made anew needs the room, and nobody needs this.
+                let _ = fs::remove_file(self.handle.path());
+                vec![Notice::CopyDamaged(reason)]
+            }
             // Any other failure shows again, and is told of, when it is made anew.
             Err(_) | Ok(()) => Vec::new(),
         }
@@ -87,21 +91,33 @@ impl SecondCopy {
             self.to_pass -= 1;
             return Vec::new();
         }
-        match self.make_anew(first, settings, opener) {
+        let mut notices = Vec::new();
+        let mut made = self.make_anew(first, settings, opener);
+        if made.as_ref().is_err_and(StoreError::wants_room) {
+            notices = self.make_room();
+            if !notices.is_empty() {
+                made = self.make_anew(first, settings, opener);
+            }
+        }
+        match made {
             Ok(()) => {
                 self.pause = 1;
-                if std::mem::take(&mut self.failing) { vec![Notice::CopyRestored] } else { Vec::new() }
+                notices.extend(std::mem::take(&mut self.failing).then_some(Notice::CopyRestored));
             }
             Err(error) => {
                 self.to_pass = self.pause;
                 self.pause = (self.pause * 2).min(PASSED_MAX);
-                if std::mem::replace(&mut self.failing, true) {
-                    Vec::new()
-                } else {
-                    vec![Notice::CopyFailed(error.to_string())]
-                }
+                let told = std::mem::replace(&mut self.failing, true);
+                notices.extend((!told).then(|| Notice::CopyFailed(error.to_string())));
             }
         }
+        notices
+    }
+
+    /// Deletes the damaged files that were kept for a person to look at: a good copy is worth more.
+    fn make_room(&self) -> Vec<Notice> {
+        let directory = self.handle.path().parent().unwrap_or(Path::new("."));
+        file::forget_damaged(directory, 0).unwrap_or_default()
     }
 
     /// Deletes the copy, so that the first has its room. Returns where it was, if there was one.

@@ -116,13 +116,21 @@ pub(crate) fn set_aside(
     fs::rename(&path, &moved_to).map_err(|error| StoreError::from_io(&path, error))?;
     let from_copy = copy::take_the_place(directory, &path)?;
     let mut notices = vec![Notice::SetAside { moved_to, reason, from_copy }];
-    let mut damaged = damaged_files(directory)?;
-    let surplus = damaged.len().saturating_sub(settings.damaged_kept.max(1));
-    for old in damaged.drain(..surplus) {
-        fs::remove_file(&old).map_err(|error| StoreError::from_io(&old, error))?;
-        notices.push(Notice::Forgotten(old));
-    }
+    notices.extend(forget_damaged(directory, settings.damaged_kept.max(1))?);
     Ok(notices)
+}
+
+/// Deletes the damaged files that were set aside but for so many of the newest.
+pub(crate) fn forget_damaged(directory: &Path, kept: usize) -> Result<Vec<Notice>, StoreError> {
+    let mut damaged = damaged_files(directory)?;
+    damaged.truncate(damaged.len().saturating_sub(kept));
+    damaged
+        .into_iter()
+        .map(|old| match fs::remove_file(&old) {
+            Ok(()) => Ok(Notice::Forgotten(old)),
+            Err(error) => Err(StoreError::from_io(&old, error)),
+        })
+        .collect()
 }
 
 /// The files that were set aside, those that were written last at the end.

@@ -15,7 +15,7 @@ use redb::ReadTransaction;
 use super::anchor::ClockAnchor;
 use super::database::{Store, StoreSize};
 use super::error::{Notice, StoreError, StoreErrorKind};
-use super::file::{Opener, PlainFile};
+use super::file::{self, Opener, PlainFile};
 use super::handle::Handle;
 use super::lock::DirectoryLock;
 use super::reading;
@@ -221,7 +221,16 @@ impl Keeper {
     }
 
     fn try_flush(&mut self, wall: WallTime) -> Result<(), StoreError> {
-        let error = match self.save(wall) {
+        let mut saved = self.save(wall);
+        if saved.as_ref().is_err_and(StoreError::wants_room) {
+            // What is damaged goes first, then the copy, and then nothing is saved.
+            let forgotten = file::forget_damaged(&self.directory, 0).unwrap_or_default();
+            if !forgotten.is_empty() {
+                self.notices.extend(forgotten);
+                saved = self.save(wall);
+            }
+        }
+        let error = match saved {
             Err(error) if error.wants_room() => error,
             other => return other,
         };
@@ -353,13 +362,13 @@ impl Keeper {
     /// The minutes of one life from the minute `since` on, in time order: saved ones as far as the disk can be read,
     /// and all that wait.
     pub fn minutes(&mut self, key: &ProcessKey, life: Life, since: i64, now: Steady) -> Vec<Minute> {
-        let saved = self.answer(now, |file| reading::minutes(file, key, life, since)).unwrap_or_default();
+        let saved = self.answer(now, |read| reading::minutes(read, key, life, since)).unwrap_or_default();
         self.unsaved.lay_minutes(key, life, since, saved)
     }
 
     /// Visits every minute from the minute `since` on; see [`Store::scan`]. Those that wait come last.
     pub fn scan(&mut self, since: i64, now: Steady, mut visit: impl FnMut(&ProcessKey, Life, Minute)) {
-        self.answer(now, |file| reading::scan(file, since, &mut visit));
+        self.answer(now, |read| reading::scan(read, since, &mut visit));
         for (key, life, minute) in self.unsaved.minutes.iter().filter(|row| row.2.minute >= since) {
             visit(key, *life, *minute);
         }
@@ -367,13 +376,13 @@ impl Keeper {
 
     /// The summaries that pass the filter, by start: saved ones as far as the disk can be read, and all that wait.
     pub fn lives(&mut self, filter: &LifeFilter, now: Steady) -> Vec<LifeSummary> {
-        let saved = self.answer(now, |file| reading::lives(file, filter)).unwrap_or_default();
+        let saved = self.answer(now, |read| reading::lives(read, filter)).unwrap_or_default();
         self.unsaved.lay_lives(filter, saved)
     }
 
     /// Visits every summary, by start, those that wait at the end; one at a time, since all together may be large.
     pub fn visit_lives(&mut self, now: Steady, mut visit: impl FnMut(LifeSummary)) {
-        self.answer(now, |file| reading::visit_lives(file, &mut visit));
+        self.answer(now, |read| reading::visit_lives(read, &mut visit));
         self.unsaved.lives.values().cloned().for_each(visit);
     }
 
@@ -385,13 +394,13 @@ impl Keeper {
         if let Some(waiting) = self.unsaved.state.get(name) {
             return Ok(waiting.clone());
         }
-        self.answer(now, |file| reading::state(file, name))
+        self.answer(now, |read| reading::state(read, name))
             .ok_or_else(|| StoreError::new(&self.directory, StoreErrorKind::Closed))
     }
 
     /// Entries of the audit log within a range of places, oldest first; of more than `most` the latest.
     pub fn audit(&mut self, range: RangeInclusive<u64>, most: usize, now: Steady) -> Vec<AuditEntry> {
-        let mut entries = self.answer(now, |file| reading::audit(file, range.clone(), most)).unwrap_or_default();
+        let mut entries = self.answer(now, |read| reading::audit(read, range.clone(), most)).unwrap_or_default();
         entries.extend(self.unsaved.audit.iter().filter(|entry| range.contains(&entry.sequence)).cloned());
         entries.drain(..entries.len().saturating_sub(most));
         entries

@@ -286,7 +286,7 @@ struct Disk {
     broken: AtomicBool,
     writes_left: AtomicU64,
     limited: AtomicBool,
-    full_beside: OnceLock<[PathBuf; 2]>,
+    full_beside: OnceLock<Vec<PathBuf>>,
 }
 
 impl Disk {
@@ -426,7 +426,7 @@ fn where_there_is_no_room_for_both_the_copy_gives_way_and_nothing_waits() {
     let mut bench = Bench::new(directory.path(), StoreSettings::default());
     assert_eq!(bench.write_minute(0), Saved::OnDisk);
     assert!(copy.exists());
-    bench.disk.full_beside.set([copy.clone(), copy.with_extension("redb.new")]).unwrap();
+    bench.disk.full_beside.set(vec![copy.clone(), copy.with_extension("redb.new")]).unwrap();
     for at in 1..5 {
         assert_eq!(bench.write_minute(at), Saved::OnDisk, "minute {at}");
         assert!(!copy.exists());
@@ -435,6 +435,27 @@ fn where_there_is_no_room_for_both_the_copy_gives_way_and_nothing_waits() {
     let gave_way = Notice::CopyGaveWay(copy);
     assert_eq!(notices.iter().filter(|notice| **notice == gave_way).count(), 1, "{notices:?}");
     assert_eq!((bench.minutes(), bench.keeper.stats(bench.now).degraded), ((0..5).collect(), None));
+}
+
+#[test]
+fn where_there_is_no_room_what_is_damaged_goes_before_the_copy() {
+    let directory = tempfile::tempdir().unwrap();
+    let copy = directory.path().join(file::COPY);
+    let aside = directory.path().join("history.redb.corrupt-20260101T000000Z");
+    let mut bench = Bench::new(directory.path(), StoreSettings::default());
+    fs::write(&aside, "damaged").unwrap();
+    bench.disk.full_beside.set(vec![aside.clone()]).unwrap();
+    assert_eq!(bench.write_minute(0), Saved::OnDisk);
+    assert_eq!(bench.keeper.take_notices(), [Notice::Forgotten(aside.clone())]);
+    assert!(copy.exists() && !aside.exists());
+
+    // The same where only the copy lacks room.
+    fs::write(&copy, "damaged").unwrap();
+    bench.keeper.close(bench.now, WALL);
+    let mut bench = Bench::new(directory.path(), StoreSettings::default());
+    let notices = bench.keeper.take_notices();
+    assert!(matches!(&notices[..], [Notice::CopyDamaged(_)]), "{notices:?}");
+    assert!(!copy.exists(), "a damaged copy takes no room");
 }
 
 #[test]

@@ -116,7 +116,7 @@ awk '
   END {
     print "| reader | time (to leakslope, to ours) | processor | memory |"
     print "|---|---:|---:|---:|"
+    for (each in memory) scaled[each] = memory[each] * 1.024e-3
     for (i = 1; i <= count; i++) { name = order[i]
-      for (each in memory) scaled[each] = memory[each] * 1.024e-3
       printf "| %s | %s | %s | %s |\n", name, of(wall[name], "%.2f s", wall), of(spent[name], "%.2f s", spent),
         of(scaled[name], "%d MB", scaled) } }' "$scratch/times"

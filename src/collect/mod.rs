@@ -164,11 +164,11 @@ impl Collector {
     #[must_use]
     pub fn reconfigured(self, daemons: Vec<DaemonSpec>, settings: Settings) -> Self {
         let mut before: Vec<Daemon> = self.configured.into_iter().chain(self.discovered).collect();
-        let mut go_on = |spec: DaemonSpec| match before.iter().position(|daemon| daemon.spec.home == spec.home) {
+        let go_on = |spec: DaemonSpec| match before.iter().position(|daemon| daemon.spec.home == spec.home) {
             Some(place) => before.swap_remove(place).reconfigured(spec, &settings),
             None => Daemon::new(spec, &settings),
         };
-        let configured = daemons.into_iter().map(&mut go_on).collect();
+        let configured = daemons.into_iter().map(go_on).collect();
         // Homes that were found are found again at once, where they are still looked for.
         Self { configured, discovered: Vec::new(), last_discovery: None, host: self.host, settings }
     }

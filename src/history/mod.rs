@@ -115,9 +115,13 @@ impl ProcessHistory {
         }
     }
 
-    /// Takes in an earlier life that a store kept; the oldest first.
+    /// Takes in a life that a store kept; the oldest first. One that was still running is not remembered: it goes on, or is
+    /// closed when the next one is seen. The process goes by the name of the latest.
     pub fn restore_life(&mut self, summary: LifeSummary) {
-        self.remember(summary);
+        self.about.app.clone_from(&summary.app);
+        if summary.end != LifeEnd::Running {
+            self.remember(summary);
+        }
     }
 
     /// Takes in a finished minute that a store kept, of whichever life; the oldest first.

@@ -9,7 +9,7 @@ use super::pipeline::Pipeline;
 use crate::config::Settings;
 use crate::history::store::{Keeper, StoreError, StoreSettings, StoreWorker};
 use crate::history::{CurrentLife, ProcessHistory, Retention};
-use crate::model::{AppName, LeakState, LifeEnd, ProcessKey, Steady};
+use crate::model::{LeakState, LifeEnd, ProcessKey, Steady};
 
 /// What the start found.
 pub(super) struct Restored {
@@ -108,48 +108,28 @@ fn read_running(keeper: &mut Keeper, now: Steady) -> BTreeMap<ProcessKey, Runnin
     running
 }
 
-/// What the lives of a key say about the process that has it now.
-struct Latest {
-    app: AppName,
-    end: LifeEnd,
-    /// When a process with this key was last removed: pm2 gives numbers again, and everything up to then is another's.
-    removed: Option<Steady>,
-}
-
 /// The histories of the processes that were there when the store was last written. Everything is taken in as it is read: what
 /// a window holds is large before it is packed, and so are the histories of all that has come and gone.
 fn read(keeper: &mut Keeper, clock: &Clock, retention: Retention) -> BTreeMap<ProcessKey, (ProcessHistory, Standing)> {
     let now = clock.now();
-    // Lives come by start, so the one that is seen last is the latest.
-    let mut latest: BTreeMap<ProcessKey, Latest> = BTreeMap::new();
-    keeper.visit_lives(now, |life| {
-        let removed = match latest.get(&life.key) {
-            _ if life.end == LifeEnd::Removed => Some(life.last),
-            Some(before) => before.removed,
-            None => None,
-        };
-        latest.insert(life.key, Latest { app: life.app, end: life.end, removed });
-    });
-    latest.retain(|_, latest| latest.end != LifeEnd::Removed);
-    let mut past: BTreeMap<ProcessKey, (ProcessHistory, Standing)> = latest
-        .iter()
-        .map(|(key, latest)| (key.clone(), (ProcessHistory::new(key.clone(), latest.app.clone(), retention), None)))
-        .collect();
-    let is_of_another = |key: &ProcessKey, at: Steady| {
-        latest.get(key).and_then(|latest| latest.removed).is_some_and(|removed| at <= removed)
-    };
     let newest = retention.minute_of(now);
     let mut running = read_running(keeper, now);
     running.retain(|_, (current, _)| current.first_minute <= newest);
+    let mut past: BTreeMap<ProcessKey, (ProcessHistory, Standing)> = BTreeMap::new();
+    // pm2 gives numbers again: everything up to when a process was removed is another's. Lives come by start.
+    let mut removed: BTreeMap<ProcessKey, Steady> = BTreeMap::new();
     keeper.visit_lives(now, |life| {
-        let Some((history, _)) = past.get_mut(&life.key) else { return };
-        if life.end == LifeEnd::Running || is_of_another(&life.key, life.last) {
+        if life.end == LifeEnd::Removed {
+            past.remove(&life.key);
+            removed.insert(life.key, life.last);
             return;
         }
-        if running.get(&life.key).is_some_and(|(current, _)| current.life == life.life) {
+        let ended = |(current, _): &Running| current.life == life.life && life.end != LifeEnd::Running;
+        if running.get(&life.key).is_some_and(ended) {
             running.remove(&life.key);
         }
-        history.restore_life(life);
+        let fresh = || (ProcessHistory::new(life.key.clone(), life.app.clone(), retention), None);
+        past.entry(life.key.clone()).or_insert_with(fresh).0.restore_life(life);
     });
     let since = newest - i64::try_from(retention.minutes).unwrap_or(4320);
     keeper.scan(since, now, |key, _life, minute| {
@@ -157,7 +137,7 @@ fn read(keeper: &mut Keeper, clock: &Clock, retention: Retention) -> BTreeMap<Pr
         // everything else out of the window, and keep out what comes.
         if minute.minute <= newest
             && let Some((history, _)) = past.get_mut(key)
-            && !is_of_another(key, retention.start_of(minute.minute))
+            && removed.get(key).is_none_or(|removed| *removed < retention.start_of(minute.minute))
         {
             history.restore_minute(&minute);
         }

@@ -184,7 +184,7 @@ impl Store {
 
     /// The place the next audit entry gets.
     pub(crate) fn next_audit(&self) -> u64 {
-        self.main.totals().audit_last.saturating_add(1)
+        self.main.next_audit()
     }
 
     /// Saves all that waits, or nothing of it.

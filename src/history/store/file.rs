@@ -24,7 +24,7 @@ pub(crate) const FILE: &str = "history.redb";
 /// Its copy.
 pub(crate) const COPY: &str = "history-copy.redb";
 /// A file up to this size is read and checked whole at every start; a larger one only after an unclean end.
-pub(crate) const CHECKED_UP_TO: u64 = 64 << 20;
+const CHECKED_UP_TO: u64 = 64 << 20;
 
 /// Opens the database itself. Tests put failing disks under it.
 pub(crate) trait Opener: fmt::Debug + Send + Sync {
@@ -165,7 +165,7 @@ pub(crate) fn close(database: Database) -> Result<(), StoreErrorKind> {
 }
 
 /// One half of the cache is for the file and one for its copy.
-pub(crate) fn builder(settings: &StoreSettings) -> Builder {
+fn builder(settings: &StoreSettings) -> Builder {
     let mut builder = Builder::new();
     builder.set_cache_size(usize::try_from(settings.cache.0 / 2).unwrap_or(usize::MAX));
     builder

@@ -7,7 +7,7 @@ use redb::{Database, ReadTransaction, ReadableDatabase, WriteTransaction};
 
 use super::error::{StoreError, StoreErrorKind};
 use super::file;
-use super::look;
+use super::look::ReadOnlyFile;
 use super::retention::{self, Pruned};
 use super::settings::StoreSettings;
 use super::tables::{self, Totals};
@@ -42,6 +42,11 @@ impl Handle {
         self.totals
     }
 
+    /// The place the next audit entry gets.
+    pub(crate) fn next_audit(&self) -> u64 {
+        self.totals.audit_last.saturating_add(1)
+    }
+
     /// The database itself, while it is open.
     pub(crate) fn database(&self) -> Option<&Database> {
         self.database.as_ref()
@@ -52,7 +57,7 @@ impl Handle {
     pub(crate) fn look(directory: &Path, settings: &StoreSettings) -> Option<Self> {
         [file::FILE, file::COPY].into_iter().find_map(|name| {
             let path = directory.join(name);
-            let database = look::open(&path, settings).ok().flatten()?;
+            let database = file::open_existing(&path, settings, &ReadOnlyFile).ok().flatten()?;
             let mut handle = Self::closed(path);
             handle.take(database).ok()?;
             Some(handle)

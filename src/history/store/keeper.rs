@@ -175,7 +175,7 @@ impl Keeper {
     /// [`StoreErrorKind::TooLarge`].
     pub fn append_audit(&mut self, at: Steady, body: Vec<u8>) -> Result<u64, StoreError> {
         let waiting = self.unsaved.audit.back().map_or(0, |entry| entry.sequence);
-        let looked = self.look.as_ref().map_or(1, |look| look.totals().audit_last.saturating_add(1));
+        let looked = self.look.as_ref().map_or(1, Handle::next_audit);
         let saved = self.store.as_ref().map_or(looked, Store::next_audit);
         let sequence = saved.max(waiting.saturating_add(1));
         self.unsaved

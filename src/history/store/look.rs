@@ -9,35 +9,23 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use redb::{Database, ReadableDatabase, StorageBackend};
+use redb::{Builder, Database, DatabaseError, StorageBackend};
 
-use super::error::StoreErrorKind;
-use super::file;
-use super::settings::StoreSettings;
-use super::tables::{self, FORMAT};
+use super::file::Opener;
 
 /// Bytes of one page that is kept in memory.
 const PAGE: u64 = 4096;
 /// Most pages that are kept: 4 MiB. A database that writes more while it is opened is not looked at.
 const PAGES_MAX: usize = 1024;
 
-/// Opens a database without writing to its file. None where there is none, or one of another format.
-pub(crate) fn open(path: &Path, settings: &StoreSettings) -> Result<Option<Database>, StoreErrorKind> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(StoreErrorKind::from_os(error)),
-    };
-    let len = file.metadata().map_err(StoreErrorKind::from_os)?.len();
-    if len == 0 {
-        return Ok(None);
+/// Opens a database without writing to its file.
+#[derive(Debug)]
+pub(crate) struct ReadOnlyFile;
+
+impl Opener for ReadOnlyFile {
+    fn open(&self, builder: &Builder, path: &Path) -> Result<Database, DatabaseError> {
+        builder.create_with_backend(Layer::over(File::open(path)?)?)
     }
-    let mut builder = file::builder(settings);
-    builder.set_check_integrity_on_open(len <= file::CHECKED_UP_TO);
-    let layer = Layer { file, above: Mutex::new(Above { len, below: len, pages: BTreeMap::new() }) };
-    let database = file::guarded(|| Ok(builder.create_with_backend(layer)?))?;
-    let format = file::guarded(|| tables::read_format(&database.begin_read()?))?;
-    Ok((format == Some(FORMAT)).then_some(database))
 }
 
 /// A file with a layer of changed pages above it.
@@ -56,6 +44,11 @@ struct Above {
 }
 
 impl Layer {
+    fn over(file: File) -> io::Result<Self> {
+        let len = file.metadata()?.len();
+        Ok(Self { file, above: Mutex::new(Above { len, below: len, pages: BTreeMap::new() }) })
+    }
+
     fn above(&self) -> MutexGuard<'_, Above> {
         self.above.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -176,9 +169,7 @@ mod tests {
         ) {
             let path = tempfile::NamedTempFile::new().unwrap();
             std::fs::write(path.path(), &content).unwrap();
-            let len = content.len() as u64;
-            let above = Above { len, below: len, pages: BTreeMap::new() };
-            let layer = Layer { file: File::open(path.path()).unwrap(), above: Mutex::new(above) };
+            let layer = Layer::over(File::open(path.path()).unwrap()).unwrap();
             let mut like = content.clone();
             for step in steps {
                 match step {
@@ -208,9 +199,7 @@ mod tests {
 
     #[test]
     fn what_a_database_writes_is_bounded() {
-        let file = tempfile::tempfile().unwrap();
-        let above = Above { len: 0, below: 0, pages: BTreeMap::new() };
-        let layer = Layer { file, above: Mutex::new(above) };
+        let layer = Layer::over(tempfile::tempfile().unwrap()).unwrap();
         layer.set_len(1 << 30).unwrap();
         for page in 0..PAGES_MAX as u64 {
             layer.write(page * PAGE, &[1]).unwrap();

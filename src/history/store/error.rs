@@ -198,7 +198,11 @@ impl fmt::Display for Notice {
                 path.display()
             ),
             Self::CopyRestored => write!(formatter, "there is an up-to-date copy of the history again"),
-            Self::Forgotten(path) => write!(formatter, "the old damaged history {} was deleted", path.display()),
+            Self::Forgotten(path) => write!(
+                formatter,
+                "the damaged history {} was deleted: only a few are kept, and none where the disk has no room",
+                path.display()
+            ),
             Self::Migrated { from, to } => {
                 write!(formatter, "the history was brought from format {from} to format {to}")
             }

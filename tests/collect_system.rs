@@ -10,6 +10,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
@@ -123,6 +124,17 @@ fn the_limit_of_the_nearest_and_of_every_group_above_counts() {
     let reading = read(&proc, None, &[10, 11, 12]);
     let limits: Vec<_> = reading.processes.values().map(|process| process.cgroup_limit).collect();
     assert_eq!(limits, [Some(Bytes(100_000)), Some(Bytes(200_000)), None]);
+}
+
+#[test]
+fn a_limit_that_changes_is_seen_within_four_readings() {
+    let proc = FakeProc::new(&[FakeProcess { cgroup: "0::/pm2.slice\n".to_owned(), ..FakeProcess::new(10, 1) }]);
+    let mut reader = SystemReader::new(proc.path().to_owned());
+    let mut limit = || reader.read(None, &[10].into(), NOW).unwrap().processes[&10].cgroup_limit;
+    for bytes in [100_000, 200_000] {
+        proc.write("cgroup-fs/pm2.slice/memory.max", &format!("{bytes}\n"));
+        assert_eq!((0..4).map(|_| limit()).last(), Some(Some(Bytes(bytes))));
+    }
 }
 
 #[test]
@@ -245,6 +257,32 @@ async fn real_children_are_told_from_reused_pids() {
     assert!(system.resident > Bytes(200 << 10) && system.resident < Bytes(20 << 20), "{system:?}");
     assert!((wall().0 - system.started_at_ms).abs() < 60_000, "{system:?}");
     assert!(system.open_fds.is_some_and(|fds| fds >= 3), "{system:?}");
+}
+
+#[test]
+fn a_real_child_is_seen_as_soon_as_it_is_born() {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "read word; sleep 1000 & wait; read word"]).stdin(Stdio::piped());
+    let mut shell = Children(vec![shell.spawn().unwrap()]);
+    let pid = shell.pids()[0];
+    let mut reader = SystemReader::new(PathBuf::from("/proc"));
+    let mut tree = || reader.read(None, &[pid].into(), wall()).unwrap().processes[&pid].sample.tree_processes;
+    for _ in 0..3 {
+        assert_eq!(tree(), 1);
+    }
+    shell.0[0].stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
+    let children = || std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    let begun = Instant::now();
+    while children().trim().is_empty() {
+        assert!(begun.elapsed().as_secs() < 60, "the shell starts nobody");
+    }
+    assert_eq!(tree(), 2);
+    let child = children().trim().to_owned();
+    assert!(Command::new("kill").arg(&child).status().unwrap().success());
+    while children().contains(&child) {
+        assert!(begun.elapsed().as_secs() < 60, "{child} does not end");
+    }
+    assert_eq!(tree(), 1);
 }
 
 /// Not a bound on the machine's speed, but a figure to look at (`cargo test -- --nocapture cost`).

@@ -13,8 +13,8 @@ import { setPriority } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { CpuMeter, load, machine, mebibytes } from './proc.mjs';
-import { Scraper, latencies } from './scrape.mjs';
-import { fakeDaemon, onStage, pause, pm2Metrics, prepare, readOptions, realDaemon, root, say, sidecar as startSidecar, tidy } from './stage.mjs';
+import { Scraper, alternately, latencies } from './scrape.mjs';
+import { bareServer, fakeDaemon, onStage, pause, pm2Metrics, prepare, readOptions, realDaemon, root, say, sidecar as startSidecar, tidy } from './stage.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
 const options = readOptions({ sizes: '10,50,200', fake: '1000', history: '50', span: '300', collections: '60', commands: '10',
@@ -76,11 +76,20 @@ async function sideBySide(home, span, scrapes) {
     meters[name].stop();
     const { pid, port } = rivals[name];
     result[name] = { cpu: meters[name].seconds() - before[name], resident: mebibytes(pid, 'VmRSS'), peak: mebibytes(pid, 'VmHWM') };
-    Object.assign(result[name], await latencies(port, name === 'ours' ? scrapes : Math.min(scrapes, 200)));
+    Object.assign(result[name], name === 'ours' ? await besideBare(port, scrapes) : await latencies(port, Math.min(scrapes, 200)));
     result[name].afterwards = mebibytes(pid, 'VmRSS');
   }
   for (const name of names) await rivals[name].stop();
   return result;
+}
+
+/** Scrapes in turns with a server that only sends as many bytes: what of a latency is the machine's and the scraper's own. */
+async function besideBare(port, scrapes) {
+  const { bytes } = await latencies(port, 1);
+  const server = await bareServer(bytes);
+  const [measured, bare] = await alternately([port, server.port], scrapes);
+  await server.stop();
+  return { ...measured, bare };
 }
 
 /** Resident memory with all the minutes that are ever kept, which pass in eight minutes here. */
@@ -100,7 +109,7 @@ async function many(count, seconds, scrapes) {
   const collection = await costOfSecond(home, COLLECTIONS, seconds);
   const running = await sidecar(home, '');
   await pause(20);
-  const measured = { count, list, collection, resident: mebibytes(running.pid, 'VmRSS'), ...await latencies(running.port, scrapes) };
+  const measured = { count, list, collection, resident: mebibytes(running.pid, 'VmRSS'), ...await besideBare(running.port, scrapes) };
   measured.afterwards = mebibytes(running.pid, 'VmRSS');
   return measured;
 }
@@ -125,11 +134,17 @@ function report(rows, fake, full, loads) {
   ];
   const line = (count, name, cpu, what) => lines.push(`| ${count} | ${name} | ${cpu} | ${one(what.resident)} MiB | ${one(what.afterwards)} MiB `
     + `| ${two(what.p50)} ms | ${two(what.p99)} ms | ${Math.round(what.bytes / 1024)} KiB |`);
+  const bare = (count, { bare: what }) => lines.push(`| ${count} | the same bytes, nothing else | – | – | – | ${two(what.p50)} ms `
+    + `| ${two(what.p99)} ms | ${Math.round(what.bytes / 1024)} KiB |`);
   for (const row of rows) {
     line(row.count, 'leakslope', `${two(row.ours.cpu)} s`, row.ours);
+    bare(row.count, row.ours);
     line(row.count, 'pm2-metrics', `${two(row.theirs.cpu)} s`, row.theirs);
   }
-  if (fake) line(`${fake.count} (fake daemon)`, 'leakslope', '–', fake);
+  if (fake) {
+    line(`${fake.count} (fake daemon)`, 'leakslope', '–', fake);
+    bare(`${fake.count} (fake daemon)`, fake);
+  }
   if (full) lines.push('', `With all 72 hours of ${full.count} processes remembered: ${one(full.resident)} MiB resident, ${one(full.history)} MiB of it history.`);
   return lines.join('\n');
 }

@@ -57,18 +57,26 @@ export class Scraper {
 
 /** So many scrapes in a row, a pause after each: the middle one, the slowest but one in a hundred, and the body's size. */
 export async function latencies(port, count, pause = 5) {
-  const scraper = await Scraper.open(port);
-  const took = [];
-  let bytes = 0;
+  return (await alternately([port], count, pause))[0];
+}
+
+/** The same of several servers that are scraped in turns, so that whatever the machine does meanwhile meets all of them. */
+export async function alternately(ports, count, pause = 5) {
+  const scrapers = await Promise.all(ports.map((port) => Scraper.open(port)));
+  const results = ports.map(() => ({ took: [], bytes: 0 }));
   for (let round = 0; round < count + 10; round += 1) {
-    const answer = await scraper.scrape();
-    bytes = answer.bytes;
-    // The first ones warm up the scraper itself.
-    if (round >= 10) took.push(answer.took);
-    await new Promise((resolve) => setTimeout(resolve, pause));
+    for (const [index, scraper] of scrapers.entries()) {
+      const answer = await scraper.scrape();
+      results[index].bytes = answer.bytes;
+      // The first ones warm up the scraper itself.
+      if (round >= 10) results[index].took.push(answer.took);
+      await new Promise((resolve) => setTimeout(resolve, pause));
+    }
   }
-  scraper.close();
-  took.sort((left, right) => left - right);
-  const at = (part) => took[Math.min(took.length - 1, Math.floor(part * took.length))];
-  return { p50: at(0.5), p99: at(0.99), bytes };
+  for (const scraper of scrapers) scraper.close();
+  return results.map(({ took, bytes }) => {
+    took.sort((left, right) => left - right);
+    const at = (part) => took[Math.min(took.length - 1, Math.floor(part * took.length))];
+    return { p50: at(0.5), p99: at(0.99), bytes };
+  });
 }

@@ -188,6 +188,13 @@ export async function pm2Metrics(home) {
   return { ...await start('node', [script], env, join(place, 'log'), /listening at/), port };
 }
 
+/** A server that does nothing but send so many bytes. */
+export async function bareServer(bytes) {
+  const place = folder('leakslope-bare-');
+  const started = await start('node', [join(here, 'bare.mjs'), String(bytes)], {}, join(place, 'log'), /listening at (\d+)/);
+  return { ...started, port: Number(started.match[1]) };
+}
+
 /** A daemon that lists processes that do not exist; `send` a number to it to have it list so many, `lists` asks how often it has. */
 export async function fakeDaemon(count, variables = 40) {
   const home = folder('leakslope-fake-');

@@ -21,8 +21,8 @@ use super::socket::{Client, ListReply, SocketError};
 use super::system::{SystemReader, SystemReading};
 use super::{DaemonSpec, HeapReading, Settings, Source};
 use crate::model::{
-    CollectorName, CollectorReport, DaemonName, DaemonSample, Listed, MemoryLimits, MemorySource, ProcessKey,
-    ProcessSample, Steady, WallTime,
+    CollectorName, CollectorReport, DaemonName, DaemonSample, HostSample, Listed, MemoryLimits, MemorySource,
+    ProcessKey, ProcessSample, Steady, WallTime,
 };
 
 /// A daemon that gives its list but not its version is not waited for longer than this.
@@ -76,6 +76,8 @@ pub(super) struct Daemon {
     version: Option<(u64, String)>,
     freshness: FreshnessTracker,
     system: SystemState,
+    /// The machine's memory, as of this collection.
+    host: Option<HostSample>,
     /// A list that is still being read since its deadline passed. No other is fetched, so they never pile up.
     reading: Option<AbortHandle>,
     last_success: Option<WallTime>,
@@ -105,6 +107,7 @@ impl Daemon {
             version: None,
             freshness: FreshnessTracker::default(),
             system: SystemState::Idle(SystemReader::new(settings.proc.clone())),
+            host: None,
             reading: None,
             last_success: None,
             answered: false,
@@ -129,6 +132,11 @@ impl Daemon {
         self.last_success.is_some()
     }
 
+    /// What was read of the machine on the way, once.
+    pub(super) fn take_host(&mut self) -> Option<HostSample> {
+        self.host.take()
+    }
+
     /// Collects once. Never fails: what failed is in the sample's reports.
     pub(super) async fn collect(&mut self, now: Steady, wall: WallTime) -> DaemonSample {
         let begun = Instant::now();
@@ -146,6 +154,7 @@ impl Daemon {
             Err(reason) => (SystemReading::default(), Some(reason)),
         };
         let system_took = begun.elapsed();
+        self.host = reading.host;
         let ages = self.freshness.observe(&list.entries, now);
         let processes_left_out = list.left_out();
         DaemonSample {

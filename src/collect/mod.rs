@@ -179,8 +179,6 @@ impl Collector {
     /// Must run within a tokio runtime with time and IO enabled.
     pub async fn collect(&mut self, now: Steady, wall: WallTime) -> Snapshot {
         self.discover(now).await;
-        let proc = self.settings.proc.clone();
-        let host = tokio::task::spawn_blocking(move || SystemReader::new(proc).host());
         let collections =
             self.configured.iter_mut().chain(&mut self.discovered).map(|daemon| daemon.collect(now, wall));
         let mut daemons = join_all(collections).await;
@@ -191,10 +189,21 @@ impl Collector {
         daemons.retain(|daemon| !unseen(&daemon.name));
         daemons.sort_by(|left, right| left.name.cmp(&right.name));
         // The machine's figures of the last collection are better than none.
-        if let Ok(Ok(Ok(host))) = tokio::time::timeout(self.settings.deadline, host).await {
+        if let Some(host) = self.host().await {
             self.host = host;
         }
         Snapshot { at: now, wall, daemons, host: self.host }
+    }
+
+    /// The machine's memory: as it was read beside a daemon's processes, or by itself where no daemon answered.
+    async fn host(&mut self) -> Option<HostSample> {
+        let read = self.configured.iter_mut().chain(&mut self.discovered).filter_map(Daemon::take_host).last();
+        if read.is_some() {
+            return read;
+        }
+        let proc = self.settings.proc.clone();
+        let reading = tokio::task::spawn_blocking(move || SystemReader::new(proc).host());
+        tokio::time::timeout(self.settings.deadline, reading).await.ok()?.ok()?.ok()
     }
 
     /// Reads the heap of every live process from the lists alone, for a closer look at the heap's floor between two

@@ -18,7 +18,8 @@ use tokio::time::timeout;
 use super::amp::{Decoder, Frame, FrameError, JSON_MARK, Request, RequestId};
 use super::list::{ArrivingReply, ListError, ProcessList};
 
-const READ_SIZE: usize = 64 * 1024;
+/// With what is left of an entry it stays below the size from which the allocator maps a block by itself, and unmaps it again.
+const READ_SIZE: usize = 48 * 1024;
 /// The step that fails while the request is not yet written whole, so that the daemon cannot have read it.
 const ROOM_STEP: &str = "room for the request";
 

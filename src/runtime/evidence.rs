@@ -333,7 +333,8 @@ impl Evidence {
     }
 }
 
-/// Takes evidence until told to stop.
+/// Takes evidence until told to stop. It reads the disk, and at the end may wait for an inspector to close: to be run on a thread
+/// of its own.
 pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) -> Result<(), String> {
     let evidence = &shared.evidence;
     // What an earlier run of this task was at when it ended badly will not come any more.
@@ -368,7 +369,7 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) -> Result<
         tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(()),
-            () = evidence.rung.notified() => ask_for_what_leaks(&shared).await,
+            () = evidence.rung.notified() => ask_for_what_leaks(&shared),
         }
     }
 }
@@ -412,9 +413,9 @@ impl Witness for Arc<Evidence> {
 }
 
 /// Looks at what lies there, and has a profile taken of a process that was found to leak by the latest collection.
-async fn ask_for_what_leaks(shared: &Shared) {
+fn ask_for_what_leaks(shared: &Shared) {
     let evidence = &shared.evidence;
-    let Some(items) = evidence.look().await else { return };
+    let items = evidence.items();
     let settings = evidence.settings();
     let Some(published) = shared.published.load_full() else { return };
     if !settings.on_leak {

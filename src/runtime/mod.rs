@@ -93,12 +93,7 @@ impl RunError {
 pub fn run(settings: Settings, state_directory: Option<PathBuf>, reload: Reload) -> Result<(), RunError> {
     let inherited = serving::Inherited::take()?;
     let logging = Logging::start(settings.log);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .max_blocking_threads(8)
-        .enable_all()
-        .build()
-        .map_err(|source| RunError::System { what: "starting the threads", source })?;
+    let runtime = supervisor::runtime().map_err(|source| RunError::System { what: "starting the threads", source })?;
     let result = runtime.block_on(serve(settings, state_directory, reload, &logging, inherited));
     runtime.shutdown_background();
     result
@@ -155,9 +150,9 @@ async fn serve(
         supervisor.start("restarts", Class::Fatal, move || restarting::run(driver.take(), stop.clone()));
     }
     let (taking, stop) = (shared.clone(), supervisor.stop_token());
-    supervisor.start("evidence", Class::Restarted, move || evidence::run(taking.clone(), stop.clone()));
+    supervisor.start_apart("evidence", Class::Restarted, move || evidence::run(taking.clone(), stop.clone()));
     let (collected, stop) = (shared.clone(), supervisor.stop_token());
-    supervisor.start("collect", Class::Restarted, move || collecting::run(collected.clone(), stop.clone()));
+    supervisor.start_apart("collect", Class::Restarted, move || collecting::run(collected.clone(), stop.clone()));
     shared.occupancy.set(OccupancyHandle::together(listening.iter().map(serving::Listening::occupancy))).ok();
     for listener in listening {
         let mut serving = Some(listener.serve(&shared, &access, supervisor.tracker(), supervisor.stop_token()));

@@ -5,7 +5,8 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -37,6 +38,11 @@ pub struct Supervisor {
     fatal: (mpsc::Sender<Ended>, mpsc::Receiver<Ended>),
 }
 
+/// Threads of a runtime at the most, beside its own, for what blocks.
+const BLOCKING_THREADS: usize = 8;
+/// How long such a thread waits for more to do: longer than the usual pause between collections, so that none is started for
+/// each.
+const KEEP_ALIVE: Duration = Duration::from_mins(1);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
@@ -92,6 +98,14 @@ impl Supervisor {
         });
     }
 
+    /// Starts a task on a thread and a runtime of its own: it neither waits for the others nor they for it.
+    pub fn start_apart<F>(&self, task: &'static str, class: Class, mut make: impl FnMut() -> F + Send + 'static)
+    where
+        F: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        self.start(task, class, move || apart(task, Box::pin(make())));
+    }
+
     /// Waits for a fatal end.
     pub async fn ended(&mut self) -> Ended {
         match self.fatal.1.recv().await {
@@ -106,6 +120,33 @@ impl Supervisor {
         self.tracker.close();
         tokio::time::timeout(grace, self.tracker.wait()).await.is_ok()
     }
+}
+
+/// A runtime for one thread.
+///
+/// # Errors
+/// What the system says.
+pub(super) fn runtime() -> std::io::Result<Runtime> {
+    Builder::new_current_thread()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_keep_alive(KEEP_ALIVE)
+        .enable_all()
+        .build()
+}
+
+async fn apart(task: &'static str, work: Work) -> Result<(), String> {
+    let (end, ended) = oneshot::channel();
+    let run = move || {
+        let done = runtime().map_err(|error| error.to_string()).and_then(|runtime| {
+            let done = runtime.block_on(CatchPanic(AssertUnwindSafe(work)));
+            runtime.shutdown_background();
+            done.unwrap_or_else(|panic| Err(format!("panicked: {panic}")))
+        });
+        // Nobody waits once everything ends.
+        end.send(done).ok();
+    };
+    std::thread::Builder::new().name(task.to_owned()).spawn(run).map_err(|error| error.to_string())?;
+    ended.await.unwrap_or_else(|_gone| Err("its thread ended".to_owned()))
 }
 
 /// Polls a future and turns its panic into an error with the panic's message.
@@ -159,6 +200,26 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(10)).await;
         assert_eq!(starts.load(Ordering::SeqCst), 3);
         assert!(supervisor.shut_down(Duration::from_secs(1)).await);
+    }
+
+    #[tokio::test]
+    async fn a_task_apart_blocks_nobody_and_its_end_is_seen() {
+        let mut supervisor = Supervisor::default();
+        let (go_on, wait) = std::sync::mpsc::channel::<()>();
+        let mut wait = Some(wait);
+        supervisor.start_apart("apart", Class::Fatal, move || {
+            let wait = wait.take();
+            async move {
+                // On the thread of the test this would never end.
+                wait.unwrap().recv().unwrap();
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                panic!("worn out")
+            }
+        });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        go_on.send(()).unwrap();
+        let ended = supervisor.ended().await;
+        assert_eq!(ended, Ended { task: "apart", reason: "panicked: worn out".to_owned() });
     }
 
     #[tokio::test(start_paused = true)]

@@ -170,7 +170,7 @@ pub fn compare(before: &VersionTrend, after: &VersionTrend, minute: Duration) ->
     }
     // The interval of a slope narrows with the time watched to the power of 3/2.
     let (width, wanted) = (new.high - new.low, (tolerated - new.bytes_per_second).max(tolerated / 2.0) * 2.0);
-    let factor = (width / wanted).max(1.1).powf(2.0 / 3.0) - 1.0;
+    let factor = libm::pow((width / wanted).max(1.1), 2.0 / 3.0) - 1.0;
     Outcome::TooEarly { needed: after.watched.mul_f64(factor.clamp(0.1, 50.0)).max(minute) }
 }
 

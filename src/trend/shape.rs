@@ -112,7 +112,7 @@ impl Life {
         let (first, second) = halves(&whole);
         let before = as_f64(frame.before);
         let line = unexplained(&whole, |at| at);
-        let log = unexplained(&whole, |at| (at + before + 1.0).ln());
+        let log = unexplained(&whole, |at| libm::log(at + before + 1.0));
         Self {
             first,
             second,

@@ -82,6 +82,7 @@ impl<'t> Scan<'t> {
     }
 
     /// The next byte that is no blank, which stays to be read.
+    #[inline]
     pub(super) fn peek(&mut self) -> Option<u8> {
         loop {
             let byte = self.byte()?;
@@ -93,6 +94,7 @@ impl<'t> Scan<'t> {
     }
 
     /// Reads this byte, after blanks.
+    #[inline]
     pub(super) fn take(&mut self, expected: u8) -> Option<()> {
         (self.peek()? == expected).then(|| self.at += 1)
     }
@@ -185,6 +187,7 @@ impl<'t> Scan<'t> {
         }
     }
 
+    #[inline]
     fn byte(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
@@ -220,14 +223,14 @@ impl<'t> Scan<'t> {
         self.at += 1;
         let mut escaped = false;
         loop {
-            self.at += plain(self.text.as_bytes().get(self.at..)?);
-            match self.byte()? {
-                b'"' => {
-                    self.at += 1;
-                    return Some(escaped);
-                }
-                _backslash => self.escape()?,
+            let rest = self.text.as_bytes().get(self.at..)?;
+            let length = plain(rest);
+            self.at += length;
+            if *rest.get(length)? == b'"' {
+                self.at += 1;
+                return Some(escaped);
             }
+            self.escape()?;
             escaped = true;
         }
     }
@@ -299,25 +302,38 @@ impl<'t> Scan<'t> {
 #[derive(Debug)]
 pub(super) struct Names<const N: usize> {
     names: [&'static str; N],
-    /// Bit n stands for a name of n letters: hardly any other name gets further.
-    lengths: u64,
+    /// By how many letters they have, which are: bit n stands for the name at place n. Hardly any other name gets further.
+    of_length: [u32; LENGTHS],
 }
 
+/// Names that are looked for are shorter than this.
+const LENGTHS: usize = 32;
+
 impl<const N: usize> Names<N> {
-    /// Takes names of at most 63 letters.
+    /// Takes at most 32 names of one to 31 letters.
     pub(super) const fn new(names: [&'static str; N]) -> Self {
-        let (mut lengths, mut index) = (0, 0);
-        while index < N {
-            lengths |= 1 << names[index].len();
-            index += 1;
+        let (mut of_length, mut place) = ([0; LENGTHS], 0);
+        while place < N {
+            assert!(!names[place].is_empty());
+            of_length[names[place].len()] |= 1 << place;
+            place += 1;
         }
-        Self { names, lengths }
+        Self { names, of_length }
     }
 
     /// The place of a name among them.
     pub(super) fn place(&self, name: &str) -> Option<usize> {
-        let known = name.len() < 64 && self.lengths >> name.len() & 1 == 1;
-        if known { self.names.iter().position(|each| *each == name) } else { None }
+        let mut places = self.of_length.get(name.len()).copied()?;
+        while places != 0 {
+            let place = places.trailing_zeros() as usize;
+            let known = self.names.get(place)?;
+            // Their first letters tell most names apart, at no call.
+            if known.as_bytes().first() == name.as_bytes().first() && *known == name {
+                return Some(place);
+            }
+            places &= places - 1;
+        }
+        None
     }
 
     /// How many there are.
@@ -328,24 +344,35 @@ impl<const N: usize> Names<N> {
 }
 
 /// How many bytes come before the first that means something in a string: a quote or a backslash.
+#[inline]
 fn plain(bytes: &[u8]) -> usize {
+    // Most strings are shorter than what a search by wide registers takes to begin.
+    let Some((word, rest)) = bytes.split_first_chunk() else { return search(bytes) };
+    let found = marks(*word);
+    if found != 0 {
+        return found.trailing_zeros() as usize / 8;
+    }
+    let Some((word, rest)) = rest.split_first_chunk() else { return 8 + search(rest) };
+    let found = marks(*word);
+    if found != 0 {
+        return 8 + found.trailing_zeros() as usize / 8;
+    }
+    16 + search(rest)
+}
+
+fn search(bytes: &[u8]) -> usize {
+    memchr::memchr2(b'"', b'\\', bytes).unwrap_or(bytes.len())
+}
+
+/// The high bits of the bytes of a word that are a quote or a backslash; above the lowest of them others may be set, too.
+#[inline]
+fn marks(word: [u8; 8]) -> u64 {
+    let word = u64::from_le_bytes(word);
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x80 * ONES;
     // The lowest zero byte of a word has its high bit set in the result, and no lower one has.
     let zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
-    // Most strings are shorter than what a search by wide registers takes to begin.
-    let (words, _) = bytes.as_chunks::<8>();
-    let mut at = 0;
-    for word in words.iter().take(2) {
-        let word = u64::from_le_bytes(*word);
-        let found = zero(word ^ (u64::from(b'"') * ONES)) | zero(word ^ (u64::from(b'\\') * ONES));
-        if found != 0 {
-            return at + found.trailing_zeros() as usize / 8;
-        }
-        at += 8;
-    }
-    let rest = &bytes[at..];
-    at + memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len())
+    zero(word ^ (u64::from(b'"') * ONES)) | zero(word ^ (u64::from(b'\\') * ONES))
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@
 //! needed here (start in ticks, anonymous and swapped memory, the tree) and would read the rest a second time. One pass over
 //! `/proc` reads one small file of each process of the machine, which tells who is whose child; the dearer files are read
 //! only of pm2's processes and their descendants. Whoever is no kin of pm2's will not become it, and is passed over by the
-//! next readings. Where nothing of the machine is in swap, memory comes from a file of one line instead of one of sixty.
+//! next readings; and while the machine gives no new pid, nobody is there who was not there before, and `/proc` is not listed
+//! again. Where nothing of the machine is in swap, memory comes from a file of one line instead of one of sixty.
 //!
 //! This room refuses to say whose pid it is: that is `identity`'s business. It reads what every user may read, and figures
 //! that the system keeps from us (open files of another user) are absent. Everything here blocks, so it is to be run off the
@@ -44,6 +45,8 @@ const LARGEST_TREE: usize = 10_000;
 const BOOT_STEP_MS: i64 = 1000;
 /// How many readings what was learned is relied upon.
 const FORGET_EVERY: u32 = 20;
+/// How many readings a group's limit is relied upon: a minute at the usual pace.
+const LIMITS_EVERY: u32 = 4;
 
 /// Why the system could not be read at all.
 #[derive(Debug, Error)]
@@ -105,6 +108,8 @@ pub struct SystemReading {
     pub daemon_resident: Option<Bytes>,
     /// Whether the daemon's pid is that of a process we can see.
     pub daemon_seen: bool,
+    /// The machine's memory, where it could be read.
+    pub host: Option<HostSample>,
 }
 
 /// Reads the processes of one daemon. What it keeps from one reading to the next only saves work: everything is forgotten
@@ -113,7 +118,10 @@ pub struct SystemReading {
 pub struct SystemReader {
     proc: PathBuf,
     is_procfs: bool,
+    /// Whether `loadavg` is the kernel's own and speaks of the processes that `proc` lists, once that was asked.
+    tells_births: Option<bool>,
     milliseconds_per_tick: f64,
+    host: Option<sysinfo::System>,
     mounts: Option<Vec<cgroup::Mount>>,
     boot_ms: Option<i64>,
     readings: u32,
@@ -122,8 +130,15 @@ pub struct SystemReader {
     /// Those who do not descend from them, threads of the kernel among them. A process is only ever handed down to its own
     /// forebears, so none of their children will be pm2's and they are not read again.
     strangers: HashSet<u32>,
+    /// Everyone else, and the pid that had been given last when they were listed, where that is known.
+    kin: Vec<u32>,
+    last_pid: Option<u32>,
     /// The groups of processes, by pid and start: hardly any process is ever moved.
     groups: HashMap<(u32, u64), Arc<str>>,
+    /// The limits of groups.
+    limits: HashMap<Arc<str>, Option<Bytes>>,
+    /// The daemon, by pid and start, and whether it lives in a pid namespace below ours.
+    daemon_below: Option<((u32, u64), bool)>,
     /// Whether anything of the machine may be in swap; asked anew for each reading.
     swapping: bool,
     page: u64,
@@ -136,17 +151,22 @@ impl SystemReader {
     pub fn new(proc: PathBuf) -> Self {
         #[allow(clippy::cast_precision_loss, reason = "a hundred, or a thousand")]
         let milliseconds_per_tick = 1000.0 / rustix::param::clock_ticks_per_second().max(1) as f64;
-        let is_procfs = rustix::fs::statfs(&proc).is_ok_and(|about| about.f_type == rustix::fs::PROC_SUPER_MAGIC);
         Self {
+            is_procfs: is_kernels(&proc),
             proc,
-            is_procfs,
+            tells_births: None,
             milliseconds_per_tick,
+            host: None,
             mounts: None,
             boot_ms: None,
             readings: 0,
             roots: BTreeSet::new(),
             strangers: HashSet::new(),
+            kin: Vec::new(),
+            last_pid: None,
             groups: HashMap::new(),
+            limits: HashMap::new(),
+            daemon_below: None,
             swapping: true,
             page: u64::try_from(rustix::param::page_size()).unwrap_or(4096),
             path: String::new(),
@@ -169,9 +189,14 @@ impl SystemReader {
         let forget = self.readings.is_multiple_of(FORGET_EVERY);
         if forget {
             self.groups.clear();
+            self.daemon_below = None;
+        }
+        if self.readings.is_multiple_of(LIMITS_EVERY) {
+            self.limits.clear();
         }
         if forget || roots != self.roots {
             self.strangers.clear();
+            self.last_pid = None;
         }
         self.roots = roots;
         self.readings = self.readings.wrapping_add(1);
@@ -184,16 +209,15 @@ impl SystemReader {
         let kin = descendants(&self.roots, &children);
         if kin.len() < LARGEST_TREE {
             self.strangers.extend(everyone.keys().filter(|pid| !kin.contains(pid) && !self.roots.contains(pid)));
+            self.kin.retain(|pid| !self.strangers.contains(pid));
         }
-        let daemon = daemon_pid.filter(|pid| everyone.contains_key(pid));
-        let daemon_status = daemon.and_then(|pid| self.status(pid));
-        let outer_pids = match (daemon, daemon_status) {
-            (Some(daemon), Some(status)) if status.namespaces > 1 => Some(self.outer_pids(children.get(&daemon))),
+        let daemon = daemon_pid.and_then(|pid| everyone.get(&pid));
+        let outer_pids = match daemon {
+            Some(daemon) if self.is_below(daemon) => Some(self.outer_pids(children.get(&daemon.pid))),
             _ => None,
         };
-        let mut limits = HashMap::new();
         let mut reading = SystemReading {
-            daemon_resident: daemon_status.map(|status| status.resident),
+            daemon_resident: daemon.and_then(|daemon| self.memory(daemon.pid)).map(|memory| memory.resident),
             daemon_seen: daemon.is_some(),
             ..SystemReading::default()
         };
@@ -202,17 +226,19 @@ impl SystemReader {
             let Some(outer) = outer else { continue };
             let Some(stat) = everyone.get(outer).filter(|stat| !stat.is_dead) else { continue };
             let Some(sample) = self.sample(stat, &children, boot_ms) else { continue };
-            let cgroup_limit = self.cgroup_limit(stat, &mut limits);
+            let cgroup_limit = self.cgroup_limit(stat);
             reading.processes.insert(*pid, PidReading { sample, parent: stat.parent, cgroup_limit });
         }
+        reading.host = self.host().ok();
         Ok(reading)
     }
 
     /// Reads the machine's memory: by `sysinfo`, or from the reader's own `/proc` where it was told of another one.
     pub fn host(&mut self) -> Result<HostSample, SystemError> {
-        if self.proc == Path::new("/proc")
-            && let Ok(mut system) = sysinfo::System::new()
-        {
+        if self.proc == Path::new("/proc") && self.host.is_none() {
+            self.host = sysinfo::System::new().ok();
+        }
+        if let Some(system) = &mut self.host {
             system.refresh_memory_specifics(sysinfo::MemoryRefreshKind::nothing().with_ram());
             return Ok(HostSample {
                 memory_total: Bytes(system.total_memory()),
@@ -240,10 +266,15 @@ impl SystemReader {
 
     /// Wall-clock milliseconds of the boot, kept steady against the jitter of the two clocks it is reckoned from.
     fn boot_time(&mut self, wall: WallTime) -> Result<i64, SystemError> {
-        let path = self.proc.join("uptime");
-        let text = read_text(&path)?;
-        let uptime =
-            parse::uptime_ms(&text).ok_or(SystemError { path, kind: SystemErrorKind::Unexpected("uptime") })?;
+        let uptime = if self.is_procfs {
+            // By the clock that processes' starts are told by. The file may be a container's own.
+            let clock = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+            clock.tv_sec.saturating_mul(1000).saturating_add(clock.tv_nsec / 1_000_000)
+        } else {
+            let path = self.proc.join("uptime");
+            let text = read_text(&path)?;
+            parse::uptime_ms(&text).ok_or(SystemError { path, kind: SystemErrorKind::Unexpected("uptime") })?
+        };
         let fresh = wall.0.saturating_sub(uptime);
         let kept = self.boot_ms.filter(|kept| (kept - fresh).abs() <= BOOT_STEP_MS).unwrap_or(fresh);
         self.boot_ms = Some(kept);
@@ -252,25 +283,62 @@ impl SystemReader {
 
     /// Reads who runs on this machine and whose child each is, but for known strangers.
     fn scan(&mut self) -> Result<HashMap<u32, parse::Stat>, SystemError> {
+        // Asked first: who is born while the others are listed is looked for by the next reading.
+        let last_pid = self.last_pid();
+        if last_pid.is_none() || last_pid != self.last_pid {
+            self.kin = self.listed()?;
+            self.last_pid = last_pid;
+        }
+        let kin = std::mem::take(&mut self.kin);
+        let mut everyone = HashMap::with_capacity(kin.len());
+        for pid in &kin {
+            // A process may be gone by now; then its file is, too.
+            let Some(stat) = self.pid_file(*pid, "stat").and_then(parse::stat) else { continue };
+            everyone.insert(*pid, stat);
+        }
+        self.kin = kin;
+        Ok(everyone)
+    }
+
+    /// The pid that was given last, to a process or a thread; none where that is not told.
+    fn last_pid(&mut self) -> Option<u32> {
+        let path = self.proc.join("loadavg");
+        let tells_births = *self.tells_births.get_or_insert_with(|| {
+            // A file system that is laid over it tells something else there, and another namespace's `proc` tells of others.
+            let own = std::fs::read_link(self.proc.join("self"));
+            is_kernels(&path) && own.is_ok_and(|own| own == Path::new(&std::process::id().to_string()))
+        });
+        if tells_births { self.file(&path).and_then(parse::last_pid) } else { None }
+    }
+
+    /// Lists who runs on this machine, but for known strangers.
+    fn listed(&self) -> Result<Vec<u32>, SystemError> {
         let unreadable = |error| SystemError { path: self.proc.clone(), kind: SystemErrorKind::Unreadable(error) };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = rustix::fs::open(&self.proc, flags, Mode::empty()).map_err(|error| unreadable(error.into()))?;
         let mut room = [MaybeUninit::uninit(); FOLDER_SIZE];
         let mut entries = RawDir::new(folder, &mut room);
         let mut pids: Vec<u32> = Vec::new();
-        while let Some(Ok(entry)) = entries.next() {
-            pids.extend(entry.file_name().to_str().ok().and_then(|name| name.parse::<u32>().ok()));
+        while let Some(entry) = entries.next() {
+            let entry = entry.map_err(|error| unreadable(error.into()))?;
+            let pid = entry.file_name().to_str().ok().and_then(|name| name.parse::<u32>().ok());
+            pids.extend(pid.filter(|pid| !self.strangers.contains(pid)));
         }
-        let mut everyone = HashMap::with_capacity(pids.len());
-        for pid in pids {
-            if self.strangers.contains(&pid) {
-                continue;
-            }
-            // A process may be gone by now; then its file is, too.
-            let Some(stat) = self.pid_file(pid, "stat").and_then(parse::stat) else { continue };
-            everyone.insert(pid, stat);
+        Ok(pids)
+    }
+
+    /// Whether the daemon lives in a pid namespace below ours.
+    fn is_below(&mut self, daemon: &parse::Stat) -> bool {
+        let name = (daemon.pid, daemon.start_ticks);
+        if let Some((known, below)) = self.daemon_below
+            && known == name
+        {
+            return below;
         }
-        Ok(everyone)
+        let Some(status) = self.status(daemon.pid) else { return false };
+        let below = status.namespaces > 1;
+        self.daemon_below = Some((name, below));
+        below
     }
 
     fn outer_pids(&mut self, children: Option<&Vec<u32>>) -> BTreeMap<u32, u32> {
@@ -351,7 +419,7 @@ impl SystemReader {
         }
     }
 
-    fn cgroup_limit(&mut self, stat: &parse::Stat, known: &mut HashMap<Arc<str>, Option<Bytes>>) -> Option<Bytes> {
+    fn cgroup_limit(&mut self, stat: &parse::Stat) -> Option<Bytes> {
         let name = (stat.pid, stat.start_ticks);
         let groups = if let Some(groups) = self.groups.get(&name) {
             Arc::clone(groups)
@@ -360,12 +428,12 @@ impl SystemReader {
             self.groups.insert(name, Arc::clone(&groups));
             groups
         };
-        if let Some(limit) = known.get(&groups) {
+        if let Some(limit) = self.limits.get(&groups) {
             return *limit;
         }
         let files = cgroup::limit_files(self.mounts(), &groups);
         let limit = cgroup::read_limit(&files, |file| read_text(file).ok());
-        known.insert(groups, limit);
+        self.limits.insert(groups, limit);
         limit
     }
 
@@ -412,6 +480,11 @@ struct Memory {
     resident: Bytes,
     anonymous: Option<Bytes>,
     swapped: Option<Bytes>,
+}
+
+/// Whether a file or folder is that of the kernel's process file system.
+fn is_kernels(path: &Path) -> bool {
+    rustix::fs::statfs(path).is_ok_and(|about| about.f_type == rustix::fs::PROC_SUPER_MAGIC)
 }
 
 /// The kernel's name for the time since the machine was started; `unknown` where it does not tell.

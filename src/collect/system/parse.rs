@@ -58,6 +58,11 @@ pub fn statm(text: &[u8], page: u64) -> Option<Statm> {
     Some(Statm { resident: bytes(resident), anonymous: bytes(resident.saturating_sub(shared)) })
 }
 
+/// The pid that was given last, from `/proc/loadavg`; none where it is not told.
+pub fn last_pid(text: &[u8]) -> Option<u32> {
+    number(Words(text).nth(4)?).filter(|pid| *pid > 0)
+}
+
 /// Whether any memory of the machine is in swap, from `/proc/swaps`; none where the text is of another kind.
 pub fn swaps_are_used(text: &[u8]) -> Option<bool> {
     let mut lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
@@ -249,6 +254,15 @@ mod tests {
     }
 
     #[test]
+    fn the_last_pid_is_the_last_word_of_the_load() {
+        assert_eq!(last_pid(b"0.52 0.40 0.31 1/254 26213\n"), Some(26_213));
+        // Where it is made up, nobody knows.
+        for other in ["0.00 0.00 0.00 0/0 0\n", "0.52 0.40 0.31 1/254", "0.52 0.40 0.31 1/254 many", ""] {
+            assert_eq!(last_pid(other.as_bytes()), None, "{other}");
+        }
+    }
+
+    #[test]
     fn signal_masks_are_hexadecimal() {
         let text = b"Name:\tnode\nSigQ:\t6/9\nSigBlk:\t0000000000000000\nSigIgn:\t0000000001001000\n\
             SigCgt:\t0000000100004602\n";
@@ -274,7 +288,7 @@ mod tests {
         fn noise_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200), text in "\\PC{0,80}") {
             let _ = stat(&bytes);
             let _ = status(&bytes);
-            let _ = (statm(&bytes, 4096), swaps_are_used(&bytes), swaps_are_used(text.as_bytes()));
+            let _ = (statm(&bytes, 4096), last_pid(&bytes), swaps_are_used(&bytes), swaps_are_used(text.as_bytes()));
             let _ = (stat(text.as_bytes()), status(text.as_bytes()), uptime_ms(&text), meminfo(&text));
         }
     }

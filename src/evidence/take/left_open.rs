@@ -49,13 +49,12 @@ impl Closer {
     }
 
     /// Looks through the records that nobody holds any more, closes what they name, and says what became of each of which
-    /// there is something to say. Takes up to a minute for an app whose event loop is blocked.
+    /// there is something to say. Takes up to a minute for an app whose event loop is blocked, and reads the disk on the
+    /// thread that asks: it is to have nothing else to do.
     pub async fn close(&mut self, now: WallTime) -> Vec<LeftOpen> {
         let mut told = Vec::new();
-        let ledger = self.ledger.clone();
         // What cannot be read now is looked for again.
-        let left = tokio::task::spawn_blocking(move || ledger.left()).await.unwrap_or_default();
-        for (noted, entry) in left {
+        for (noted, entry) in self.ledger.left() {
             if self.tried.contains(&noted.path) {
                 continue;
             }

@@ -198,7 +198,7 @@ impl Keeper {
         {
             return Saved::InMemory(problem.reason.clone());
         }
-        if self.problem.is_none() && self.damage.is_none() && self.unsaved.is_empty() {
+        if self.is_at_rest() {
             return Saved::OnDisk;
         }
         match self.try_flush(wall) {
@@ -312,7 +312,13 @@ impl Keeper {
         self.problem = Some(Problem { reason, retry_at, pause, dropped_before });
     }
 
-    /// What is due by now: another attempt to save, forgetting what is old. Call it every few seconds.
+    /// Whether all is saved and well, so that nothing is due but to forget what is old.
+    pub fn is_at_rest(&self) -> bool {
+        self.problem.is_none() && self.damage.is_none() && self.unsaved.is_empty()
+    }
+
+    /// What is due by now: another attempt to save, forgetting what is old. Call it every few seconds, or every minute while
+    /// the keeper [is at rest](Self::is_at_rest).
     pub fn tick(&mut self, now: Steady, wall: WallTime) {
         if self.flush(now, wall) != Saved::OnDisk {
             return;

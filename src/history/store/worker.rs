@@ -24,8 +24,10 @@ use crate::model::{Life, LifeSummary, Minute, ProcessKey, Steady, WallTime};
 const QUEUE: usize = 1024;
 /// Commands that are taken together before what they wrote is saved.
 const TOGETHER: usize = 256;
-/// Longest pause between two ticks of the keeper.
+/// Longest pause between two ticks of the keeper while it has something to do, …
 const TICK: Duration = Duration::from_secs(1);
+/// … and while it has not: whatever gives it something to do wakes it.
+const TICK_AT_REST: Duration = Duration::from_mins(1);
 /// Longest wait for an answer.
 const ANSWER: Duration = Duration::from_secs(10);
 
@@ -226,7 +228,7 @@ impl StoreHandle {
 fn run(mut keeper: Keeper, queue: &Receiver<Command>, clock: &Clock) {
     report(keeper.take_notices());
     loop {
-        let first = match queue.recv_timeout(TICK) {
+        let first = match queue.recv_timeout(if keeper.is_at_rest() { TICK_AT_REST } else { TICK }) {
             Ok(command) => Some(command),
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => break,

@@ -70,8 +70,8 @@ fn by_lines(at: &[f64], value: &[f64]) -> Option<Share> {
     let (second, second_low, second_high) = fitted(&at[half..], &value[half..]);
     (first > 0.0).then(|| {
         let ratio = second / first;
-        let below = (second - second_low).hypot(ratio * (first_high - first)) / first;
-        let above = (second_high - second).hypot(ratio * (first - first_low)) / first;
+        let below = libm::hypot(second - second_low, ratio * (first_high - first)) / first;
+        let above = libm::hypot(second_high - second, ratio * (first - first_low)) / first;
         Share { middle: ratio, low: ratio - below, high: ratio + above }
     })
 }

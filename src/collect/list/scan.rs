@@ -367,9 +367,9 @@ fn search(bytes: &[u8]) -> usize {
 /// The high bits of the bytes of a word that are a quote or a backslash; above the lowest of them others may be set, too.
 #[inline]
 fn marks(word: [u8; 8]) -> u64 {
-    let word = u64::from_le_bytes(word);
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x80 * ONES;
+    let word = u64::from_le_bytes(word);
     // The lowest zero byte of a word has its high bit set in the result, and no lower one has.
     let zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
     zero(word ^ (u64::from(b'"') * ONES)) | zero(word ^ (u64::from(b'\\') * ONES))

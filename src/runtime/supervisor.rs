@@ -136,8 +136,9 @@ pub(super) fn runtime() -> std::io::Result<Runtime> {
 
 async fn apart(task: &'static str, work: Work) -> Result<(), String> {
     let (end, ended) = oneshot::channel();
+    let refused = |error: std::io::Error| format!("the system refuses it a thread of its own: {error}");
     let run = move || {
-        let done = runtime().map_err(|error| error.to_string()).and_then(|runtime| {
+        let done = runtime().map_err(refused).and_then(|runtime| {
             let done = runtime.block_on(CatchPanic(AssertUnwindSafe(work)));
             runtime.shutdown_background();
             done.unwrap_or_else(|panic| Err(format!("panicked: {panic}")))
@@ -145,7 +146,7 @@ async fn apart(task: &'static str, work: Work) -> Result<(), String> {
         // Nobody waits once everything ends.
         end.send(done).ok();
     };
-    std::thread::Builder::new().name(task.to_owned()).spawn(run).map_err(|error| error.to_string())?;
+    std::thread::Builder::new().name(task.to_owned()).spawn(run).map_err(refused)?;
     ended.await.unwrap_or_else(|_gone| Err("its thread ended".to_owned()))
 }
 

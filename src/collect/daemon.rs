@@ -76,8 +76,6 @@ pub(super) struct Daemon {
     version: Option<(u64, String)>,
     freshness: FreshnessTracker,
     system: SystemState,
-    /// The machine's memory, as of this collection.
-    host: Option<HostSample>,
     /// A list that is still being read since its deadline passed. No other is fetched, so they never pile up.
     reading: Option<AbortHandle>,
     last_success: Option<WallTime>,
@@ -107,7 +105,6 @@ impl Daemon {
             version: None,
             freshness: FreshnessTracker::default(),
             system: SystemState::Idle(SystemReader::new(settings.proc.clone())),
-            host: None,
             reading: None,
             last_success: None,
             answered: false,
@@ -132,20 +129,16 @@ impl Daemon {
         self.last_success.is_some()
     }
 
-    /// What was read of the machine on the way, once.
-    pub(super) fn take_host(&mut self) -> Option<HostSample> {
-        self.host.take()
-    }
-
-    /// Collects once. Never fails: what failed is in the sample's reports.
-    pub(super) async fn collect(&mut self, now: Steady, wall: WallTime) -> DaemonSample {
+    /// Collects once, and tells the machine's memory where that was read on the way. Never fails: what failed is in the
+    /// sample's reports.
+    pub(super) async fn collect(&mut self, now: Steady, wall: WallTime) -> (DaemonSample, Option<HostSample>) {
         let begun = Instant::now();
         let listed = self.list().await;
         let list_took = begun.elapsed();
         self.answered = listed.is_ok();
         let (list, daemon_pid) = match listed {
             Ok(listed) => listed,
-            Err(error) => return self.failed(error.to_string(), list_took),
+            Err(error) => return (self.failed(error.to_string(), list_took), None),
         };
         self.last_success = Some(wall);
         let begun = Instant::now();
@@ -154,10 +147,9 @@ impl Daemon {
             Err(reason) => (SystemReading::default(), Some(reason)),
         };
         let system_took = begun.elapsed();
-        self.host = reading.host;
         let ages = self.freshness.observe(&list.entries, now);
         let processes_left_out = list.left_out();
-        DaemonSample {
+        let sample = DaemonSample {
             name: self.spec.name.clone(),
             up: true,
             version: self.version.as_ref().map(|(_, version)| version.clone()),
@@ -170,7 +162,8 @@ impl Daemon {
                 CollectorReport { collector: CollectorName::System, duration: system_took, failure },
             ],
             last_success: self.last_success,
-        }
+        };
+        (sample, reading.host)
     }
 
     /// Reads the heap of every live process, without the system. Only by the socket, and only while the last collection
@@ -402,11 +395,11 @@ mod tests {
         });
         assert!(matches!(task.await, Err(FetchError::Deadline(_))));
         started.recv().expect("it was begun before its deadline");
-        let failed = reason(&daemon.collect(Steady(0), WallTime(0)).await);
+        let failed = reason(&daemon.collect(Steady(0), WallTime(0)).await.0);
         assert!(failed.contains("still being read: raise collect.deadline"), "{failed}");
         release.send(()).unwrap();
         let done = async {
-            while reason(&daemon.collect(Steady(0), WallTime(0)).await).contains("still being read") {
+            while reason(&daemon.collect(Steady(0), WallTime(0)).await.0).contains("still being read") {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };

@@ -181,7 +181,7 @@ impl Collector {
         self.discover(now).await;
         let collections =
             self.configured.iter_mut().chain(&mut self.discovered).map(|daemon| daemon.collect(now, wall));
-        let mut daemons = join_all(collections).await;
+        let (mut daemons, hosts): (Vec<_>, Vec<_>) = join_all(collections).await.into_iter().unzip();
         let unseen = |name: &DaemonName| {
             let daemon = self.configured.iter().find(|daemon| daemon.spec.name == *name);
             daemon.is_some_and(|daemon| !daemon.spec.expected && !daemon.was_seen())
@@ -189,18 +189,16 @@ impl Collector {
         daemons.retain(|daemon| !unseen(&daemon.name));
         daemons.sort_by(|left, right| left.name.cmp(&right.name));
         // The machine's figures of the last collection are better than none.
-        if let Some(host) = self.host().await {
-            self.host = host;
-        }
+        let host = match hosts.into_iter().flatten().last() {
+            None => self.read_host().await,
+            read => read,
+        };
+        self.host = host.unwrap_or(self.host);
         Snapshot { at: now, wall, daemons, host: self.host }
     }
 
-    /// The machine's memory: as it was read beside a daemon's processes, or by itself where no daemon answered.
-    async fn host(&mut self) -> Option<HostSample> {
-        let read = self.configured.iter_mut().chain(&mut self.discovered).filter_map(Daemon::take_host).last();
-        if read.is_some() {
-            return read;
-        }
+    /// Reads the machine's memory by itself, where it was not read beside the processes of a daemon.
+    async fn read_host(&self) -> Option<HostSample> {
         let proc = self.settings.proc.clone();
         let reading = tokio::task::spawn_blocking(move || SystemReader::new(proc).host());
         tokio::time::timeout(self.settings.deadline, reading).await.ok()?.ok()?.ok()

@@ -131,7 +131,7 @@ pub struct SystemReader {
     /// forebears, so none of their children will be pm2's and they are not read again.
     strangers: HashSet<u32>,
     /// Everyone else, and the pid that had been given last when they were listed, where that is known.
-    kin: Vec<u32>,
+    known: Vec<u32>,
     last_pid: Option<u32>,
     /// The groups of processes, by pid and start: hardly any process is ever moved.
     groups: HashMap<(u32, u64), Arc<str>>,
@@ -162,7 +162,7 @@ impl SystemReader {
             readings: 0,
             roots: BTreeSet::new(),
             strangers: HashSet::new(),
-            kin: Vec::new(),
+            known: Vec::new(),
             last_pid: None,
             groups: HashMap::new(),
             limits: HashMap::new(),
@@ -209,7 +209,7 @@ impl SystemReader {
         let kin = descendants(&self.roots, &children);
         if kin.len() < LARGEST_TREE {
             self.strangers.extend(everyone.keys().filter(|pid| !kin.contains(pid) && !self.roots.contains(pid)));
-            self.kin.retain(|pid| !self.strangers.contains(pid));
+            self.known.retain(|pid| !self.strangers.contains(pid));
         }
         let daemon = daemon_pid.and_then(|pid| everyone.get(&pid));
         let outer_pids = match daemon {
@@ -286,17 +286,17 @@ impl SystemReader {
         // Asked first: who is born while the others are listed is looked for by the next reading.
         let last_pid = self.last_pid();
         if last_pid.is_none() || last_pid != self.last_pid {
-            self.kin = self.listed()?;
+            self.known = self.listed()?;
             self.last_pid = last_pid;
         }
-        let kin = std::mem::take(&mut self.kin);
-        let mut everyone = HashMap::with_capacity(kin.len());
-        for pid in &kin {
+        let known = std::mem::take(&mut self.known);
+        let mut everyone = HashMap::with_capacity(known.len());
+        for pid in &known {
             // A process may be gone by now; then its file is, too.
             let Some(stat) = self.pid_file(*pid, "stat").and_then(parse::stat) else { continue };
             everyone.insert(*pid, stat);
         }
-        self.kin = kin;
+        self.known = known;
         Ok(everyone)
     }
 

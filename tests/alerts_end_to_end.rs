@@ -25,7 +25,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use queries::{Query, interpolate, of_dashboards};
 use rule_files::rules;
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::pm2::{self, Pm2};
 use support::stack::{self, Listener, Notification, alertmanager, api, impatient_routes, sidecar, watching};
 use support::wait_for;
@@ -49,7 +49,7 @@ fn apps(pm2: &Pm2) {
     pm2.run(&["start", &leaker, "--name", "leaker", "--max-memory-restart", "400M", "--node-args", &preload]);
     let args = format!("{preload} --max-old-space-size=512");
     pm2.run(&["start", &app("healthy.cjs"), "--name", "healthy", "--node-args", &args]);
-    pm2.run(&["start", &pm2::app("crasher.js"), "--name", "crasher"]);
+    pm2.start_app(&json!({ "name": "crasher", "script": pm2::app("crasher.js"), "min_uptime": 60_000 }));
     pm2.run(&["start", &pm2::app("server.js"), "--name", "cluster", "-i", "2"]);
 }
 

@@ -64,13 +64,6 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// Starts one more app from a configuration of its own.
-fn start_app(pm2: &Pm2, app: &Value) {
-    let file = tempfile::Builder::new().suffix(".json").tempfile().unwrap();
-    fs::write(file.path(), json!({ "apps": [app] }).to_string()).unwrap();
-    pm2.run(&["start", file.path().to_str().unwrap()]);
-}
-
 /// Whether everything of `ecosystem.json` is where it is going to be.
 fn settled(metrics: &Metrics) -> Option<()> {
     let value = |family, labels: &[(&str, &str)]| metrics.value(family, labels);
@@ -255,7 +248,7 @@ fn a_hostile_name_is_escaped_and_http_traffic_is_told_in_base_units() {
     let pm2 = Pm2::start("pm2-7");
     let port = free_port();
     let described = json!({ "name": "say \"hi\" \\ {a=\"b\"} é\u{7}\n<b>, # 1", "script": app("server.js"), "env": { "PORT": port } });
-    start_app(&pm2, &described);
+    pm2.start_app(&described);
     let place = Place::new(&pm2.home(), QUICK);
     let sidecar = place.start();
     let name = "say \"hi\" \\ {a=\"b\"} é<b>, # 1";
@@ -335,12 +328,12 @@ fn no_secret_of_an_app_gets_out_on_any_road() {
     for (name, script, more) in [
         ("forked", "custom.js", json!({})),
         ("clustered", "server.js", json!({ "exec_mode": "cluster", "instances": 2 })),
-        ("crashing", "crasher.js", json!({ "max_restarts": 1 })),
+        ("crashing", "crasher.js", json!({ "max_restarts": 1, "min_uptime": 60_000 })),
         ("argued", "server.js", json!({ "args": ["--password", SECRET], "pmx": false })),
     ] {
         let mut described = json!({ "name": name, "script": app(script), "env": environment });
         described.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        start_app(&pm2, &described);
+        pm2.start_app(&described);
     }
     let known = pm2.run(&["jlist"]);
     assert!(String::from_utf8_lossy(&known.stdout).matches(SECRET).count() > 200, "pm2 knows them, twice each");

@@ -76,6 +76,14 @@ impl Pm2 {
         output
     }
 
+    /// Starts one app as an ecosystem file describes it. Whoever is to be given up on needs a generous `min_uptime` there:
+    /// pm2 counts crashes within `min_uptime` times `max_restarts` of the first start only.
+    pub fn start_app(&self, app: &serde_json::Value) {
+        let file = tempfile::Builder::new().suffix(".json").tempfile().unwrap();
+        fs::write(file.path(), serde_json::json!({ "apps": [app] }).to_string()).unwrap();
+        self.run(&["start", file.path().to_str().unwrap()]);
+    }
+
     /// Runs a pm2 command, which is given a minute.
     pub fn try_run(&self, arguments: &[&str]) -> Output {
         self.try_run_with(arguments, &[])

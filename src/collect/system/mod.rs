@@ -4,8 +4,8 @@
 //! needed here (start in ticks, anonymous and swapped memory, the tree) and would read the rest a second time. One pass over
 //! `/proc` reads one small file of each process of the machine, which tells who is whose child; the dearer files are read
 //! only of pm2's processes and their descendants. Whoever is no kin of pm2's will not become it, and is passed over by the
-//! next readings; and while the machine gives no new pid, nobody is there who was not there before, and `/proc` is not listed
-//! again. Where nothing of the machine is in swap, memory comes from a file of one line instead of one of sixty.
+//! next readings; and while the machine gives no new pid, nobody is there who was not there before, and `/proc` is listed once
+//! more and then not again. Where nothing of the machine is in swap, memory comes from a file of one line instead of one of sixty.
 //!
 //! This room refuses to say whose pid it is: that is `identity`'s business. It reads what every user may read, and figures
 //! that the system keeps from us (open files of another user) are absent. Everything here blocks, so it is to be run off the
@@ -133,6 +133,8 @@ pub struct SystemReader {
     /// Everyone else, and the pid that had been given last when they were listed, where that is known.
     known: Vec<u32>,
     last_pid: Option<u32>,
+    /// Whether whoever has that pid is among them for certain.
+    is_settled: bool,
     /// The groups of processes, by pid and start: hardly any process is ever moved.
     groups: HashMap<(u32, u64), Arc<str>>,
     /// The limits of groups.
@@ -164,6 +166,7 @@ impl SystemReader {
             strangers: HashSet::new(),
             known: Vec::new(),
             last_pid: None,
+            is_settled: false,
             groups: HashMap::new(),
             limits: HashMap::new(),
             daemon_below: None,
@@ -285,9 +288,12 @@ impl SystemReader {
     fn scan(&mut self) -> Result<HashMap<u32, parse::Stat>, SystemError> {
         // Asked first: who is born while the others are listed is looked for by the next reading.
         let last_pid = self.last_pid();
-        if last_pid.is_none() || last_pid != self.last_pid {
+        let nobody_new = last_pid.is_some() && last_pid == self.last_pid;
+        if !nobody_new || !self.is_settled {
             self.known = self.listed()?;
             self.last_pid = last_pid;
+            // A pid is given an instant before its process is listed, so the newest is looked for once more.
+            self.is_settled = nobody_new;
         }
         let known = std::mem::take(&mut self.known);
         let mut everyone = HashMap::with_capacity(known.len());

@@ -343,12 +343,7 @@ async fn a_cluster_of_pm2_7_rolls_under_load() {
 
 /// A cluster of two gets code that never comes up: the first worker fails, the second stays as it is.
 async fn bad_code_stops_the_roll(version: &'static str, options: &str, code: &str, detail: &[&str]) {
-    let stage = Stage::start(
-        version,
-        SERVER,
-        &format!(r#""instances":2,"exec_mode":"cluster","listen_timeout":3000{options}"#),
-    )
-    .await;
+    let stage = Stage::start(version, SERVER, &format!(r#""instances":2,"exec_mode":"cluster",{options}"#)).await;
     let before = stage.lives().await;
     stage.deploy(code);
     stage.ask().await;
@@ -366,15 +361,18 @@ async fn bad_code_stops_the_roll(version: &'static str, options: &str, code: &st
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn code_that_throws_at_boot_stops_the_roll() {
+    // A busy machine takes its time until it throws, and must not run out of pm2's patience before.
+    let options = r#""listen_timeout":8000"#;
     for version in ["pm2-5", "pm2-6", "pm2-7"] {
-        bad_code_stops_the_roll(version, "", "throw new Error('at boot');", &["crashed_at_boot", "errored"]).await;
+        bad_code_stops_the_roll(version, options, "throw new Error('at boot');", &["crashed_at_boot", "errored"]).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn code_that_never_listens_stops_the_roll() {
     for version in ["pm2-5", "pm2-7"] {
-        bad_code_stops_the_roll(version, "", "setInterval(() => {}, 1000);", &["never_ready"]).await;
+        bad_code_stops_the_roll(version, r#""listen_timeout":3000"#, "setInterval(() => {}, 1000);", &["never_ready"])
+            .await;
     }
 }
 
@@ -382,7 +380,7 @@ async fn code_that_never_listens_stops_the_roll() {
 async fn an_app_that_never_says_it_is_ready_stops_the_roll() {
     let silent = SERVER.replace("process.send('ready')", "{}");
     for version in ["pm2-5", "pm2-7"] {
-        bad_code_stops_the_roll(version, r#","wait_ready":true"#, &silent, &["never_ready"]).await;
+        bad_code_stops_the_roll(version, r#""listen_timeout":3000,"wait_ready":true"#, &silent, &["never_ready"]).await;
     }
 }
 

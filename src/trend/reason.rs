@@ -149,7 +149,10 @@ pub(super) fn stable(
         let _infallible = write!(text, " around a floor of {floor}");
     }
     if let Some(rejection) = rejection {
-        let _infallible = write!(text, "; not a leak because {}", explain(rejection.test));
+        // These say nothing against a leak, only that it is too early to speak of one.
+        let is_open = matches!(rejection.test, "points" | "watched" | "persistence");
+        let answer = if is_open { "not called a leak yet" } else { "not a leak" };
+        let _infallible = write!(text, "; {answer} because {}", explain(rejection.test));
     }
     text
 }
@@ -196,6 +199,18 @@ mod tests {
         for (rate, text) in [(902.0, "3.1 MiB/h"), (-902.0, "-3.1 MiB/h"), (0.0, "0.00 MiB/h"), (1e6, "3433 MiB/h")] {
             assert_eq!(pace(rate), text);
         }
+    }
+
+    #[test]
+    fn what_is_only_too_early_is_not_called_no_leak() {
+        let said = |test| {
+            let rejection = Some(Rejection { signal: Signal::Footprint, test });
+            let slope = Slope { bytes_per_second: 2e5, low: 1e5, high: 3e5 };
+            stable(rejection, Some((Signal::Footprint, slope, Duration::from_mins(9))), None)
+        };
+        assert!(said("watched").contains("; not called a leak yet because it has not been watched for long enough"));
+        assert!(said("persistence").contains("; not called a leak yet because "));
+        assert!(said("plateau").contains("; not a leak because growth has slowed down"));
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub(super) struct Arguments {
 
 /// Flags of every command.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub(super) struct Flags {
     /// The configuration file [default: ./leakslope.toml, /etc/leakslope/leakslope.toml, else built in].
     #[arg(long, global = true, value_name = "FILE")]

@@ -330,6 +330,22 @@ fn a_signal_is_handed_on_and_nothing_stays_behind() {
 }
 
 #[test]
+fn who_is_started_in_answer_to_a_signal_is_told_too() {
+    // The shell would go on only when its new child has ended, and is killed after a while.
+    let script = "trap 'sleep 600 & echo $! >>pids; wait $!; echo ended >told; exit' TERM; \
+        echo $$ >>pids; while :; do sleep 1; done";
+    let mut watch = Watch::start(&["--duration", "10m", "--", "sh", "-c", script], &[]);
+    pids(&watch.path("pids"), 1);
+    wait_for("the watch", GONE_WITHIN, || {
+        if watch.said("err").contains("watching sh") { Ok(()) } else { Err(watch.said("err")) }
+    });
+    kill_process(watch.pid(), Signal::TERM).unwrap();
+    assert_eq!(watch.code(), 1);
+    assert_eq!(watch.said("told"), "ended\n");
+    gone(&pids(&watch.path("pids"), 2));
+}
+
+#[test]
 fn nothing_stays_behind_when_the_time_is_over() {
     let script = "echo $$ >>pids; setsid sleep 600 & echo $! >>pids; (sleep 600 & echo $! >>pids); wait; sleep 600";
     let load = "echo $$ >>load-pids; echo requests=5 sent=5; sleep 600 & echo $! >>load-pids; wait";

@@ -67,7 +67,7 @@ impl Group {
     /// Ends the group and whoever of `known` has left it: by `signal`, and after a while by SIGKILL.
     pub(super) async fn end(&mut self, signal: Signal, reader: &mut SystemReader, known: &BTreeSet<(u32, u64)>) {
         let until = Instant::now() + GRACE;
-        let mut told = false;
+        let mut told = BTreeSet::new();
         loop {
             if self.status.is_none()
                 && let Ok(Some(status)) = self.child.try_wait()
@@ -85,13 +85,13 @@ impl Group {
                 break;
             }
             let late = Instant::now() >= until;
-            if !told || late {
+            // Each is told once, also who was started since the others were told.
+            for pid in pids.into_iter().filter(|pid| told.insert(*pid) || late) {
                 let signal = if late { Signal::KILL } else { signal };
                 // Who is gone by now needs no signal.
-                for pid in pids.iter().filter_map(|pid| Pid::from_raw(i32::try_from(*pid).ok()?)) {
+                if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
                     kill_process(pid, signal).ok();
                 }
-                told = true;
             }
             if Instant::now() >= until + GRACE {
                 break;

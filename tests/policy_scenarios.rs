@@ -7,11 +7,10 @@ mod policy_support;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use leakslope::alertmanager::{Matcher, Silence};
 use leakslope::model::{Bytes, LeakState, Status, WallTime};
 use leakslope::policy::{
-    Action, AlertCall, Command, Decision, Event, EvidenceTaken, FleetLock, LockAnswer, NoticeKind, PersonCall, Phase,
-    RecordKind, RefusalKind, Trigger, Wish,
+    Action, AlertCall, Command, Decision, Event, EvidenceTaken, FleetLock, LockAnswer, Matcher, NoticeKind, PersonCall,
+    Phase, RecordKind, RefusalKind, Silence, Trigger, Wish,
 };
 use policy_support::{Code, EVIDENCE, HOUR, MINUTE, OWN_PIDS, Pm2, World, app, daemon, key, settings};
 

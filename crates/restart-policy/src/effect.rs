@@ -153,9 +153,9 @@ fn difference(before: Bytes, after: Bytes) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::{Status, WallTime};
     use crate::audit::RecordKind;
     use crate::observation::Now;
+    use model::{Status, WallTime};
 
     const LIFE: Life = Life { pid: 7, started: 1 };
 

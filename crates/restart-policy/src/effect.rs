@@ -11,7 +11,7 @@ use super::audit::AuditRecord;
 use super::observation::ProcessObservation;
 use super::settings::BreakerSettings;
 use super::values::Spoken;
-use crate::model::{Bytes, LeakState, Life, ProcessKey, Slope, Steady};
+use model::{Bytes, LeakState, Life, ProcessKey, Slope, Steady};
 
 /// After this time a restart has bought all that is worth counting.
 const LONGEST_WATCH: Duration = Duration::from_hours(168);
@@ -153,9 +153,9 @@ fn difference(before: Bytes, after: Bytes) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Status, WallTime};
-    use crate::policy::audit::RecordKind;
-    use crate::policy::observation::Now;
+    use crate::audit::RecordKind;
+    use crate::observation::Now;
+    use model::{Status, WallTime};
 
     const LIFE: Life = Life { pid: 7, started: 1 };
 

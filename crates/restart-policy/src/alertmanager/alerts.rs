@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::model::WallTime;
+use model::WallTime;
 
 /// An alert to send.
 #[derive(Debug, Clone, PartialEq, Eq)]

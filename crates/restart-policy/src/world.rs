@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::observation::{DaemonObservation, Now, Observation, ProcessObservation};
 use super::settings::RestartSettings;
-use crate::model::{AppName, DaemonName, HostSample, Life, ProcessKey, Status, Steady, WallTime};
+use model::{AppName, DaemonName, HostSample, Life, ProcessKey, Status, Steady, WallTime};
 
 /// A daemon's list older than this says nothing of the present.
 pub(super) const FRESH: Duration = Duration::from_mins(2);

@@ -18,7 +18,7 @@ use super::request::{Action, Request, TargetState, Trigger};
 use super::state::{LedgerEntry, Phase, Step};
 use super::values::Spoken;
 use super::verify::{Failure, Progress, Verification};
-use crate::model::{AppName, DaemonName, Life, ProcessKey, Steady};
+use model::{AppName, DaemonName, Life, ProcessKey, Steady};
 
 /// How long pm2 may take to answer on top of its own time-outs.
 pub(super) const ANSWER_GRACE: Duration = Duration::from_secs(20);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::observation::Now;
 use super::settings::BreakerSettings;
-use crate::model::{AppName, DaemonName, Steady, WallTime};
+use model::{AppName, DaemonName, Steady, WallTime};
 
 /// What kind of trouble opened a breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

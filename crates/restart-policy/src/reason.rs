@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::values::Spoken;
-use crate::model::{Bytes, Status, WallTime};
+use model::{Bytes, Status, WallTime};
 
 /// A gate that a restart must pass, in the order they are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -11,7 +11,7 @@ use super::machine::Policy;
 use super::observation::Now;
 use super::reason::{Gate, Reason};
 use super::state::FleetLock;
-use crate::model::{AppName, DaemonName};
+use model::{AppName, DaemonName};
 
 /// How long a refusal of the fleet lock stands before it is asked for again.
 const LOCK_RETRY: Duration = Duration::from_mins(1);
@@ -25,7 +25,7 @@ impl Policy {
         let Some(request) = self.state.requests.get(&id) else { return };
         let name = (request.daemon.clone(), request.app.clone());
         let timeout = self.settings.answer_timeout.0 * 2;
-        let due = |asked: Option<&crate::model::Steady>| asked.is_none_or(|at| now.steady.since(*at) > timeout);
+        let due = |asked: Option<&model::Steady>| asked.is_none_or(|at| now.steady.since(*at) > timeout);
         if evaluation.hold(Gate::Silence) == Some(&Reason::Asking(Gate::Silence)) && due(self.asking.silences.as_ref())
         {
             self.asking.silences = Some(now.steady);

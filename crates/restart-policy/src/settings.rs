@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::values::{CronText, Endpoint, Pattern, Size, Span, Zone};
 use super::window::{LONGEST, Window};
-use crate::model::{AppName, Bytes, DaemonName};
+use model::{AppName, Bytes, DaemonName};
 
 /// How far restarts may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

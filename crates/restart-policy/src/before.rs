@@ -13,7 +13,7 @@ use super::reason::Decision;
 use super::settings::{EvidenceBefore, HookFailure};
 use super::state::{Phase, Step};
 use super::steps::ANSWER_GRACE;
-use crate::model::{LeakState, Steady};
+use model::{LeakState, Steady};
 
 /// The pause after a hook has failed.
 const HOOK_PAUSE: Duration = Duration::from_mins(5);

@@ -9,7 +9,7 @@ use super::effect::Effect;
 use super::observation::Now;
 use super::reason::GateResult;
 use super::request::{Action, Trigger};
-use crate::model::{AppName, Bytes, DaemonName, Life, Steady, WallTime};
+use model::{AppName, Bytes, DaemonName, Life, Steady, WallTime};
 
 /// What a record is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -13,7 +13,7 @@ use super::request::{AlertCall, PersonCall, Request, RequestEnd, Target, TargetS
 use super::settings::{Mode, Only, PolicySettings};
 use super::state::AlertMemory;
 use super::values::Spoken;
-use crate::model::{AppName, Bytes, DaemonName, LeakState, Life, Status, Steady, WallTime};
+use model::{AppName, Bytes, DaemonName, LeakState, Life, Status, Steady, WallTime};
 
 /// Open requests at the most; what asks beyond that is refused and asks again later.
 const MOST_REQUESTS: usize = 2000;
@@ -355,7 +355,7 @@ impl Policy {
                 }
                 let mut targets = self.targets_of(&daemon, &app, None, true, now);
                 targets.retain(|pm_id, life| {
-                    let key = crate::model::ProcessKey { daemon: daemon.clone(), pm_id: *pm_id };
+                    let key = model::ProcessKey { daemon: daemon.clone(), pm_id: *pm_id };
                     self.world.process(&key).is_some_and(|process| {
                         (schedule.only == Only::Always || leaks(process))
                             && schedule.memory_above.is_none_or(|floor| process.held.unwrap_or(Bytes(0)) > floor.0)

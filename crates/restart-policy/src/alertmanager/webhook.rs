@@ -10,10 +10,10 @@ use std::fmt::Write as _;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::model::{AppName, DaemonName};
-use crate::policy::{AlertCall, Wish};
+use model::{AppName, DaemonName};
 
 use super::LARGEST_BODY;
+use crate::request::{AlertCall, Wish};
 
 /// The most alerts that one body may hold; more are left out and counted.
 const MOST_ALERTS: usize = 20_000;

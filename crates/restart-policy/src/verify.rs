@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::observation::ProcessObservation;
 use super::settings::VerifySettings;
 use super::values::Spoken;
-use crate::model::{Life, Status, Steady};
+use model::{Life, Status, Steady};
 
 /// More lives than this within one verification are a process that does not settle.
 const MOST_LIVES: u32 = 3;
@@ -288,7 +288,7 @@ impl Verification {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Bytes, ProcessKey};
+    use model::{Bytes, ProcessKey};
 
     const OLD: Life = Life { pid: 10, started: 1000 };
     const YOUNG: Duration = Duration::from_secs(1);

@@ -14,7 +14,7 @@ use super::request::{TargetState, Trigger};
 use super::settings::Mode;
 use super::values::Spoken;
 use super::window;
-use crate::model::{AppName, DaemonName, WallTime};
+use model::{AppName, DaemonName, WallTime};
 
 /// What would happen.
 #[derive(Debug, Clone, PartialEq, Serialize)]

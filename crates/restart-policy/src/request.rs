@@ -9,7 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::observation::Now;
-use crate::model::{AppName, DaemonName, Life, Steady, WallTime};
+use model::{AppName, DaemonName, Life, Steady, WallTime};
 
 /// What asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

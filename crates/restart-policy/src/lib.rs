@@ -14,8 +14,10 @@
 //!
 //! Observations and events go in with the time they are of; orders come out ([`Policy::next_command`]), and a time at
 //! which to be called again ([`Policy::wake_at`]). An order that changes the world comes out only after the state that
-//! speaks of it has been kept. This room refuses clocks, files, sockets and tasks: `actuate` has them.
+//! speaks of it has been kept. This crate refuses clocks, files, sockets and tasks, and depends on nothing that has them: the
+//! sidecar's `actuate` does. `alertmanager` reads and writes Alertmanager's formats in the policy's types.
 
+pub mod alertmanager;
 mod audit;
 mod before;
 mod breaker;
@@ -29,6 +31,7 @@ mod plan;
 mod reason;
 mod request;
 pub mod settings;
+mod silence;
 mod state;
 mod steps;
 mod triggers;
@@ -49,6 +52,7 @@ pub use plan::{AppGauges, AppPlan, Plan, PlanEntry};
 pub use reason::{Decision, Gate, GateResult, Reason};
 pub use request::{Action, AlertCall, PersonCall, Request, RequestEnd, Target, TargetState, Trigger, Wish};
 pub use settings::{BeforeExhaustion, EvidenceBefore, Mode, PolicySettings, RestartSettings};
+pub use silence::{Matcher, Silence};
 pub use state::{AlertMemory, FleetLock, Freed, LedgerEntry, Phase, RestartTotal, State, Step, Totals};
 pub use triggers::{Refusal, RefusalKind};
 pub use values::{CronText, Endpoint, Pattern, Size, Span, Spoken, ValueError, ValueErrorKind, Zone};

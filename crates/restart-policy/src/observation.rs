@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{
+use model::{
     AppName, Bytes, DaemonName, HostSample, LeakState, Life, ProcessKey, ProcessSample, Slope, Snapshot, Status,
     Steady, Verdict, WallTime,
 };

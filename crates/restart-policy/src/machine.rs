@@ -16,7 +16,7 @@ use super::request::{Request, RequestEnd, Target, TargetState};
 use super::settings::{PolicySettings, RestartSettings};
 use super::state::{FORMAT, FleetLock, Phase, State};
 use super::world::World;
-use crate::model::{AppName, DaemonName, Steady};
+use model::{AppName, DaemonName, Steady};
 
 /// The longest time between two looks at the state, so that a wall clock that steps is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_mins(1);
@@ -560,7 +560,7 @@ impl Policy {
 
 /// Whether a target's life is over, as far as a fresh list shows.
 fn has_ended(process: Option<&super::observation::ProcessObservation>, target: &Target) -> bool {
-    use crate::model::Status;
+    use model::Status;
     let Some(process) = process else { return true };
     match process.life {
         Some(life) => life != target.life,
@@ -571,7 +571,7 @@ fn has_ended(process: Option<&super::observation::ProcessObservation>, target: &
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::WallTime;
+    use model::WallTime;
 
     #[test]
     fn records_do_not_pile_up_while_the_store_fails() {

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::audit::AuditRecord;
 use super::request::AlertCall;
+use super::silence::Silence;
 use super::state::State;
-use crate::alertmanager::Silence;
-use crate::model::{AppName, DaemonName, Life, ProcessKey};
+use model::{AppName, DaemonName, Life, ProcessKey};
 
 /// An order to replace one life of one process. The shell looks at a fresh list first and sends nothing unless that very
 /// life is online.

@@ -11,12 +11,12 @@ use super::observation::{Now, ProcessObservation};
 use super::reason::{Decision, Gate, GateResult, Reason};
 use super::request::{Action, Request, Target};
 use super::settings::{BeforeExhaustion, Mode, PolicySettings, RestartSettings};
+use super::silence::Silence;
 use super::state::{FleetLock, LedgerEntry, State};
 use super::values::Spoken;
 use super::window;
 use super::world::World;
-use crate::alertmanager::Silence;
-use crate::model::{AppName, Bytes, DaemonName, ProcessKey, Status, Steady, WallTime};
+use model::{AppName, Bytes, DaemonName, ProcessKey, Status, Steady, WallTime};
 
 /// How long an answer from outside is good for.
 pub(super) const ANSWER_FRESH: Duration = Duration::from_mins(1);

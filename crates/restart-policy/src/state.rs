@@ -13,7 +13,7 @@ use super::command::Answer;
 use super::effect::EffectWatch;
 use super::request::{Action, AlertCall, Request, Trigger};
 use super::verify::Verification;
-use crate::model::{AppName, DaemonName, Life, ProcessKey, Slope, Steady, WallTime};
+use model::{AppName, DaemonName, Life, ProcessKey, Slope, Steady, WallTime};
 
 /// The format of [`State`] that this version writes.
 pub(super) const FORMAT: u32 = 1;

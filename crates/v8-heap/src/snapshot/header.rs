@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::error::HeapErrorKind;
 use super::heap::{EdgeKind, NodeKind};
 use super::source::MAX_ROW;
+use crate::format::whole;
 
 /// The most bytes a description may take.
 pub const MAX_HEADER: usize = 1 << 20;
@@ -117,7 +118,7 @@ pub fn parse(text: &[u8]) -> Result<Layout, HeapErrorKind> {
         node_count: raw.node_count,
         edge_count: raw.edge_count,
         root_index: raw.root_index,
-        extra_native_bytes: crate::model::Bytes::from_f64(raw.extra_native_bytes).0.min(1 << 53),
+        extra_native_bytes: whole(raw.extra_native_bytes).min(1 << 53),
     })
 }
 

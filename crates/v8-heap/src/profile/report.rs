@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::read::{Frame, Profile};
-use crate::model::Bytes;
+use crate::format::size;
 
 /// A function with what it allocated that is still alive.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -149,7 +149,7 @@ fn sentence(first: Option<&Holder>, total: u64) -> String {
     let Some(Holder { frame, bytes }) = first else {
         return "nothing that was allocated meanwhile is still alive".to_owned();
     };
-    let (bytes, total, function) = (Bytes(*bytes), Bytes(total), &frame.function);
+    let (bytes, total, function) = (size(*bytes), size(total), &frame.function);
     let place = if frame.file.is_empty() { String::new() } else { format!(" at {}:{}", frame.file, frame.line) };
     format!("of the {total} that was allocated meanwhile and is still alive, {function}{place} allocated {bytes}")
 }

@@ -5,8 +5,9 @@ use std::io::Read;
 
 use serde::Serialize;
 
-use crate::evidence::snapshot::source::Source;
-use crate::evidence::snapshot::{HeapError, HeapErrorKind};
+use crate::format::whole;
+use crate::snapshot::source::Source;
+use crate::snapshot::{HeapError, HeapErrorKind};
 
 /// The most calls a profile may have.
 const MAX_CALLS: usize = 4_000_000;
@@ -148,7 +149,7 @@ impl Reading {
                             self.profile.calls[index as usize].frame = frame;
                         }
                         "selfSize" => {
-                            let bytes = crate::model::Bytes::from_f64(number(source)?).0;
+                            let bytes = whole(number(source)?);
                             self.profile.calls[index as usize].bytes = bytes;
                         }
                         "children" => {

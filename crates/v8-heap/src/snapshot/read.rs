@@ -10,13 +10,12 @@ use super::error::{HeapError, HeapErrorKind};
 use super::header::{self, Layout};
 use super::heap::{Heap, Location, MAX_NODES, Sizes, pack};
 use super::source::Source;
-use crate::model::Bytes;
 
 /// What a reader may spend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// The most memory the whole analysis may take.
-    pub memory: Bytes,
+    /// The most memory the whole analysis may take, in bytes.
+    pub memory: u64,
     /// The most bytes kept of one string.
     pub string_bytes: usize,
     /// Whether the texts of the app's strings are kept.
@@ -26,7 +25,7 @@ pub struct Limits {
 impl Default for Limits {
     /// Two gibibytes: enough for a snapshot of about 1 GB.
     fn default() -> Self {
-        Self { memory: Bytes(2 << 30), string_bytes: 4096, show_strings: false }
+        Self { memory: 2 << 30, string_bytes: 4096, show_strings: false }
     }
 }
 
@@ -43,8 +42,8 @@ impl Limits {
             .saturating_mul(BYTES_PER_NODE)
             .saturating_add(edges.saturating_mul(BYTES_PER_EDGE))
             .saturating_add(strings);
-        if needed > self.memory.0 {
-            return Err(HeapErrorKind::Memory { needed: Bytes(needed), allowed: self.memory });
+        if needed > self.memory {
+            return Err(HeapErrorKind::Memory { needed, allowed: self.memory });
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! What can be wrong with a heap file: always with the file, the byte and the key it was found at.
 
-use crate::model::Bytes;
+use crate::format::size;
 
 /// Says why a heap file could not be read, and where in it.
 #[derive(Debug, thiserror::Error)]
@@ -65,12 +65,16 @@ pub enum HeapErrorKind {
     #[error("the file contradicts itself: {0}")]
     Contradiction(String),
     /// Reading on would need more memory than allowed.
-    #[error("it needs about {needed} of memory to analyse and {allowed} are allowed (raise it with --max-memory)")]
+    #[error(
+        "it needs about {} of memory to analyse and {} are allowed (raise it with --max-memory)",
+        size(*.needed),
+        size(*.allowed)
+    )]
     Memory {
-        /// Holds the memory the whole analysis is estimated to take.
-        needed: Bytes,
-        /// Holds the memory the caller allows.
-        allowed: Bytes,
+        /// Holds the memory the whole analysis is estimated to take, in bytes.
+        needed: u64,
+        /// Holds the memory the caller allows, in bytes.
+        allowed: u64,
     },
 }
 

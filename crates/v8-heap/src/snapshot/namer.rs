@@ -6,9 +6,10 @@
 use super::analysis::Analysis;
 use super::heap::{EdgeKind, NodeKind};
 use super::paths::{CONTEXT, Step, Teller};
-use super::patterns::{Finding, Kept, Pattern, Tense, thousands};
+use super::patterns::{Finding, Kept, Pattern, Tense};
 use super::suspects::{Shape, Suspect};
 use super::tree::Tree;
+use crate::format::thousands;
 
 /// The most nodes of a piece that are looked at.
 const LOOK: usize = 300;

@@ -12,9 +12,9 @@ use serde::Serialize;
 use super::analysis::Analysis;
 use super::distance::{NONE, lasting};
 use super::heap::{Edge, EdgeKind, Heap, NodeKind, edge_ordinal, ordinal};
-use super::patterns::thousands;
 use super::privacy::{WITHHELD, quotable};
 use super::sources::Sources;
+use crate::format::thousands;
 
 /// The reference by which each node is nearest to a root.
 #[derive(Debug)]

@@ -81,26 +81,3 @@ pub struct Kept {
     /// The bytes such objects take per piece, over the examples looked at.
     pub bytes_per_piece: u64,
 }
-
-/// Writes a number with commas between its thousands.
-pub fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::thousands;
-
-    #[test]
-    fn thousands_are_set_apart() {
-        assert_eq!([0, 999, 12_412, 1_000_000].map(thousands), ["0", "999", "12,412", "1,000,000"]);
-    }
-}

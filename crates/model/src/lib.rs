@@ -1,7 +1,7 @@
-//! The words every room shares: what a daemon, a process, one life of a process and one collection are.
+//! The words every crate of leakslope shares: what a daemon, a process, one run of a process and one collection are.
 //!
-//! Pure data with the few questions that can be asked of it. This room refuses to read anything (no clock, no
-//! file, no socket) and to decide anything: verdicts live in `trend`, restarts in `policy`.
+//! Pure data with the few questions that can be asked of it. This crate refuses to read anything (no clock, no
+//! file, no socket) and to decide anything: verdicts live in `leak-detector`, restarts in `restart-policy`.
 
 mod history;
 mod host;

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::Bytes;
+use crate::Bytes;
 
 /// The host's memory at one collection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]

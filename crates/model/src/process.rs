@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AppName, Bytes, Life, ProcessKey};
+use crate::{AppName, Bytes, Life, ProcessKey};
 
 /// What pm2 says of a process. Unknown words are kept apart from known ones, never guessed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Bytes, DaemonName, HostSample, ProcessSample, Steady, WallTime};
+use crate::{Bytes, DaemonName, HostSample, ProcessSample, Steady, WallTime};
 
 /// The names of collectors in metrics and logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AppName, Life, ProcessKey, Steady};
+use crate::{AppName, Life, ProcessKey, Steady};
 
 /// One minute of one life. Every figure is in bytes but `load`; `NaN` means that nothing was measured.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -74,5 +74,5 @@ pub struct LifeSummary {
     /// Largest resident memory, in bytes.
     pub resident_max: f32,
     /// Slope of the footprint in bytes per second with its confidence interval, where the life was long enough.
-    pub slope: Option<super::Slope>,
+    pub slope: Option<crate::Slope>,
 }

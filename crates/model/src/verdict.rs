@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bytes, Steady};
+use crate::{Bytes, Steady};
 
 /// How sure we are that a process leaks. How soon it matters is a question of its own
 /// ([`Verdict::projected_exhaustion`]).

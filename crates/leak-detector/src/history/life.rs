@@ -4,8 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use model::{AppName, Life, LifeEnd, LifeSummary, Minute, ProcessKey, Steady};
 use crate::stats::slope_of_floors;
+use model::{AppName, Life, LifeEnd, LifeSummary, Minute, ProcessKey, Steady};
 
 use super::Sample;
 

@@ -14,8 +14,8 @@ use super::pool::{Pooled, pooled};
 use super::reason;
 use super::reference::{Siblings, explained};
 use super::settings::Settings;
-use crate::stats::{MOST, as_f64, scaled, slope_with_interval};
 use super::trial::{Finding, Outcome, PERSISTENCE, REFERENCE, Scene, TESTS, Trial, examine};
+use crate::stats::{MOST, as_f64, scaled, slope_with_interval};
 
 /// What is remembered of a process between evaluations: a few hundred bytes.
 #[derive(Debug, Clone, Default)]

@@ -29,7 +29,6 @@
 //! A pure room takes its input and `now` as arguments and returns values.
 
 pub mod actuate;
-pub mod alertmanager;
 pub mod cli;
 pub mod collect;
 pub mod config;
@@ -37,11 +36,12 @@ pub mod evidence;
 pub mod export;
 pub mod history;
 pub mod http;
-pub mod policy;
 pub mod runtime;
 pub mod ui;
 
 pub use ::model;
+pub use ::restart_policy as policy;
+pub use ::restart_policy::alertmanager;
 pub use leak_detector::trend;
 
 /// The source revision this binary was built from; `unknown` outside a git checkout.

@@ -4,8 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{AppName, Life, LifeEnd, LifeSummary, Minute, ProcessKey, Steady};
-use crate::trend::slope_of_floors;
+use crate::stats::slope_of_floors;
+use model::{AppName, Life, LifeEnd, LifeSummary, Minute, ProcessKey, Steady};
 
 use super::Sample;
 
@@ -93,9 +93,9 @@ impl CurrentLife {
                 return None;
             }
             self.major_gcs = self.major_gcs.saturating_add(new);
-            return sample.heap_after_major_gc.map(crate::model::Bytes::as_f64);
+            return sample.heap_after_major_gc.map(model::Bytes::as_f64);
         }
-        if self.exact_since.is_some() { None } else { sample.heap_used.map(crate::model::Bytes::as_f64) }
+        if self.exact_since.is_some() { None } else { sample.heap_used.map(model::Bytes::as_f64) }
     }
 
     /// Condenses the life from its minutes. `minutes` are those still held, of this life, oldest first.

@@ -3,7 +3,7 @@
 //! Pure arithmetic on floors. It refuses to combine signals and to remember anything between evaluations: that is the
 //! detector's.
 
-use crate::model::{Basis, Signal};
+use model::{Basis, Signal};
 
 use super::frame::{Frame, floors};
 use super::settings::{Grade, Settings};
@@ -11,7 +11,7 @@ use super::shape::{
     Life, all_time_high, increment_noise, last_third_pace, median_of, recurs, rises_every_season, rising_for,
     spread_share,
 };
-use super::stats::{MOST, as_f64, kendall, kendall_variance, residuals, theil_sen};
+use crate::stats::{MOST, as_f64, kendall, kendall_variance, residuals, theil_sen};
 
 /// The tests by name, in the order they are made.
 pub const TESTS: [&str; 15] = [

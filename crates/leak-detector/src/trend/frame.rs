@@ -1,9 +1,9 @@
 //! The minutes of one life, unpacked into a series for each signal.
 
 use crate::history::ProcessHistory;
-use crate::model::{Basis, Signal};
+use model::{Basis, Signal};
 
-use super::stats::{Floors, MOST};
+use crate::stats::{Floors, MOST};
 
 /// The minutes of the current life that are still held. Index 0 is the oldest; the life may have begun before.
 #[derive(Debug)]

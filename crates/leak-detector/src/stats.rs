@@ -2,25 +2,27 @@
 //!
 //! Everything works on at most [`MOST`] points and on the stack; there is no allocation and no failure.
 
+use model::Slope;
+
 /// Most points a fit takes.
-pub(super) const MOST: usize = 24;
+pub(crate) const MOST: usize = 24;
 const PAIRS: usize = MOST * (MOST - 1) / 2;
 
 /// A series of floors: where (in minutes) and how much (in bytes), oldest first, without gaps.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Floors {
+pub(crate) struct Floors {
     at: [f64; MOST],
     value: [f64; MOST],
     count: usize,
 }
 
 impl Floors {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { at: [0.0; MOST], value: [0.0; MOST], count: 0 }
     }
 
     /// Adds a point; beyond [`MOST`] it is dropped.
-    pub(super) fn push(&mut self, at: f64, value: f64) {
+    pub(crate) fn push(&mut self, at: f64, value: f64) {
         if self.count < MOST && value.is_finite() {
             self.at[self.count] = at;
             self.value[self.count] = value;
@@ -28,15 +30,15 @@ impl Floors {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.count
     }
 
-    pub(super) fn at(&self) -> &[f64] {
+    pub(crate) fn at(&self) -> &[f64] {
         &self.at[..self.count]
     }
 
-    pub(super) fn value(&self) -> &[f64] {
+    pub(crate) fn value(&self) -> &[f64] {
         &self.value[..self.count]
     }
 }
@@ -52,7 +54,7 @@ impl FromIterator<f64> for Floors {
 }
 
 /// Kendall's S: rising pairs less falling pairs.
-pub(super) fn kendall(value: &[f64]) -> f64 {
+pub(crate) fn kendall(value: &[f64]) -> f64 {
     let mut rising = 0_i32;
     for (index, left) in value.iter().enumerate() {
         for right in &value[index + 1..] {
@@ -63,20 +65,20 @@ pub(super) fn kendall(value: &[f64]) -> f64 {
 }
 
 /// The variance of Kendall's S for `count` independent points without ties (Kendall 1975).
-pub(super) fn kendall_variance(count: usize) -> f64 {
+pub(crate) fn kendall_variance(count: usize) -> f64 {
     let n = as_f64(count);
     n * (n - 1.0) * (2.0 * n + 5.0) / 18.0
 }
 
 /// The median slope over all pairs (Theil 1950, Sen 1968); zero for fewer than two points.
-pub(super) fn theil_sen(at: &[f64], value: &[f64]) -> f64 {
+pub(crate) fn theil_sen(at: &[f64], value: &[f64]) -> f64 {
     let mut slopes = [0.0; PAIRS];
     let count = pair_slopes(at, value, &mut slopes);
     median(&mut slopes[..count])
 }
 
 /// The Theil–Sen slope with Sen's interval of 95 %, widened by `inflation` of the variance for autocorrelation.
-pub(super) fn theil_sen_interval(at: &[f64], value: &[f64], inflation: f64) -> (f64, f64, f64) {
+pub(crate) fn theil_sen_interval(at: &[f64], value: &[f64], inflation: f64) -> (f64, f64, f64) {
     let mut slopes = [0.0; PAIRS];
     let count = pair_slopes(at, value, &mut slopes);
     let spread = 1.96 * (kendall_variance(value.len()) * inflation).sqrt();
@@ -85,7 +87,7 @@ pub(super) fn theil_sen_interval(at: &[f64], value: &[f64], inflation: f64) -> (
 
 /// By how much the second sample lies above the first (Hodges and Lehmann 1963), with its interval of 95 % from the
 /// normal ranks of Mann and Whitney (1947); zeros where one is empty. At most [`MOST`] points in all.
-pub(super) fn shift(first: &[f64], second: &[f64]) -> (f64, f64, f64) {
+pub(crate) fn shift(first: &[f64], second: &[f64]) -> (f64, f64, f64) {
     let mut differences = [0.0; PAIRS];
     let mut count = 0;
     for (before, after) in first.iter().flat_map(|before| second.iter().map(move |after| (before, after))) {
@@ -125,7 +127,7 @@ fn pair_slopes(at: &[f64], value: &[f64], slopes: &mut [f64; PAIRS]) -> usize {
 }
 
 /// The median; sorts partly in place. Zero for an empty slice.
-pub(super) fn median(values: &mut [f64]) -> f64 {
+pub(crate) fn median(values: &mut [f64]) -> f64 {
     if values.is_empty() {
         return 0.0;
     }
@@ -138,7 +140,7 @@ pub(super) fn median(values: &mut [f64]) -> f64 {
 
 /// The spread of floors around a line: the scaled median absolute residual, and the residuals' autocorrelation at
 /// lag one, within 0 and 0.75.
-pub(super) fn residuals(floors: &Floors, slope: f64) -> (f64, f64) {
+pub(crate) fn residuals(floors: &Floors, slope: f64) -> (f64, f64) {
     let mut rest = [0.0; MOST];
     for (rest, (at, value)) in rest.iter_mut().zip(floors.at().iter().zip(floors.value())) {
         *rest = value - slope * at;
@@ -161,9 +163,34 @@ pub(super) fn residuals(floors: &Floors, slope: f64) -> (f64, f64) {
     (1.4826 * median(sorted), (cross / square).clamp(0.0, 0.75))
 }
 
+pub(crate) fn slope_with_interval(floors: &Floors) -> Option<Slope> {
+    if floors.len() < 4 {
+        return None;
+    }
+    let (_, rho) = residuals(floors, theil_sen(floors.at(), floors.value()));
+    let inflation = (1.0 + rho) / (1.0 - rho);
+    let (middle, low, high) = theil_sen_interval(floors.at(), floors.value(), inflation);
+    let s = kendall(floors.value());
+    let z = (s.abs() - 1.0).max(0.0) / (kendall_variance(floors.len()) * inflation).sqrt();
+    Some(Slope { bytes_per_second: if z < 1.28 { 0.0 } else { middle }, low, high })
+}
+
+/// Fits a slope to equally spaced floors, `spacing` seconds apart: bytes per second with an interval of 95 %.
+pub(crate) fn slope_of_floors(values: &[f32], spacing: f64) -> Option<Slope> {
+    let mut floors = Floors::new();
+    for (part, value) in (0_u32..).zip(values) {
+        floors.push(f64::from(part), f64::from(*value));
+    }
+    (spacing > 0.0).then(|| slope_with_interval(&floors)).flatten().map(|slope| scaled(slope, 1.0 / spacing))
+}
+
+pub(crate) fn scaled(slope: Slope, by: f64) -> Slope {
+    Slope { bytes_per_second: slope.bytes_per_second * by, low: slope.low * by, high: slope.high * by }
+}
+
 /// A count as a float.
 #[allow(clippy::cast_precision_loss, reason = "counts here are far below 2^53")]
-pub(super) fn as_f64(count: usize) -> f64 {
+pub(crate) fn as_f64(count: usize) -> f64 {
     count as f64
 }
 

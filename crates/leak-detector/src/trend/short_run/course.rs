@@ -1,7 +1,7 @@
 //! How a rise goes on: the pace of its second half against that of its first, and that of its end.
 
 use super::ShortFloor;
-use crate::trend::stats::{Floors, MOST, as_f64, median, residuals, shift, theil_sen, theil_sen_interval};
+use crate::stats::{Floors, MOST, as_f64, median, residuals, shift, theil_sen, theil_sen_interval};
 
 /// How a rise goes on, by the floors that were kept to the end.
 pub(super) struct Course {

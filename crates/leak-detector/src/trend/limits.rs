@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Bytes, Limit, LimitKind, MemoryLimits, Signal};
+use model::{Bytes, Limit, LimitKind, MemoryLimits, Signal};
 
 /// The ceilings of one process. Resident memory meets all but [`LimitKind::Heap`], which the heap meets.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

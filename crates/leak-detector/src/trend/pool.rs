@@ -1,10 +1,10 @@
 //! Lives that were cut short, taken together: a leak that daily restarts hide shows in every one of them.
 
-use crate::model::{LifeSummary, Signal, Steady};
+use model::{LifeSummary, Signal, Steady};
 
 use super::settings::Settings;
 use super::shape::halves;
-use super::stats::{Floors, kendall, kendall_variance, theil_sen};
+use crate::stats::{Floors, kendall, kendall_variance, theil_sen};
 
 /// What the last lives say together.
 #[derive(Debug, Clone, Copy)]
@@ -57,7 +57,7 @@ pub(super) fn pooled<'a>(
     (grew >= 3 && steady >= 3 && agree).then(|| Pooled {
         grew,
         lives,
-        slope: super::stats::median(&mut slopes[..lives]),
+        slope: crate::stats::median(&mut slopes[..lives]),
         lasted,
     })
 }

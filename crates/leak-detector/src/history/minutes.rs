@@ -4,7 +4,7 @@
 //! (a step of 1 KiB at 100 MiB), load one with eight. Three days of minutes so take 59 KiB. The ring refuses to know
 //! what a life is or where minutes come from.
 
-use crate::model::Minute;
+use model::Minute;
 
 /// Bytes of one packed row.
 const ROW: usize = 14;

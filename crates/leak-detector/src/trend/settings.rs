@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::model::Bytes;
+use model::Bytes;
 
 /// How much a grade of verdict asks for.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use self::trial::Trial;
 use super::reason::span;
-use crate::model::Slope;
+use model::Slope;
 
 /// Fewest floors that can be judged, …
 const FEWEST: usize = 10;

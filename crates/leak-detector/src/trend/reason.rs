@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::model::{Bytes, LeakState, Limit, LimitKind, Rejection, Signal, Slope};
+use model::{Bytes, LeakState, Limit, LimitKind, Rejection, Signal, Slope};
 
 use super::pool::Pooled;
 use super::trial::Finding;

@@ -4,7 +4,7 @@
 
 use super::frame::{Frame, floors, lowest};
 use super::settings::Settings;
-use super::stats::{Floors, MOST, as_f64, kendall, kendall_variance, median, theil_sen};
+use crate::stats::{Floors, MOST, as_f64, kendall, kendall_variance, median, theil_sen};
 
 /// Whether floors rise from season to season, whatever they do within one: a seasonal Kendall test (Hirsch and Slack
 /// 1984) at any lag of which the window holds two and a half, with each season's rise like the other's. Buckets without

@@ -6,7 +6,7 @@ use std::cell::LazyCell;
 use std::collections::BTreeMap;
 
 use crate::history::ProcessHistory;
-use crate::model::{Basis, Bytes, LeakState, Life, LifeSummary, Limit, Rejection, Signal, Slope, Steady, Verdict};
+use model::{Basis, Bytes, LeakState, Life, LifeSummary, Limit, Rejection, Signal, Slope, Steady, Verdict};
 
 use super::frame::{Frame, floors};
 use super::limits::{Limits, time_left};
@@ -14,8 +14,8 @@ use super::pool::{Pooled, pooled};
 use super::reason;
 use super::reference::{Siblings, explained};
 use super::settings::Settings;
-use super::stats::{MOST, as_f64, kendall, kendall_variance, residuals, theil_sen, theil_sen_interval};
 use super::trial::{Finding, Outcome, PERSISTENCE, REFERENCE, Scene, TESTS, Trial, examine};
+use crate::stats::{MOST, as_f64, scaled, slope_with_interval};
 
 /// What is remembered of a process between evaluations: a few hundred bytes.
 #[derive(Debug, Clone, Default)]
@@ -363,31 +363,6 @@ fn slope_of(frame: &Frame, signal: Signal, width: f64) -> Option<Slope> {
     slope_with_interval(&floors)
 }
 
-fn slope_with_interval(floors: &super::stats::Floors) -> Option<Slope> {
-    if floors.len() < 4 {
-        return None;
-    }
-    let (_, rho) = residuals(floors, theil_sen(floors.at(), floors.value()));
-    let inflation = (1.0 + rho) / (1.0 - rho);
-    let (middle, low, high) = theil_sen_interval(floors.at(), floors.value(), inflation);
-    let s = kendall(floors.value());
-    let z = (s.abs() - 1.0).max(0.0) / (kendall_variance(floors.len()) * inflation).sqrt();
-    Some(Slope { bytes_per_second: if z < 1.28 { 0.0 } else { middle }, low, high })
-}
-
-/// Fits a slope to equally spaced floors, `spacing` seconds apart: bytes per second with an interval of 95 %.
-pub(crate) fn slope_of_floors(values: &[f32], spacing: f64) -> Option<Slope> {
-    let mut floors = super::stats::Floors::new();
-    for (part, value) in (0_u32..).zip(values) {
-        floors.push(f64::from(part), f64::from(*value));
-    }
-    (spacing > 0.0).then(|| slope_with_interval(&floors)).flatten().map(|slope| scaled(slope, 1.0 / spacing))
-}
-
-fn scaled(slope: Slope, by: f64) -> Slope {
-    Slope { bytes_per_second: slope.bytes_per_second * by, low: slope.low * by, high: slope.high * by }
-}
-
 /// How much resident memory grows for each byte of heap that is kept.
 fn amplification(frame: &Frame, signal: Signal, resident: f64) -> f64 {
     if signal == Signal::Native || signal == Signal::Resident {
@@ -403,7 +378,7 @@ fn amplification(frame: &Frame, signal: Signal, resident: f64) -> f64 {
 mod tests {
     use super::*;
     use crate::history::{About, Retention, Sample};
-    use crate::model::ProcessKey;
+    use model::ProcessKey;
 
     const LIFE: Life = Life { pid: 9, started: 9 };
 
@@ -438,7 +413,7 @@ mod tests {
         assert_eq!(young.state, LeakState::Learning);
         assert!(young.reason.contains("a first answer takes 30 min"), "{}", young.reason);
         let mut gone = flat(100);
-        gone.end(crate::model::LifeEnd::Stopped);
+        gone.end(model::LifeEnd::Stopped);
         let verdict = detector.evaluate(&gone, Vec::new, &Limits::default(), Steady(0), &Settings::default());
         assert_eq!((verdict.state, verdict.slopes.len()), (LeakState::Learning, 0));
     }

@@ -1,6 +1,6 @@
 //! The slope and the verdict: is a process leaking, how fast, until when, and why we say so.
 //!
-//! Pure: a [`crate::history::ProcessHistory`], limits, settings and `now` go in, a [`crate::model::Verdict`] comes out. The design and
+//! Pure: a [`crate::history::ProcessHistory`], limits, settings and `now` go in, a [`model::Verdict`] comes out. The design and
 //! its measured figures are in `docs/detection.md`. This room refuses to read a clock, to know of pm2 and to act.
 
 pub mod compare;
@@ -14,11 +14,9 @@ mod replay;
 mod settings;
 mod shape;
 mod short_run;
-mod stats;
 mod trial;
 
 pub use detector::Detector;
-pub(crate) use detector::slope_of_floors;
 pub use limits::Limits;
 pub use replay::{Episode, Fed, Replay};
 pub use settings::{Grade, Settings};

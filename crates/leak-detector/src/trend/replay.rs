@@ -1,7 +1,7 @@
 //! Recorded samples judged one by one, exactly as live: what `leakslope analyze` and the benches run.
 
 use crate::history::{About, ProcessHistory, Retention, Sample};
-use crate::model::{AppName, LeakState, LifeSummary, ProcessKey, Steady, Verdict};
+use model::{AppName, LeakState, LifeSummary, ProcessKey, Steady, Verdict};
 
 use super::{Detector, Limits, Settings};
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::model::{LifeSummary, Slope, Steady};
+use model::{LifeSummary, Slope, Steady};
 
 /// The share of the old pace that a fix may leave.
 const LEFT_OVER: f64 = 0.25;
@@ -180,7 +180,7 @@ pub fn sentence(outcome: Outcome, before: (&str, Option<Slope>), after: (&str, O
         slope.map_or_else(
             || "an unknown pace".to_owned(),
             |slope| {
-                let hourly = |value: f64| value * 3600.0 / crate::model::Bytes::MIB.as_f64();
+                let hourly = |value: f64| value * 3600.0 / model::Bytes::MIB.as_f64();
                 format!(
                     "{:+.2} MiB/h ({:+.2} to {:+.2})",
                     hourly(slope.bytes_per_second),
@@ -212,7 +212,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::{AppName, DaemonName, Life, LifeEnd, ProcessKey};
+    use model::{AppName, DaemonName, Life, LifeEnd, ProcessKey};
 
     const MIB_PER_HOUR: f64 = 1_048_576.0 / 3600.0;
     const MINUTE: Duration = Duration::from_mins(1);

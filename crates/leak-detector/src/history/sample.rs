@@ -1,6 +1,6 @@
 //! What history takes in: one look at one running process, reduced to the figures the trend needs.
 
-use crate::model::{Bytes, Life, ProcessSample};
+use model::{Bytes, Life, ProcessSample};
 
 /// The figures of one look at one life. Each is absent on its own.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -4,11 +4,9 @@ use std::time::Duration;
 
 use super::course::{Course, bucketed, inflation, keep};
 use super::{PerWork, ShortAnswer, ShortFloor, ShortSettings};
-use crate::model::{Bytes, Slope};
+use crate::stats::{Floors, as_f64, kendall, kendall_variance, median, residuals, theil_sen, theil_sen_interval};
 use crate::trend::reason::{pace, span};
-use crate::trend::stats::{
-    Floors, as_f64, kendall, kendall_variance, median, residuals, theil_sen, theil_sen_interval,
-};
+use model::{Bytes, Slope};
 
 /// Units of work below which growth is held against time alone.
 const LEAST_WORK: f64 = 30.0;

@@ -6,11 +6,11 @@
 use std::cell::LazyCell;
 
 use crate::history::ProcessHistory;
-use crate::model::{LifeSummary, Signal};
+use model::{LifeSummary, Signal};
 
 use super::frame::Frame;
 use super::settings::Settings;
-use super::stats::median;
+use crate::stats::median;
 
 /// The running lives of an app's other processes. Condensing them reads all their minutes, so it is done for those only whose
 /// growth needs a reference.
@@ -29,7 +29,7 @@ pub(super) fn explained(
     let Some(floor) = frame.latest(if signal == Signal::Resident { signal } else { Signal::Footprint }) else {
         return false;
     };
-    let age = settings.span(super::stats::as_f64(frame.age()));
+    let age = settings.span(crate::stats::as_f64(frame.age()));
     let explains = |life: &LifeSummary| {
         life.version == about.version
             && life.revision == about.revision
@@ -63,7 +63,7 @@ fn plateau(life: &LifeSummary, signal: Signal) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Life, LifeEnd, ProcessKey, Steady};
+    use model::{Life, LifeEnd, ProcessKey, Steady};
 
     fn life(floors: impl Fn(f32) -> f32) -> LifeSummary {
         let floors: Vec<f32> = (0_u8..16).map(|part| floors(f32::from(part))).collect();

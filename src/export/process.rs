@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::catalogue as family;
 use super::families::Families;
-use crate::model::{AppMetrics, AppName, Bytes, DaemonName, DaemonSample, GcReport, ProcessSample, Snapshot, Status, WallTime};
+use crate::model::{
+    AppMetrics, AppName, Bytes, DaemonName, DaemonSample, GcReport, ProcessSample, Snapshot, Status, WallTime,
+};
 
 pub(super) fn add(families: &mut Families, snapshot: &Snapshot) {
     for daemon in &snapshot.daemons {
@@ -41,7 +43,11 @@ fn add_daemon(families: &mut Families, daemon: &DaemonSample) {
     for (app, by_status) in instances {
         for status in Status::ALL {
             let instances = by_status.get(&status).copied().unwrap_or(0);
-            families.add(&family::APP_INSTANCES, &[name, app.namespace(), app.name(), status.as_str()], count(instances));
+            families.add(
+                &family::APP_INSTANCES,
+                &[name, app.namespace(), app.name(), status.as_str()],
+                count(instances),
+            );
         }
     }
 }
@@ -67,11 +73,7 @@ fn add_process(families: &mut Families, process: &ProcessSample) {
     let (version, node_version, interpreter) =
         (text(&listed.version), text(&listed.node_version), text(&listed.interpreter));
     let module = if listed.module { "true" } else { "" };
-    families.add(
-        &family::INFO,
-        &labels.with([listed.exec_mode, &version, &node_version, &interpreter, module]),
-        1.0,
-    );
+    families.add(&family::INFO, &labels.with([listed.exec_mode, &version, &node_version, &interpreter, module]), 1.0);
     families.add(&family::PROCESS_UP, own, truth(is_up(process)));
     for status in Status::ALL {
         families.add(&family::STATUS, &labels.with([status.as_str()]), truth(status == listed.status));

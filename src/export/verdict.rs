@@ -39,7 +39,11 @@ fn add_evidence(families: &mut Families, collected: &Collected<'_>) {
 fn add_verdict(families: &mut Families, verdict: &Verdict, own: [&str; 4]) {
     let [daemon, namespace, app, pm_id] = own;
     for state in LeakState::ALL {
-        families.add(&family::LEAK_STATE, &[daemon, namespace, app, pm_id, state.as_str()], truth(state == verdict.state));
+        families.add(
+            &family::LEAK_STATE,
+            &[daemon, namespace, app, pm_id, state.as_str()],
+            truth(state == verdict.state),
+        );
     }
     for (signal, slope) in &verdict.slopes {
         let labels = [daemon, namespace, app, pm_id, signal.as_str()];

@@ -93,7 +93,11 @@ impl Pipeline {
 
     /// Takes in one collection and judges whoever's turn it is, each app by the settings that `trend_of` gives for its
     /// name.
-    pub fn take<'a>(&mut self, snapshot: &Snapshot, trend_of: impl Fn(&AppName) -> Cow<'a, trend::Settings>) -> Outcome {
+    pub fn take<'a>(
+        &mut self,
+        snapshot: &Snapshot,
+        trend_of: impl Fn(&AppName) -> Cow<'a, trend::Settings>,
+    ) -> Outcome {
         let mut outcome = Outcome::default();
         // First: where all processes are others than before, there are never twice as many.
         self.forget_removed(snapshot, &mut outcome);

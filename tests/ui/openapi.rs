@@ -271,7 +271,13 @@ fn compare() {
         sentence: text("too early to say: 7.5 more hours are needed"),
     };
     let versions = vec![VersionView { slope: None, resident_max_bytes: None, ..version.clone() }, version];
-    let mut view = CompareView { daemon: text("default"), namespace: text("default"), app: text("shop"), versions, comparison: Some(comparison) };
+    let mut view = CompareView {
+        daemon: text("default"),
+        namespace: text("default"),
+        app: text("shop"),
+        versions,
+        comparison: Some(comparison),
+    };
     holds("Compare", &view);
     view.comparison = None;
     holds("Compare", &view);

@@ -62,7 +62,8 @@ impl AppName {
     pub fn means(&self, listed: &Self) -> bool {
         if self.namespace.is_empty() {
             let split = self.name.split_once('/').filter(|(namespace, _)| !namespace.starts_with('@'));
-            return self.name == listed.name || split.is_some_and(|(namespace, name)| Self::new(namespace, name).means(listed));
+            return self.name == listed.name
+                || split.is_some_and(|(namespace, name)| Self::new(namespace, name).means(listed));
         }
         self.name == listed.name && (self.namespace == listed.namespace || listed.namespace.is_empty())
     }

@@ -54,7 +54,8 @@ pub(super) async fn remembered(shared: Arc<Shared>, request: Request) -> Respons
 
 /// The app whose lives these are; a refusal where its name alone means apps of several namespaces.
 fn one_app(asked: &str, lives: &[LifeSummary]) -> Result<AppName, Box<Response>> {
-    let meant: BTreeSet<&AppName> = lives.iter().map(|life| &life.app).filter(|app| !app.namespace().is_empty()).collect();
+    let meant: BTreeSet<&AppName> =
+        lives.iter().map(|life| &life.app).filter(|app| !app.namespace().is_empty()).collect();
     if meant.len() > 1 {
         let names: Vec<String> = meant.iter().map(|app| app.qualified()).collect();
         let message = format!("several namespaces have an app named {asked}; ask for one of {}", names.join(", "));

@@ -22,7 +22,7 @@ use super::system::{SystemReader, SystemReading};
 use super::{DaemonSpec, HeapReading, Settings, Source};
 use crate::model::{
     CollectorName, CollectorReport, DaemonName, DaemonSample, HostSample, Listed, MemoryLimits, MemorySource,
-    ProcessKey, ProcessSample, Steady, WallTime,
+    ProcessKey, ProcessSample, Status, Steady, WallTime,
 };
 
 /// A daemon that gives its list but not its version is not waited for longer than this.
@@ -338,10 +338,20 @@ fn assemble(
 ) -> Vec<ProcessSample> {
     entries
         .into_iter()
-        .map(|listed| {
+        .map(|mut listed| {
             let standing = standing(&listed, daemon_pid, system);
+            // Where the daemon can be seen its children can be: what is not among them has ended or never was.
+            let lives = match standing {
+                Standing::Own(_) => true,
+                Standing::OutOfSight => !system.daemon_seen,
+                Standing::Foreign | Standing::None => false,
+            };
+            if listed.status == Status::Online && !lives {
+                listed.status = Status::NoProcess;
+            }
             let own = if let Standing::Own(reading) = standing { Some(reading) } else { None };
             let resident = match standing.memory_source() {
+                _ if listed.status == Status::NoProcess => None,
                 Some(MemorySource::System) => own.map(|reading| reading.sample.resident),
                 Some(MemorySource::Pm2) => listed.monit_memory,
                 None => None,
@@ -373,6 +383,24 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+
+    #[test]
+    fn online_is_only_what_has_a_live_process() {
+        let entries = |pid: u32| {
+            let json = format!(
+                r#"[{{"pm_id":0,"pid":{pid},"pm2_env":{{"status":"online","pm_uptime":5}},"monit":{{"memory":9}}}}]"#
+            );
+            crate::collect::list::read_list(json.as_bytes(), 1).unwrap().entries
+        };
+        let seen = |pid, daemon_seen| {
+            let system = SystemReading { daemon_seen, ..SystemReading::default() };
+            let process = assemble(&"default".into(), entries(pid), Some(7), &system, &BTreeMap::new()).remove(0);
+            (process.listed.status, process.life.is_some(), process.resident)
+        };
+        assert_eq!(seen(0, false), (Status::NoProcess, false, None), "it never started: pm2 shows pid 0");
+        assert_eq!(seen(41, true), (Status::NoProcess, false, None), "it is no child of the daemon");
+        assert_eq!(seen(41, false), (Status::Online, true, Some(crate::model::Bytes(9))), "nobody can be seen");
+    }
 
     #[tokio::test]
     async fn while_a_list_is_still_being_read_no_other_is_fetched() {

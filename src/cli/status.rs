@@ -87,7 +87,8 @@ fn table(view: &ProcessesView, source: &str, columns: usize) -> String {
     for row in &rows {
         let mut line = fit(&row[0], name);
         for (column, cell) in row.iter().enumerate().skip(1).filter(|(column, _)| wrapped || *column != 4) {
-            let cell = if matches!(column, 2 | 8) { fit(cell, widths[column]) } else { fit_right(cell, widths[column]) };
+            let cell =
+                if matches!(column, 2 | 8) { fit(cell, widths[column]) } else { fit_right(cell, widths[column]) };
             write!(line, " {cell}").ok();
         }
         writeln!(text, "{}{}", if row[0] == "APP" && row[1] == "ID" { "\n" } else { "" }, line.trim_end()).ok();
@@ -143,22 +144,25 @@ fn growth(process: &ProcessView) -> String {
 mod tests {
     use super::*;
 
-    fn process(app: &str, own: u64, tree: u64, grows: f64) -> serde_json::Value {
-        serde_json::json!({
-            "daemon": "default", "namespace": "production", "app": app, "pm_id": 7, "pid": 9, "status": "waiting_restart",
-            "exec_mode": "fork", "version": null, "revision": null, "node_version": null, "started_at": null,
-            "uptime_seconds": 273_600.0, "restarts": 1, "unstable_restarts": 0, "resident_memory_bytes": own,
-            "tree_resident_memory_bytes": tree, "swapped_memory_bytes": null, "heap_used_bytes": 1 << 20,
-            "heap_total_bytes": null, "cpu_seconds": null, "event_loop_latency_p50_seconds": null,
-            "event_loop_latency_p95_seconds": null, "metrics_age_seconds": null, "metrics_frozen": false, "limits": {},
-            "sparkline": null, "plan": null,
-            "verdict": {
-                "state": "leaking", "since": 1.0, "reason": "it grows", "signal": "resident", "basis": "resident_only",
-                "window_seconds": 60.0, "floor_bytes": null, "limit": null, "limit_bytes": null,
-                "slopes": {"resident": {"bytes_per_second": grows, "low": 1.0, "high": 2.0}},
-                "projected_exhaustion_seconds": null, "rejected_by": null,
-            },
-        })
+    const PROCESS: &str = r#"{
+        "daemon": "default", "namespace": "production", "app": "APP", "pm_id": 7, "pid": 9, "status": "waiting_restart",
+        "exec_mode": "fork", "version": null, "revision": null, "node_version": null, "started_at": null,
+        "uptime_seconds": 273600.0, "restarts": 1, "unstable_restarts": 0, "resident_memory_bytes": OWN,
+        "tree_resident_memory_bytes": TREE, "swapped_memory_bytes": null, "heap_used_bytes": 1048576,
+        "heap_total_bytes": null, "cpu_seconds": null, "event_loop_latency_p50_seconds": null,
+        "event_loop_latency_p95_seconds": null, "metrics_age_seconds": null, "metrics_frozen": false, "limits": {},
+        "sparkline": null, "plan": null,
+        "verdict": {
+            "state": "leaking", "since": 1.0, "reason": "it grows", "signal": "resident", "basis": "resident_only",
+            "window_seconds": 60.0, "floor_bytes": null, "limit": null, "limit_bytes": null,
+            "slopes": {"resident": {"bytes_per_second": 5823137.0, "low": 1.0, "high": 2.0}},
+            "projected_exhaustion_seconds": null, "rejected_by": null
+        }
+    }"#;
+
+    fn process(app: &str, own: u64, tree: u64) -> serde_json::Value {
+        let text = PROCESS.replace("APP", app).replace("OWN", &own.to_string()).replace("TREE", &tree.to_string());
+        serde_json::from_str(&text).unwrap()
     }
 
     fn view(processes: &[serde_json::Value]) -> ProcessesView {
@@ -172,7 +176,7 @@ mod tests {
     #[test]
     fn no_figure_is_cut_however_narrow_it_is_and_the_name_takes_the_rest() {
         let long = "a-name-that-is-much-longer-than-any-column-should-be-for-its-own-good";
-        let view = view(&[process(long, 59 << 20, 220 << 20, 5_823_000.0)]);
+        let view = view(&[process(long, 59 << 20, 220 << 20)]);
         for columns in [40, 80, 160] {
             let text = table(&view, "here", columns);
             for figure in ["220 MiB", "59 MiB", "+19992.0 MiB/h", "waiting_restart", "3d 4h", "leaking"] {
@@ -185,7 +189,7 @@ mod tests {
 
     #[test]
     fn the_own_memory_stands_beside_the_trees_only_where_they_differ() {
-        assert!(!table(&view(&[process("api", 59 << 20, 59 << 20, 0.0)]), "here", 80).contains("OWN"));
-        assert!(table(&view(&[process("api", 59 << 20, 220 << 20, 0.0)]), "here", 80).contains("OWN"));
+        assert!(!table(&view(&[process("api", 59 << 20, 59 << 20)]), "here", 80).contains("OWN"));
+        assert!(table(&view(&[process("api", 59 << 20, 220 << 20)]), "here", 80).contains("OWN"));
     }
 }

@@ -18,6 +18,9 @@ pub struct ProcessesView {
     pub collected_at: f64,
     /// Seconds between two collections, once the sidecar told.
     pub interval_seconds: Option<f64>,
+    /// Seconds for which a life has to be watched before its first verdict, once the sidecar told.
+    #[serde(default)]
+    pub first_verdict_after_seconds: Option<f64>,
     /// The machine.
     pub host: HostView,
     /// Every daemon watched.
@@ -195,6 +198,7 @@ impl ProcessesView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             collected_at: snapshot.wall.as_seconds(),
             interval_seconds: None,
+            first_verdict_after_seconds: None,
             host: HostView {
                 memory_total_bytes: snapshot.host.memory_total.0,
                 memory_available_bytes: snapshot.host.memory_available.0,

@@ -194,7 +194,9 @@ impl Policy {
     }
 
     pub(super) fn policy_settings(&self, daemon: &DaemonName, app: &AppName) -> &PolicySettings {
-        self.settings.policy_of(daemon, app, self.world.is_module(daemon, app)).map_or(&self.fallback, |(_, policy)| policy)
+        self.settings
+            .policy_of(daemon, app, self.world.is_module(daemon, app))
+            .map_or(&self.fallback, |(_, policy)| policy)
     }
 
     /// Notes that the durable state has changed.

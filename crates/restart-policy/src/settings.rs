@@ -580,7 +580,10 @@ mod tests {
         assert_eq!(again, settings);
         let found = settings.policy_of(&"default".into(), &"shop-api".into(), false).map(|(index, _)| index);
         assert_eq!(found, Some(0));
-        assert!(settings.policy_of(&"default".into(), &"shop-api".into(), true).is_none(), "a module is not meant by *");
+        assert!(
+            settings.policy_of(&"default".into(), &"shop-api".into(), true).is_none(),
+            "a module is not meant by *"
+        );
         assert!(settings.policy_of(&"default".into(), &"blog".into(), false).is_none());
     }
 

@@ -83,7 +83,8 @@ impl World {
     }
 
     fn note_memory(&mut self, process: &ProcessObservation, settings: &RestartSettings, now: Now) {
-        let trigger = settings.policy_of(&process.key.daemon, &process.app, process.module).and_then(|(_, p)| p.memory.as_ref());
+        let trigger =
+            settings.policy_of(&process.key.daemon, &process.app, process.module).and_then(|(_, p)| p.memory.as_ref());
         let above = trigger.is_some_and(|trigger| {
             let over = |value: Option<_>, limit: Option<super::values::Size>| {
                 value.zip(limit).is_some_and(|(value, limit)| value > limit.0)

@@ -93,6 +93,18 @@ fn table(view: &ProcessesView, source: &str, columns: usize) -> String {
         }
         writeln!(text, "{}{}", if row[0] == "APP" && row[1] == "ID" { "\n" } else { "" }, line.trim_end()).ok();
     }
+    for daemon in &view.daemons {
+        for left in daemon.orphans.iter().flatten() {
+            let app = AppName::new(&left.namespace, &left.app);
+            let (what, hold) = if left.processes == 1 { ("process", "holds") } else { ("processes", "hold") };
+            let line = format!(
+                "{app}: {} {what} left behind by earlier runs {hold} {}; pm2 no longer knows them",
+                left.processes,
+                Bytes(left.resident_memory_bytes)
+            );
+            writeln!(text, "\n{}", wrap(&line, columns, 0)).ok();
+        }
+    }
     for process in view.processes.iter().filter(|process| worries(process)) {
         if let Some(verdict) = &process.verdict {
             let name = format!("{} ({}):", app_name(process), process.pm_id);

@@ -155,6 +155,7 @@ impl Daemon {
             version: self.version.as_ref().map(|(_, version)| version.clone()),
             pid: daemon_pid,
             resident: reading.daemon_resident,
+            orphans: reading.orphans.clone(),
             processes: assemble(&self.spec.name, list.entries, daemon_pid, &reading, &ages),
             processes_left_out,
             reports: vec![
@@ -189,6 +190,7 @@ impl Daemon {
             version: None,
             pid: None,
             resident: None,
+            orphans: None,
             processes: Vec::new(),
             processes_left_out: 0,
             reports: vec![CollectorReport { collector: CollectorName::Pm2, duration, failure: Some(reason) }],
@@ -297,9 +299,11 @@ impl Daemon {
             }
             SystemState::Busy(_finished) => SystemReader::new(self.settings.proc.clone()),
         };
+        let home = self.spec.home.clone();
         let mut task = tokio::task::spawn_blocking(move || {
             let reading = reader.read(daemon_pid, &pids, wall).map_err(|error| error.to_string());
-            (reader, reading)
+            let orphans = reader.orphans(&home, daemon_pid, &pids);
+            (reader, reading.map(|reading| SystemReading { orphans, ..reading }))
         });
         match timeout(self.settings.deadline, &mut task).await {
             Ok(Ok((reader, reading))) => {

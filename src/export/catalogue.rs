@@ -46,6 +46,11 @@ families! {
     DAEMON_RESIDENT = Gauge "pm2_daemon_resident_memory_bytes" ["daemon"] "Resident memory of the pm2 daemon itself.";
     APP_INSTANCES = Gauge "pm2_app_instances" ["daemon", "namespace", "app", "status"] "Processes of an app by status; online ones have a live process.";
 
+    APP_ORPHANS = Gauge "pm2_app_orphans" ["daemon", "namespace", "app"]
+        "Processes that earlier runs of an app left behind; pm2 no longer knows them.";
+    APP_ORPHANS_RESIDENT = Gauge "pm2_app_orphans_resident_memory_bytes" ["daemon", "namespace", "app"]
+        "Resident memory of the processes that earlier runs of an app left behind.";
+
     INFO = Gauge "pm2_process_info"
         ["daemon", "namespace", "app", "pm_id", "exec_mode", "version", "node_version", "interpreter", "module"]
         "What pm2 knows of a process; always 1.";

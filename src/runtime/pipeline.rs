@@ -324,6 +324,7 @@ mod tests {
             resident: None,
             processes: vec![process],
             processes_left_out: 0,
+            orphans: None,
             reports: Vec::new(),
             last_success: None,
         };

@@ -180,8 +180,10 @@ const hostView = () => {
         write(title, daemon.name);
         const seen = daemon.last_success_at ? `, last seen ${instant(daemon.last_success_at)}` : "";
         const left = daemon.processes_left_out > 0 ? `, ${daemon.processes_left_out} left out` : "";
+        const behind = (daemon.orphans ?? []).map((left) =>
+          `, ${plain(appName(left))} left ${count(left.processes, "process", "processes")} behind: ${bytes(left.resident_memory_bytes)}`).join("");
         write(facts, daemon.up
-          ? `up${daemon.version ? `, pm2 ${daemon.version}` : ""}, ${bytes(daemon.resident_memory_bytes)}${left}`
+          ? `up${daemon.version ? `, pm2 ${daemon.version}` : ""}, ${bytes(daemon.resident_memory_bytes)}${left}${behind}`
           : `down: ${daemon.failure ?? "no answer"}${seen}`);
       },
     };

@@ -9,4 +9,5 @@ mod faults;
 mod memory;
 mod pm2;
 mod preload;
+mod reports;
 mod system;

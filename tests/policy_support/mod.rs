@@ -154,6 +154,7 @@ impl World {
             listen_timeout: Duration::from_secs(3),
             kill_timeout: Duration::from_secs(2),
             wait_ready: false,
+            autorestart: true,
             verdict: None,
         };
         let process = Process { observation, code: Code::Good, online_at: self.now.steady };

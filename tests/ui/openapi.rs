@@ -62,6 +62,7 @@ fn listed(pm_id: u32, status: Status) -> Listed {
         listen_timeout_ms: None,
         min_uptime_ms: None,
         wait_ready: false,
+        autorestart: true,
         monit_memory: None,
         monit_cpu_percent: None,
         metrics: AppMetrics {

@@ -118,6 +118,8 @@ pub struct Listed {
     pub min_uptime_ms: Option<u64>,
     /// Whether the app says itself when it is ready.
     pub wait_ready: bool,
+    /// Whether pm2 starts it again whenever it ends by itself, with whatever exit code.
+    pub autorestart: bool,
     /// `monit.memory`: resident memory as pm2 sampled it; used only where the system cannot tell.
     pub monit_memory: Option<Bytes>,
     /// `monit.cpu` in percent of one core.

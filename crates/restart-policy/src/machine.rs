@@ -16,7 +16,7 @@ use super::request::{Request, RequestEnd, Target, TargetState};
 use super::settings::{PolicySettings, RestartSettings};
 use super::state::{FORMAT, FleetLock, Phase, State};
 use super::world::World;
-use model::{AppName, DaemonName, Steady};
+use model::{AppName, DaemonName, ProcessKey, Steady};
 
 /// The longest time between two looks at the state, so that a wall clock that steps is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_mins(1);
@@ -59,6 +59,10 @@ pub(super) struct Asking {
     pub(super) promql: BTreeMap<(DaemonName, AppName), Steady>,
     pub(super) silences: Option<Steady>,
     pub(super) fleet_lock: Option<Steady>,
+    /// Whether a process serves, before its replacement.
+    pub(super) probes: BTreeMap<ProcessKey, Steady>,
+    /// The same during it, by step, with whether the answer has come.
+    pub(super) steps: BTreeMap<u64, (Steady, bool)>,
 }
 
 impl Policy {
@@ -97,6 +101,7 @@ impl Policy {
         }
         self.settings = settings;
         self.answers.promql.clear();
+        self.answers.probes.clear();
         self.answers.silences = None;
         self.settle(now);
     }
@@ -131,6 +136,7 @@ impl Policy {
                 let answered = super::gates::Answered { at: now.steady, result: answer };
                 self.answers.promql.insert((daemon, app), answered);
             }
+            Event::Probed { step, key, life, answer } => self.probed(step, &key, life, answer, now),
             Event::Silences(result) => {
                 self.asking.silences = None;
                 self.answers.silences = Some(super::gates::Answered { at: now.steady, result });
@@ -330,6 +336,7 @@ impl Policy {
             Command::Persist { .. }
             | Command::AskPromql { .. }
             | Command::AskSilences
+            | Command::Probe(_)
             | Command::ReleaseFleetLock
             | Command::Notify(_) => {}
         }

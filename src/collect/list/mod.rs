@@ -223,6 +223,8 @@ fn listed(outer: &[Option<Json<'_>>; 5], environment: &[Option<Json<'_>>; 21], m
         listen,
         min_uptime,
         wait_ready,
+        autorestart,
+        stop_exit_codes,
     ] = *environment;
     let [monit_memory, monit_cpu] = monit.map_or([None; 2], |monit| fields(monit, &MONIT));
     let pm_id = pm_id.and_then(whole).or_else(|| inner_id.and_then(whole))?;
@@ -258,6 +260,7 @@ fn listed(outer: &[Option<Json<'_>>; 5], environment: &[Option<Json<'_>>; 21], m
         listen_timeout_ms: listen.and_then(whole),
         min_uptime_ms: min_uptime.and_then(whole),
         wait_ready: wait_ready.and_then(flag).unwrap_or(false),
+        autorestart: autorestart.and_then(flag).unwrap_or(true) && stop_exit_codes.is_none(),
         monit_memory: monit_memory.and_then(whole).filter(|bytes| *bytes > 0).map(Bytes),
         monit_cpu_percent: monit_cpu.and_then(number).filter(|percent| *percent >= 0.0),
         metrics,
@@ -266,7 +269,7 @@ fn listed(outer: &[Option<Json<'_>>; 5], environment: &[Option<Json<'_>>; 21], m
 
 /// The only names that are read out of `pm2_env`, in the order in which [`listed`] takes them apart. Of `NODE_OPTIONS`
 /// and `node_args` nothing is kept but the heap limit.
-const ENVIRONMENT: Names<22> = Names::new([
+const ENVIRONMENT: Names<24> = Names::new([
     "name",
     "pm_id",
     "status",
@@ -288,6 +291,8 @@ const ENVIRONMENT: Names<22> = Names::new([
     "listen_timeout",
     "min_uptime",
     "wait_ready",
+    "autorestart",
+    "stop_exit_codes",
     "axm_monitor",
 ]);
 

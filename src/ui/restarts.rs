@@ -152,6 +152,8 @@ fn audit_view(record: &AuditRecord) -> AuditView {
         time_bought_seconds: effect.and_then(|effect| effect.time_bought).map(|span| span.as_secs_f64()),
         helped: effect.and_then(|effect| effect.helped),
         evidence: record.evidence.clone(),
+        probes_asked: record.probes.map(|probes| probes.asked),
+        probes_failed: record.probes.map(|probes| probes.failed),
     }
 }
 

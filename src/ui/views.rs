@@ -184,7 +184,7 @@ pub struct AuditView {
     pub pm_id: Option<u32>,
     /// `reload` or `restart`; null where nothing was to be done.
     pub action: Option<String>,
-    /// `under_way`, `verified`, `failed`, `not_carried_out` or `cancelled`; null where nothing was to be done.
+    /// `under_way`, `verified`, `failed`, `unverified`, `removed`, `not_carried_out` or `cancelled`; null where nothing was to be done.
     pub outcome: Option<String>,
     /// The short word for a failure or an end.
     pub detail: Option<String>,
@@ -205,6 +205,12 @@ pub struct AuditView {
     /// The id of the evidence that was taken before.
     #[serde(default)]
     pub evidence: Option<String>,
+    /// How often the probe was asked during the replacement.
+    #[serde(default)]
+    pub probes_asked: Option<u32>,
+    /// How often it failed.
+    #[serde(default)]
+    pub probes_failed: Option<u32>,
 }
 
 /// The answer to an order that was taken.

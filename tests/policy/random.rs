@@ -210,7 +210,8 @@ fn alert(id: u8, starts_at: u8, resolved: bool, pm_id: Option<u32>) -> AlertCall
     AlertCall {
         id: format!("alert-{id}"),
         name: "Leak".to_owned(),
-        starts_at: i64::from(starts_at),
+        // Each begins on a day of its own, the first after the processes have started.
+        starts_at: 1_741_608_000_000 + i64::from(starts_at) * 86_400_000,
         resolved,
         daemon: daemon(),
         app: app("shop"),

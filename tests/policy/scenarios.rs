@@ -37,7 +37,8 @@ fn alert(id: &str, starts_at: i64, resolved: bool, pm_id: Option<u32>) -> AlertC
     AlertCall {
         id: id.to_owned(),
         name: "Leak".to_owned(),
-        starts_at,
+        // Each begins on a day of its own, after the processes have started.
+        starts_at: 1_741_608_000_000 + starts_at * 86_400_000,
         resolved,
         daemon: daemon(),
         app: app("shop"),
@@ -376,7 +377,10 @@ fn a_person_who_asks_for_now_waits_for_no_window_but_for_every_other_gate() {
     run(&mut world);
     assert_eq!(ordered(&world), [1]);
     let unknown = PersonCall { app: app("nothing"), ..person(true) };
-    assert_eq!(world.policy.ask(&unknown, world.now).unwrap_err().kind, RefusalKind::Unknown);
+    assert_eq!(
+        world.policy.ask(&unknown, world.now).unwrap_err().kind,
+        RefusalKind::Unknown { there: "pm2 lists shop".to_owned() }
+    );
     world.policy.withdraw(first[0], "ada", world.now).unwrap();
     world.carry_out();
     assert!(world.state().requests.is_empty());

@@ -14,7 +14,8 @@ use leakslope::model::{
 };
 use leakslope::policy::{
     Answer, AuditRecord, Command, DaemonObservation, Event, EvidenceBefore, EvidenceTaken, FleetLock, LockAnswer,
-    Notice, Now, Observation, Order, Policy, ProcessObservation, RecordKind, RestartSettings, State, VerdictView,
+    Notice, Now, Observation, Order, Policy, ProbeAnswer, ProcessObservation, RecordKind, RestartSettings,
+    SocketQuestion, Sockets, State, VerdictView,
 };
 
 pub const MINUTE: Duration = Duration::from_mins(1);
@@ -74,6 +75,12 @@ pub struct World {
     /// What comes of an order to take evidence; none where nobody answers.
     pub evidence: Option<EvidenceTaken>,
     pub promql: Result<Vec<bool>, String>,
+    /// Whether pm2's log tells that a new worker listens.
+    pub pm2_tells: bool,
+    /// What the sockets of a process show; by default those of one that serves.
+    pub sockets: Option<Sockets>,
+    /// What the probe says, where one is set.
+    pub probe: Result<(), String>,
     pub silences: Result<Vec<leakslope::policy::Silence>, String>,
     pub lock_answer: LockAnswer,
     pub lock_is_ours: bool,
@@ -125,6 +132,9 @@ impl World {
             questions: Vec::new(),
             evidence: Some(EvidenceTaken { id: Some("profile-1".to_owned()), sentence: "seen".to_owned() }),
             promql: Ok(vec![true]),
+            pm2_tells: true,
+            sockets: None,
+            probe: Ok(()),
             silences: Ok(Vec::new()),
             lock_answer: LockAnswer::Granted,
             lock_is_ours: false,
@@ -348,6 +358,17 @@ impl World {
                 self.questions.push(Command::AskPromql { daemon: daemon.clone(), app: app.clone(), expressions });
                 self.policy.handle(Event::Promql { daemon, app, answer }, now);
             }
+            Command::Probe(order) => {
+                self.questions.push(Command::Probe(order.clone()));
+                let sockets = order.sockets.map(|question| {
+                    self.sockets.clone().unwrap_or(match question {
+                        SocketQuestion::Ports => Sockets::Listens([3000].into()),
+                        SocketQuestion::Connection => Sockets::Reached(true),
+                    })
+                });
+                let answer = ProbeAnswer { sockets, probe: order.probe.map(|_| self.probe.clone()), port: None };
+                self.policy.handle(Event::Probed { step: order.step, key: order.key, life: order.life, answer }, now);
+            }
             Command::AskSilences => {
                 self.questions.push(Command::AskSilences);
                 self.policy.handle(Event::Silences(self.silences.clone()), now);
@@ -399,7 +420,7 @@ impl World {
                     self.restart(pm_id);
                 }
                 match self.pm2 {
-                    Pm2::Obeys => Answer::Accepted { ready: None },
+                    Pm2::Obeys => Answer::Accepted { ready: self.pm2_tells.then_some(true) },
                     Pm2::Refuses | Pm2::Unreachable | Pm2::DoesAndIsSilent | Pm2::Hangs => {
                         Answer::Unknown("no answer in time".to_owned())
                     }

@@ -311,9 +311,13 @@ fn restarts() {
         time_bought_seconds: Some(1.5),
         helped: Some(true),
         evidence: Some(text("shop-0-1.heapprofile")),
+        probes_asked: Some(12),
+        probes_failed: Some(0),
     };
     let asked = AuditView {
         evidence: None,
+        probes_asked: None,
+        probes_failed: None,
         kind: text("requested"),
         action: None,
         outcome: None,

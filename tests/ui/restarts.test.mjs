@@ -41,7 +41,7 @@ test("what is asked for, what holds it and what every gate says", async () => {
   assert.deepEqual(await request.locator(".chip").allInnerTexts(), ["Held", "Held"]);
   await request.getByText("What every gate says").first().click();
   const gates = await request.locator(".gates").first().locator("li").allInnerTexts();
-  assert.deepEqual(gates.map((text) => text.split("\n").slice(0, 2)), [["Open", "mode"], ["Open", "breaker"], ["Holds", "window"], ["Open", "app budget"]]);
+  assert.deepEqual(gates.map((text) => text.split("\n").slice(0, 2)), [["Passes", "mode"], ["Passes", "breaker"], ["Holds", "window"], ["Passes", "app budget"]]);
   assert.deepEqual(browser.complaints, []);
 });
 

@@ -98,6 +98,8 @@ pub enum NoticeKind {
     Request,
     /// A replacement began or ended.
     Restart,
+    /// A replacement would have been made: nobody need do anything.
+    Rehearsal,
     /// A breaker opened.
     BreakerOpened,
     /// A breaker closed.

@@ -403,21 +403,21 @@ impl Policy {
         &mut self,
         daemon: &DaemonName,
         app: &AppName,
-        trouble: super::breaker::Trouble,
+        (trouble, detail): (super::breaker::Trouble, Option<&str>),
         cause: &str,
         now: Now,
     ) {
         let settings = self.policy_settings(daemon, app).breaker.clone();
         let breaker = self.state.breaker_mut(daemon, app);
         let was_open = breaker.open.is_some();
-        breaker.trip(trouble, cause.to_owned(), &settings, now);
+        breaker.trip(trouble, detail, cause.to_owned(), &settings, now);
         self.touch();
         if was_open {
             return;
         }
         let text = format!("restarts of {app} are stopped: {cause}");
         let mut record = self.new_record(RecordKind::BreakerOpened, daemon, app, text.clone(), now);
-        record.detail = Some(trouble.as_str().to_owned());
+        record.detail = Some(detail.unwrap_or(trouble.as_str()).to_owned());
         self.record(record);
         self.say(Severity::Warning, NoticeKind::BreakerOpened, (daemon, app, None), text);
     }
@@ -468,7 +468,7 @@ impl Policy {
                 breaker.helped();
             } else if breaker.did_not_help(&settings) {
                 let cause = format!("{} restarts in a row did not help ({sentence})", breaker.unhelpful);
-                self.trip(&daemon, &app, super::breaker::Trouble::Unhelpful, &cause, now);
+                self.trip(&daemon, &app, (super::breaker::Trouble::Unhelpful, None), &cause, now);
             }
         }
     }

@@ -80,11 +80,11 @@ pub struct AppGauges {
     pub budget_left: u32,
     /// Restarts left of the host's budget.
     pub host_budget_left: u32,
-    /// Whether the breaker is open, and why.
+    /// Whether the breaker is open: the short word for why.
     pub breaker_open: Option<String>,
     /// When the next window opens; none when one is open or none is set.
     pub next_window: Option<WallTime>,
-    /// Targets held, by the label of the reason.
+    /// Targets held, by the label of the reason; none where nothing would be done anyway.
     pub blocked: BTreeMap<&'static str, usize>,
     /// Memory that the latest measured restart freed, in bytes.
     pub memory_freed: Option<i64>,
@@ -142,7 +142,7 @@ impl Policy {
             budgets_left(&self.state, &self.settings, &daemon, &app, policy.budget_per_day, now.steady);
         let breaker = self.state.breaker(&daemon, &app).and_then(|breaker| breaker.open.as_ref());
         let mut blocked = BTreeMap::new();
-        for request in self.state.requests.values().filter(of_app) {
+        for request in self.state.requests.values().filter(of_app).filter(|_| mode == Mode::Enforce) {
             for pm_id in request.targets.iter().filter(|(_, it)| it.state == TargetState::Waiting).map(|(id, _)| id) {
                 if let Some(reason) = self.holds.get(&(request.id, *pm_id)) {
                     *blocked.entry(Reason::label(reason)).or_default() += 1;
@@ -157,7 +157,7 @@ impl Policy {
             gauges: AppGauges {
                 budget_left,
                 host_budget_left,
-                breaker_open: breaker.map(|open| open.cause.clone()),
+                breaker_open: breaker.map(|open| open.reason().to_owned()),
                 next_window: (!window::open_at(&policy.windows, at))
                     .then(|| window::next_after(&policy.windows, at))
                     .flatten()

@@ -212,7 +212,7 @@ impl Policy {
             at: now.steady,
             rehearsal: true,
         });
-        self.say(Severity::Info, NoticeKind::Restart, (&request.daemon, &request.app, Some(pm_id)), sentence);
+        self.say(Severity::Info, NoticeKind::Rehearsal, (&request.daemon, &request.app, Some(pm_id)), sentence);
     }
 
     pub(super) fn daemon_of(&self, step: u64) -> Option<DaemonName> {
@@ -404,7 +404,7 @@ impl Policy {
         let count = close.count();
         if count >= usize::try_from(settings.too_many).unwrap_or(usize::MAX) {
             let cause = format!("{key} was restarted {count} times within {}", Spoken(settings.too_close.0));
-            self.trip(daemon, app, Trouble::TooClose, &cause, now);
+            self.trip(daemon, app, (Trouble::TooClose, None), &cause, now);
         }
     }
 
@@ -454,7 +454,7 @@ impl Policy {
         self.record(record);
         self.say(Severity::Warning, NoticeKind::Restart, (daemon, &app, Some(step.key.pm_id)), text);
         let cause = format!("after the {} of {}: {failure}", step.action.as_str(), step.key);
-        self.trip(daemon, &app, Trouble::VerificationFailed, &cause, now);
+        self.trip(daemon, &app, (Trouble::VerificationFailed, Some(failure.as_str())), &cause, now);
     }
 }
 

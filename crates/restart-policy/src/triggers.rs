@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::audit::RecordKind;
+use super::breaker::Breaker;
 use super::command::{NoticeKind, Severity};
 use super::machine::Policy;
 use super::observation::{Now, ProcessObservation};
@@ -19,6 +20,8 @@ use model::{AppName, Bytes, DaemonName, LeakState, Life, Status, Steady, WallTim
 const MOST_REQUESTS: usize = 2000;
 /// Alerts remembered at the most: with the longest names they take half of one piece of durable state.
 const MOST_ALERTS: usize = 1000;
+/// Names that a refusal lists at the most.
+const MOST_NAMES: usize = 20;
 /// How long the end of an alert is remembered, so that late deliveries of its beginning ask for nothing.
 const RESOLVED_FOR: Duration = Duration::from_hours(24);
 /// A time of a schedule that was missed by more than this is skipped.
@@ -38,11 +41,14 @@ pub struct Refusal {
 }
 
 /// The ways to refuse.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RefusalKind {
     /// No such app or process.
-    #[error("no running process of this name is known")]
-    Unknown,
+    #[error("no running process of this name is known; {there}")]
+    Unknown {
+        /// What there is instead.
+        there: String,
+    },
     /// Restarts are off.
     #[error("restarts are switched off (mode = \"off\")")]
     Off,
@@ -70,7 +76,7 @@ impl Policy {
             None => self.world.daemons.keys().cloned().collect(),
         };
         let mut asked = Vec::new();
-        let mut kind = RefusalKind::Unknown;
+        let mut kind = RefusalKind::Unknown { there: self.what_there_is(call.daemon.as_ref(), &call.app, call.pm_id) };
         for daemon in names {
             let targets = self.targets_of(&daemon, &call.app, call.pm_id, call.all, now);
             if targets.is_empty() {
@@ -129,29 +135,32 @@ impl Policy {
         Ok(())
     }
 
-    /// Closes the breakers of an app; in all daemons when none is named.
+    /// Closes the breakers of an app; in all daemons when none is named. Returns why each had opened.
     pub fn reset_breaker(
         &mut self,
         daemon: Option<&DaemonName>,
         app: &AppName,
         who: &str,
         now: Now,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Vec<String>, Refusal> {
         let mut closed = Vec::new();
-        for breaker in &mut self.state.breakers {
-            if breaker.app == *app && daemon.is_none_or(|daemon| breaker.daemon == *daemon) && breaker.reset(now.steady)
-            {
-                closed.push(breaker.daemon.clone());
+        let meant =
+            |breaker: &&mut Breaker| breaker.app == *app && daemon.is_none_or(|daemon| breaker.daemon == *daemon);
+        for breaker in self.state.breakers.iter_mut().filter(meant) {
+            if let Some(open) = breaker.reset(now.steady) {
+                closed.push((breaker.daemon.clone(), open.cause));
             }
         }
         if closed.is_empty() {
             return Err(Refusal { subject: app.to_string(), kind: RefusalKind::NoBreaker });
         }
-        for daemon in closed {
+        let mut causes = Vec::new();
+        for (daemon, cause) in closed {
             self.breaker_closed(&daemon, app, &format!("{} reset it", bounded(who)), now);
+            causes.push(cause);
         }
         self.settle(now);
-        Ok(())
+        Ok(causes)
     }
 
     /// The lives that a request for an app means: one process, else all or those that leak, if any do.
@@ -179,6 +188,28 @@ impl Policy {
             .filter(|process| all || pm_id.is_some() || !any_leaks || leaks(process))
             .filter_map(|process| Some((process.key.pm_id, process.life?)))
             .collect()
+    }
+
+    /// What there is where a name means no running process, for whoever misspelt it.
+    fn what_there_is(&self, daemon: Option<&DaemonName>, app: &AppName, pm_id: Option<u32>) -> String {
+        let seen = self.world.daemons.iter().filter(|(name, _)| daemon.is_none_or(|daemon| *name == daemon));
+        let processes: Vec<&ProcessObservation> = seen.flat_map(|(_, seen)| seen.processes.values()).collect();
+        if let Some(other) = processes.iter().find(|it| Some(it.key.pm_id) == pm_id && it.app != *app) {
+            return format!("process {} is of {}", other.key, other.app);
+        }
+        let of_app: Vec<String> = processes
+            .iter()
+            .filter(|process| process.app == *app)
+            .map(|process| format!("{} ({})", process.key, process.status.as_str()))
+            .collect();
+        if !of_app.is_empty() {
+            return format!("{app} has the processes {}", shortened(of_app));
+        }
+        let apps: BTreeSet<&AppName> = processes.iter().map(|process| &process.app).collect();
+        match apps.is_empty() {
+            true => "pm2 lists no app".to_owned(),
+            false => format!("pm2 lists {}", shortened(apps.into_iter().map(AppName::to_string).collect())),
+        }
     }
 
     /// Opens a request with its targets and writes it down.
@@ -373,6 +404,18 @@ impl Policy {
         }
     }
 
+    /// Takes in alerts, and tells of each that asks for nothing why not.
+    pub fn alerts(&mut self, calls: Vec<AlertCall>, now: Now) -> Vec<(AlertCall, String)> {
+        let asked = calls.clone();
+        self.handle(super::command::Event::Alerts(calls), now);
+        let refused = |call: AlertCall| {
+            let memory = self.state.alerts.get(&call.id)?;
+            let why = memory.refused.clone().filter(|_| memory.call.starts_at == call.starts_at && !call.resolved)?;
+            Some((call, why))
+        };
+        asked.into_iter().filter_map(refused).collect()
+    }
+
     /// Remembers the newest word on every alert; the order in which words arrive does not matter.
     pub(super) fn take_alerts(&mut self, calls: Vec<AlertCall>, now: Now) {
         for call in calls {
@@ -382,6 +425,7 @@ impl Policy {
                 Some(memory) => {
                     if memory.call.starts_at != call.starts_at {
                         memory.served = false;
+                        memory.refused = None;
                         memory.targets = None;
                     }
                     memory.call = call;
@@ -389,7 +433,7 @@ impl Policy {
                     self.touch();
                 }
                 None => {
-                    let memory = AlertMemory { call, seen: now.steady, served: false, targets: None };
+                    let memory = AlertMemory { call, seen: now.steady, served: false, refused: None, targets: None };
                     self.state.alerts.insert(memory.call.id.clone(), memory);
                     self.touch();
                 }
@@ -493,7 +537,18 @@ impl Policy {
                 continue;
             }
             let accepted = policy.alerts;
-            let targets = self.targets_of(&call.daemon, &call.app, call.pm_id, false, now);
+            let mut targets = self.targets_of(&call.daemon, &call.app, call.pm_id, false, now);
+            let running = !targets.is_empty();
+            // What began to fire before a process started is about another one.
+            targets.retain(|_, life| life.started <= call.starts_at);
+            let why = if !accepted {
+                "the policy takes no alerts".to_owned()
+            } else if running {
+                "it began to fire before the process started, so it is about an earlier one".to_owned()
+            } else {
+                let there = self.what_there_is(Some(&call.daemon), &call.app, call.pm_id);
+                RefusalKind::Unknown { there }.to_string()
+            };
             let Some(memory) = self.state.alerts.get_mut(&call.id) else { continue };
             if accepted && !targets.is_empty() {
                 memory.targets = Some(targets);
@@ -501,7 +556,7 @@ impl Policy {
                 continue;
             }
             memory.served = true;
-            let why = if accepted { "no running process of this name is known" } else { "the policy takes no alerts" };
+            memory.refused = Some(why.clone());
             let sentence = format!("the alert {} for {} is refused: {why}", call.name, call.app);
             let mut record = self.new_record(RecordKind::RequestEnded, &call.daemon, &call.app, sentence.clone(), now);
             record.trigger = Some(Trigger::Alert);
@@ -577,6 +632,14 @@ fn leak_asks(policy: &PolicySettings, process: &ProcessObservation, now: Steady)
             Asks::Yes(format!("it has been leaking for {} at {slope}/h{until}", Spoken(now.since(verdict.since))))
         }
     }
+}
+
+/// A list for a sentence, cut off where it gets long.
+fn shortened(mut names: Vec<String>) -> String {
+    let more = names.len().saturating_sub(MOST_NAMES);
+    names.truncate(MOST_NAMES);
+    let names = names.join(", ");
+    if more == 0 { names } else { format!("{names} and {more} more") }
 }
 
 fn waiting(targets: BTreeMap<u32, Life>, reason: &str) -> BTreeMap<u32, Target> {

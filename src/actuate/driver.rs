@@ -26,7 +26,7 @@ use crate::evidence::take::Target;
 use crate::model::{AppName, DaemonName, Life, ProcessKey, Snapshot, Verdict, WallTime};
 use crate::policy::{
     Action, AlertCall, Answer, AuditRecord, Command, Event, EvidenceOrder, EvidenceTaken, LockAnswer, Notice, Now,
-    Observation, Order, PersonCall, Plan, Policy, Refusal, RestartSettings, Severity, State,
+    Observation, Order, PersonCall, Plan, Policy, Preview, Refusal, RestartSettings, Severity, State,
 };
 
 /// How often the list of a daemon is read in which a replacement is being watched.
@@ -94,6 +94,7 @@ enum Input {
     Withdraw(u64, String, oneshot::Sender<Result<(), Refusal>>),
     Reset(Option<DaemonName>, AppName, String, oneshot::Sender<Result<Vec<String>, Refusal>>),
     Look(oneshot::Sender<(Plan, State)>),
+    Preview(PersonCall, oneshot::Sender<Result<Preview, Refusal>>),
     Settings(Box<RestartSettings>),
 }
 
@@ -135,6 +136,11 @@ impl Handle {
     /// Asks what would happen now, and how everything stands.
     pub async fn look(&self) -> Result<(Plan, State), Closed> {
         self.ask_for(Input::Look).await
+    }
+
+    /// Asks what a person's request would do.
+    pub async fn preview(&self, call: PersonCall) -> Result<Result<Preview, Refusal>, Closed> {
+        self.ask_for(|answer| Input::Preview(call, answer)).await
     }
 
     /// Replaces the settings.
@@ -255,6 +261,9 @@ impl Driver {
             }
             Input::Look(answer) => {
                 let _nobody_waits = answer.send((self.policy.plan(now), self.policy.state().clone()));
+            }
+            Input::Preview(call, answer) => {
+                let _nobody_waits = answer.send(self.policy.preview(&call, now));
             }
             Input::Settings(settings) => self.policy.replace_settings(*settings, now),
         }

@@ -213,6 +213,26 @@ pub struct AuditView {
     pub probes_failed: Option<u32>,
 }
 
+/// The body of `GET /api/v1/restarts/preview`: what an order would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreviewView {
+    /// The processes it would be about.
+    pub targets: Vec<PreviewTargetView>,
+    /// What would happen, in sentences.
+    pub sentences: Vec<String>,
+}
+
+/// One process that an order would be about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreviewTargetView {
+    /// The daemon.
+    pub daemon: String,
+    /// pm2's number.
+    pub pm_id: u32,
+    /// `hold`, `reload`, `restart`, `would_reload` or `would_restart`.
+    pub decision: String,
+}
+
 /// The answer to an order that was taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TakenView {

@@ -181,6 +181,18 @@ const actingOf = (state) => ({
   sentence: state.allowed ? "Restarts may be asked for from this address." : "Restarts can only be asked for with a token; none is configured.",
 });
 
+const previewOf = (state, query) => {
+  const targets = state.apps.filter((one) => one.daemon === query.get("daemon") && one.app === query.get("app") && (query.get("pm_id") ?? String(one.pm_id)) === String(one.pm_id));
+  const dry = state.mode === "dry-run" ? ["This is a dry run (the mode is dry-run): nothing will be restarted; what would have happened is recorded"] : [];
+  const now = query.get("now") === "true" ? ["It does not wait for a maintenance window or for the minimum uptime; every other gate can still hold it"] : [];
+  const held = query.get("app") === "image-worker" ? ["It waits: the circuit breaker is open"] : [];
+  const workers = targets.filter((one) => one.exec_mode === "cluster").length;
+  const gently = workers > 0 ? [`One at a time pm2 reloads ${workers} ${workers === 1 ? "worker" : "workers"}: a new worker starts before the old one stops, so connections are kept if the app closes gracefully`] : [];
+  const hard = targets.length > workers ? ["Open connections drop: pm2 stops 1 process and starts anew, and requests fail until the app is back"] : [];
+  const decision = state.mode === "dry-run" ? "would_reload" : "reload";
+  return { targets: targets.map((one) => ({ daemon: one.daemon, pm_id: one.pm_id, decision })), sentences: [...dry, ...now, ...held, ...gently, ...hard] };
+};
+
 const restartsOf = (state) => ({
   mode: state.mode,
   acting: actingOf(state),
@@ -270,6 +282,7 @@ export const start = async (changes = {}) => {
     }
     if (url.pathname === "/api/v1/compare" && one) return json(compareOf(one, state));
     if (url.pathname === "/api/v1/evidence" && request.method === "GET" && one) return json(evidenceOf(one, state));
+    if (url.pathname === "/api/v1/restarts/preview") return json(previewOf(state, url.searchParams));
     if (url.pathname === "/api/v1/restarts" && request.method === "GET") return json(restartsOf(state));
     if (/^\/api\/v1\/(restarts|evidence)/.test(url.pathname) && request.method === "POST") {
       let body = "";

@@ -16,8 +16,8 @@ use leakslope::model::{
 };
 use leakslope::ui::{
     ActingView, AppPolicyView, AuditView, BreakerView, CompareView, ComparisonView, EvidenceItemView,
-    EvidenceTakenView, EvidenceView, FrameView, GateView, RequestView, RestartsView, TakenView, TargetView,
-    VersionView,
+    EvidenceTakenView, EvidenceView, FrameView, GateView, PreviewTargetView, PreviewView, RequestView, RestartsView,
+    TakenView, TargetView, VersionView,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -355,6 +355,8 @@ fn restarts() {
         audit: vec![record, asked],
     };
     holds("Restarts", &view);
+    let target = PreviewTargetView { daemon: text("default"), pm_id: 1, decision: text("would_reload") };
+    holds("Preview", &PreviewView { targets: vec![target], sentences: vec![text("it waits")] });
     holds("Taken", &TakenView { requests: vec![1], sentence: text("it waits for its window") });
 }
 

@@ -49,7 +49,7 @@ pub use command::{
 pub use effect::{Effect, EffectWatch};
 pub use machine::Policy;
 pub use observation::{DaemonObservation, Now, Observation, ProcessObservation, VerdictView};
-pub use plan::{AppGauges, AppPlan, Plan, PlanEntry};
+pub use plan::{AppGauges, AppPlan, Plan, PlanEntry, Preview, PreviewTarget};
 pub use reason::{Decision, Gate, GateResult, Reason};
 pub use request::{Action, AlertCall, PersonCall, Request, RequestEnd, Target, TargetState, Trigger, Wish};
 pub use serving::{Probe, ProbeAnswer, ProbeCount, ProbeOrder, SocketQuestion, Sockets};

@@ -10,8 +10,9 @@ use super::gates::{Context, budgets_left};
 use super::machine::Policy;
 use super::observation::Now;
 use super::reason::{Decision, GateResult, Reason};
-use super::request::{TargetState, Trigger};
+use super::request::{Action, PersonCall, Request, Target, TargetState, Trigger};
 use super::settings::Mode;
+use super::triggers::Refusal;
 use super::values::Spoken;
 use super::window;
 use model::{AppName, DaemonName, WallTime};
@@ -25,6 +26,26 @@ pub struct Plan {
     pub entries: Vec<PlanEntry>,
     /// Every app that pm2 lists.
     pub apps: Vec<AppPlan>,
+}
+
+/// What a person's request would do, before it is made.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Preview {
+    /// The processes it would be about.
+    pub targets: Vec<PreviewTarget>,
+    /// What would happen, in sentences.
+    pub sentences: Vec<String>,
+}
+
+/// One process that a request would be about.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PreviewTarget {
+    /// The daemon.
+    pub daemon: DaemonName,
+    /// The process.
+    pub pm_id: u32,
+    /// What would happen to it now.
+    pub decision: Decision,
 }
 
 /// What would happen to one process that something asks for.
@@ -134,9 +155,61 @@ impl Policy {
         Plan { at: now.wall, entries, apps }
     }
 
+    /// Tells what a person's request would do, by the gates that it would meet; nothing is asked or kept.
+    ///
+    /// # Errors
+    /// Why it would be refused.
+    pub fn preview(&self, call: &PersonCall, now: Now) -> Result<Preview, Refusal> {
+        let context = Context { ahead: true, ..self.context() };
+        let (mut targets, mut sentences) = (Vec::new(), Vec::new());
+        let (mut reloads, mut restarts, mut holds) = (0_usize, 0_usize, BTreeMap::new());
+        for (daemon, lives) in self.meant(call, now)? {
+            let mut request = Request::new(0, Trigger::Person, &daemon, &call.app, String::new(), now);
+            (request.wish, request.now) = (call.wish(), call.now);
+            let (_, mode, opted_in) = context.policy(&daemon, &call.app);
+            if mode != Mode::Enforce {
+                let why = if opted_in { "the mode is dry-run" } else { "no policy names this app" };
+                sentences.push(format!(
+                    "This is a dry run ({why}): nothing will be restarted; what would have happened is recorded"
+                ));
+            }
+            for (pm_id, life) in lives {
+                let target = Target { life, state: TargetState::Waiting, reason: "a person asked for it".to_owned() };
+                let evaluation = context.evaluate(&request, pm_id, &target, now);
+                match evaluation.action {
+                    Action::Reload => reloads += 1,
+                    Action::Restart => restarts += 1,
+                }
+                if let Decision::Hold(reason) = &evaluation.decision {
+                    holds.entry(reason.label()).or_insert_with(|| reason.to_string());
+                }
+                targets.push(PreviewTarget { daemon: daemon.clone(), pm_id, decision: evaluation.decision });
+            }
+        }
+        if call.now {
+            let text = "It does not wait for a maintenance window or for the minimum uptime; every other gate can still hold it";
+            sentences.push(text.to_owned());
+        }
+        sentences.extend(holds.into_values().map(|reason| format!("It waits: {reason}")));
+        if reloads > 0 {
+            sentences.push(format!(
+                "One at a time pm2 reloads {reloads} {}: a new worker starts before the old one stops, so connections are \
+                 kept if the app closes gracefully",
+                if reloads == 1 { "worker" } else { "workers" }
+            ));
+        }
+        if restarts > 0 {
+            sentences.push(format!(
+                "Open connections drop: pm2 stops {restarts} {} and starts anew, and requests fail until the app is back",
+                if restarts == 1 { "process" } else { "processes" }
+            ));
+        }
+        Ok(Preview { targets, sentences })
+    }
+
     fn app_plan(&self, daemon: DaemonName, app: AppName, now: Now) -> AppPlan {
         let (policy, mode, _) = self.context().policy(&daemon, &app);
-        let of_app = |request: &&super::request::Request| request.daemon == daemon && request.app == app;
+        let of_app = |request: &&Request| request.daemon == daemon && request.app == app;
         let at = now.timestamp();
         let (budget_left, host_budget_left) =
             budgets_left(&self.state, &self.settings, &daemon, &app, policy.budget_per_day, now.steady);

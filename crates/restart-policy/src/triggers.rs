@@ -70,23 +70,9 @@ impl Policy {
     /// Takes a person's request; returns the numbers of the requests that now stand for it, one a daemon. Asking twice
     /// for the same makes no second request.
     pub fn ask(&mut self, call: &PersonCall, now: Now) -> Result<Vec<u64>, Refusal> {
-        let refuse = |kind| Refusal { subject: call.app.to_string(), kind };
-        let names: Vec<DaemonName> = match &call.daemon {
-            Some(daemon) => vec![daemon.clone()],
-            None => self.world.daemons.keys().cloned().collect(),
-        };
         let mut asked = Vec::new();
-        let mut kind = RefusalKind::Unknown { there: self.what_there_is(call.daemon.as_ref(), &call.app, call.pm_id) };
-        for daemon in names {
-            let targets = self.targets_of(&daemon, &call.app, call.pm_id, call.all, now);
-            if targets.is_empty() {
-                continue;
-            }
-            if self.context().policy(&daemon, &call.app).1 == Mode::Off {
-                kind = RefusalKind::Off;
-                continue;
-            }
-            let wish = if call.hard { Wish::Hard } else { Wish::Gentle };
+        for (daemon, targets) in self.meant(call, now)? {
+            let wish = call.wish();
             let same = self.state.requests.values().find(|request| {
                 request.trigger == Trigger::Person
                     && (&request.daemon, &request.app) == (&daemon, &call.app)
@@ -100,7 +86,6 @@ impl Policy {
                 continue;
             }
             if self.state.requests.len() >= MOST_REQUESTS {
-                kind = RefusalKind::TooMany;
                 continue;
             }
             let who = if call.who.is_empty() { "a person" } else { &call.who };
@@ -115,10 +100,39 @@ impl Policy {
             asked.push(self.open_request(request, targets, now));
         }
         if asked.is_empty() {
-            return Err(refuse(kind));
+            return Err(Refusal { subject: call.app.to_string(), kind: RefusalKind::TooMany });
         }
         self.settle(now);
         Ok(asked)
+    }
+
+    /// The lives that a person means, by daemon.
+    pub(super) fn meant(&self, call: &PersonCall, now: Now) -> Result<Vec<(DaemonName, BTreeMap<u32, Life>)>, Refusal> {
+        let names: Vec<DaemonName> = match &call.daemon {
+            Some(daemon) => vec![daemon.clone()],
+            None => self.world.daemons.keys().cloned().collect(),
+        };
+        let mut off = false;
+        let mut meant = Vec::new();
+        for daemon in names {
+            let targets = self.targets_of(&daemon, &call.app, call.pm_id, call.all, now);
+            if targets.is_empty() {
+                continue;
+            }
+            if self.context().policy(&daemon, &call.app).1 == Mode::Off {
+                off = true;
+            } else {
+                meant.push((daemon, targets));
+            }
+        }
+        let kind = match (meant.is_empty(), off) {
+            (false, _) => return Ok(meant),
+            (true, true) => RefusalKind::Off,
+            (true, false) => {
+                RefusalKind::Unknown { there: self.what_there_is(call.daemon.as_ref(), &call.app, call.pm_id) }
+            }
+        };
+        Err(Refusal { subject: call.app.to_string(), kind })
     }
 
     /// Withdraws a request of whatever trigger that has not begun.
@@ -206,10 +220,10 @@ impl Policy {
             return format!("{app} has the processes {}", shortened(of_app));
         }
         let apps: BTreeSet<&AppName> = processes.iter().map(|process| &process.app).collect();
-        match apps.is_empty() {
-            true => "pm2 lists no app".to_owned(),
-            false => format!("pm2 lists {}", shortened(apps.into_iter().map(AppName::to_string).collect())),
+        if apps.is_empty() {
+            return "pm2 lists no app".to_owned();
         }
+        format!("pm2 lists {}", shortened(apps.into_iter().map(AppName::to_string).collect()))
     }
 
     /// Opens a request with its targets and writes it down.

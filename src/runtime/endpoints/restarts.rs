@@ -13,7 +13,7 @@ use crate::http::{Content, Identity, RateLimit, Reach, Request, Response, guard_
 use crate::model::{AppName, DaemonName};
 use crate::policy::{AppPlan, Mode, PersonCall, Plan};
 use crate::runtime::{Shared, restarting};
-use crate::ui::{ActingView, RestartsView, Said, TakenView};
+use crate::ui::{ActingView, PreviewView, RestartsView, Said, TakenView};
 
 /// Orders of people at once, and the time after which one more is taken.
 const ORDERS: (u32, Duration) = (20, Duration::from_secs(3));
@@ -94,6 +94,33 @@ pub(super) async fn ask(shared: Arc<Shared>, request: Request) -> Response {
             };
             Response::json_with(StatusCode::ACCEPTED, &TakenView { requests, sentence })
         }
+        Ok(Err(refusal)) => refused(&refusal.to_string()),
+        Err(Closed) => unavailable(),
+    }
+}
+
+/// What an order would do, as the policy itself says; asking changes nothing.
+pub(super) async fn preview(shared: Arc<Shared>, request: Request) -> Response {
+    let bad = |what: &str| Response::error(StatusCode::BAD_REQUEST, "bad_query", what);
+    let Some(app) = request.query.get("app") else { return bad("parameter app is missing") };
+    let pm_id = match request.query.get("pm_id").map(str::parse::<u32>).transpose() {
+        Ok(pm_id) => pm_id,
+        Err(_no_number) => return bad("parameter pm_id is no number of pm2's"),
+    };
+    let set = |name: &str| request.query.get(name) == Some("true");
+    let call = PersonCall {
+        daemon: request.query.get("daemon").map(DaemonName::from),
+        app: AppName::from(app),
+        pm_id,
+        all: set("all"),
+        now: set("now"),
+        hard: set("hard"),
+        who: String::new(),
+        why: String::new(),
+    };
+    let Some(policy) = &shared.policy else { return unavailable() };
+    match policy.preview(call).await {
+        Ok(Ok(preview)) => Response::json(&PreviewView::from(&preview)),
         Ok(Err(refusal)) => refused(&refusal.to_string()),
         Err(Closed) => unavailable(),
     }

@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::policy_support::{Code, Pm2, World, app, daemon, settings};
-use leakslope::model::{Bytes, LeakState, ProcessKey, Status, Steady, WallTime};
-use leakslope::policy::{
+use model::{Bytes, LeakState, ProcessKey, Status, Steady, WallTime};
+use proptest::prelude::*;
+use restart_policy::{
     AlertCall, BeforeExhaustion, Event, LockAnswer, Mode, PersonCall, RecordKind, Target, TargetState, Trigger, Wish,
 };
-use proptest::prelude::*;
 
 const PROCESSES: u32 = 5;
 
@@ -280,7 +280,7 @@ proptest! {
             happens(&mut world, happening);
             let plan = world.policy.plan(world.now);
             for entry in &plan.entries {
-                prop_assert!(!entry.sentence.is_empty() && entry.gates.len() == 17);
+                prop_assert!(!entry.sentence.is_empty() && entry.gates.len() == 18);
             }
             prop_assert!(world.state().steps.len() <= 1);
         }

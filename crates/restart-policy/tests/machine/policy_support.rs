@@ -9,10 +9,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use leakslope::model::{
-    AppName, Bytes, DaemonName, HostSample, LeakState, Life, ProcessKey, Slope, Status, Steady, WallTime,
-};
-use leakslope::policy::{
+use model::{AppName, Bytes, DaemonName, HostSample, LeakState, Life, ProcessKey, Slope, Status, Steady, WallTime};
+use restart_policy::{
     Answer, AuditRecord, Command, DaemonObservation, Event, EvidenceBefore, EvidenceTaken, FleetLock, LockAnswer,
     Notice, Now, Observation, Order, Policy, ProbeAnswer, ProcessObservation, RecordKind, RestartSettings,
     SocketQuestion, Sockets, State, VerdictView,
@@ -81,7 +79,7 @@ pub struct World {
     pub sockets: Option<Sockets>,
     /// What the probe says, where one is set.
     pub probe: Result<(), String>,
-    pub silences: Result<Vec<leakslope::policy::Silence>, String>,
+    pub silences: Result<Vec<restart_policy::Silence>, String>,
     pub lock_answer: LockAnswer,
     pub lock_is_ours: bool,
     pub lock_requests: usize,
@@ -460,7 +458,7 @@ impl World {
     pub fn holds(&self) -> BTreeMap<u32, &'static str> {
         let mut holds = BTreeMap::new();
         for entry in self.policy.plan(self.now).entries {
-            if let leakslope::policy::Decision::Hold(reason) = &entry.now {
+            if let restart_policy::Decision::Hold(reason) = &entry.now {
                 holds.insert(entry.pm_id, reason.label());
             }
         }

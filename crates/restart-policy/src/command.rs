@@ -25,6 +25,7 @@ pub struct Order {
     /// The life that is to end.
     pub life: Life,
     /// The app, for logs.
+    #[serde(flatten)]
     pub app: AppName,
     /// How long pm2 may take to answer.
     pub deadline: Duration,
@@ -40,6 +41,7 @@ pub struct HookOrder {
     /// The life that is to end.
     pub life: Life,
     /// The app.
+    #[serde(flatten)]
     pub app: AppName,
     /// Program and arguments.
     pub command: Vec<String>,
@@ -57,6 +59,7 @@ pub struct EvidenceOrder {
     /// The life that is to end.
     pub life: Life,
     /// The app.
+    #[serde(flatten)]
     pub app: AppName,
     /// When it is no longer waited for.
     pub patience: Duration,
@@ -116,6 +119,7 @@ pub struct Notice {
     /// The daemon.
     pub daemon: DaemonName,
     /// The app.
+    #[serde(flatten)]
     pub app: AppName,
     /// The process, where it is about one.
     pub pm_id: Option<u32>,

@@ -60,6 +60,7 @@ pub struct PlanEntry {
     /// The daemon.
     pub daemon: DaemonName,
     /// The app.
+    #[serde(flatten)]
     pub app: AppName,
     /// The process.
     pub pm_id: u32,
@@ -83,6 +84,7 @@ pub struct AppPlan {
     /// The daemon.
     pub daemon: DaemonName,
     /// The app.
+    #[serde(flatten)]
     pub app: AppName,
     /// The policy that names it, by its place in the configuration.
     pub policy: Option<usize>,
@@ -163,10 +165,10 @@ impl Policy {
         let context = Context { ahead: true, ..self.context() };
         let (mut targets, mut sentences) = (Vec::new(), Vec::new());
         let (mut reloads, mut restarts, mut holds) = (0_usize, 0_usize, BTreeMap::new());
-        for (daemon, lives) in self.meant(call, now)? {
-            let mut request = Request::new(0, Trigger::Person, &daemon, &call.app, String::new(), now);
+        for (daemon, app, lives) in self.meant(call, now)? {
+            let mut request = Request::new(0, Trigger::Person, &daemon, &app, String::new(), now);
             (request.wish, request.now) = (call.wish(), call.now);
-            let (_, mode, opted_in) = context.policy(&daemon, &call.app);
+            let (_, mode, opted_in) = context.policy(&daemon, &app);
             if mode != Mode::Enforce {
                 let why = if opted_in { "the mode is dry-run" } else { "no policy names this app" };
                 sentences.push(format!(

@@ -49,6 +49,9 @@ pub enum RefusalKind {
         /// What there is instead.
         there: String,
     },
+    /// Several namespaces have an app of this name.
+    #[error("several namespaces have an app of this name: name one of these")]
+    SeveralApps,
     /// Restarts are off.
     #[error("restarts are switched off (mode = \"off\")")]
     Off,
@@ -71,11 +74,11 @@ impl Policy {
     /// for the same makes no second request.
     pub fn ask(&mut self, call: &PersonCall, now: Now) -> Result<Vec<u64>, Refusal> {
         let mut asked = Vec::new();
-        for (daemon, targets) in self.meant(call, now)? {
+        for (daemon, app, targets) in self.meant(call, now)? {
             let wish = call.wish();
             let same = self.state.requests.values().find(|request| {
                 request.trigger == Trigger::Person
-                    && (&request.daemon, &request.app) == (&daemon, &call.app)
+                    && (&request.daemon, &request.app) == (&daemon, &app)
                     && (request.wish, request.now) == (wish, call.now)
                     && targets
                         .iter()
@@ -93,7 +96,7 @@ impl Policy {
             if !call.why.is_empty() {
                 reason = format!("{reason}: {}", bounded(&call.why));
             }
-            let mut request = Request::new(0, Trigger::Person, &daemon, &call.app, reason, now);
+            let mut request = Request::new(0, Trigger::Person, &daemon, &app, reason, now);
             request.wish = wish;
             request.now = call.now;
             let targets = waiting(targets, &request.reason);
@@ -106,8 +109,12 @@ impl Policy {
         Ok(asked)
     }
 
-    /// The lives that a person means, by daemon.
-    pub(super) fn meant(&self, call: &PersonCall, now: Now) -> Result<Vec<(DaemonName, BTreeMap<u32, Life>)>, Refusal> {
+    /// The lives that a person means, by daemon and app.
+    pub(super) fn meant(
+        &self,
+        call: &PersonCall,
+        now: Now,
+    ) -> Result<Vec<(DaemonName, AppName, BTreeMap<u32, Life>)>, Refusal> {
         let names: Vec<DaemonName> = match &call.daemon {
             Some(daemon) => vec![daemon.clone()],
             None => self.world.daemons.keys().cloned().collect(),
@@ -115,14 +122,21 @@ impl Policy {
         let mut off = false;
         let mut meant = Vec::new();
         for daemon in names {
-            let targets = self.targets_of(&daemon, &call.app, call.pm_id, call.all, now);
-            if targets.is_empty() {
-                continue;
+            let apps = self.world.meant(&daemon, &call.app, call.pm_id);
+            if apps.len() > 1 {
+                let subject = apps.iter().map(AppName::qualified).collect::<Vec<_>>().join(", ");
+                return Err(Refusal { subject, kind: RefusalKind::SeveralApps });
             }
-            if self.context().policy(&daemon, &call.app).1 == Mode::Off {
-                off = true;
-            } else {
-                meant.push((daemon, targets));
+            for app in apps {
+                let targets = self.targets_of(&daemon, &app, call.pm_id, call.all, now);
+                if targets.is_empty() {
+                    continue;
+                }
+                if self.context().policy(&daemon, &app).1 == Mode::Off {
+                    off = true;
+                } else {
+                    meant.push((daemon.clone(), app, targets));
+                }
             }
         }
         let kind = match (meant.is_empty(), off) {
@@ -157,20 +171,27 @@ impl Policy {
         who: &str,
         now: Now,
     ) -> Result<Vec<String>, Refusal> {
+        let named = |breaker: &Breaker| {
+            breaker.open.is_some() && app.means(&breaker.app) && daemon.is_none_or(|daemon| breaker.daemon == *daemon)
+        };
+        let apps: BTreeSet<String> =
+            self.state.breakers.iter().filter(|it| named(it)).map(|it| it.app.qualified()).collect();
+        if apps.len() > 1 {
+            let subject = apps.into_iter().collect::<Vec<_>>().join(", ");
+            return Err(Refusal { subject, kind: RefusalKind::SeveralApps });
+        }
         let mut closed = Vec::new();
-        let meant =
-            |breaker: &&mut Breaker| breaker.app == *app && daemon.is_none_or(|daemon| breaker.daemon == *daemon);
-        for breaker in self.state.breakers.iter_mut().filter(meant) {
+        for breaker in self.state.breakers.iter_mut().filter(|it| named(it)) {
             if let Some(open) = breaker.reset(now.steady) {
-                closed.push((breaker.daemon.clone(), open.cause));
+                closed.push((breaker.daemon.clone(), breaker.app.clone(), open.cause));
             }
         }
         if closed.is_empty() {
             return Err(Refusal { subject: app.to_string(), kind: RefusalKind::NoBreaker });
         }
         let mut causes = Vec::new();
-        for (daemon, cause) in closed {
-            self.breaker_closed(&daemon, app, &format!("{} reset it", bounded(who)), now);
+        for (daemon, app, cause) in closed {
+            self.breaker_closed(&daemon, &app, &format!("{} reset it", bounded(who)), now);
             causes.push(cause);
         }
         self.settle(now);
@@ -208,12 +229,12 @@ impl Policy {
     fn what_there_is(&self, daemon: Option<&DaemonName>, app: &AppName, pm_id: Option<u32>) -> String {
         let seen = self.world.daemons.iter().filter(|(name, _)| daemon.is_none_or(|daemon| *name == daemon));
         let processes: Vec<&ProcessObservation> = seen.flat_map(|(_, seen)| seen.processes.values()).collect();
-        if let Some(other) = processes.iter().find(|it| Some(it.key.pm_id) == pm_id && it.app != *app) {
+        if let Some(other) = processes.iter().find(|it| Some(it.key.pm_id) == pm_id && !app.means(&it.app)) {
             return format!("process {} is of {}", other.key, other.app);
         }
         let of_app: Vec<String> = processes
             .iter()
-            .filter(|process| process.app == *app)
+            .filter(|process| app.means(&process.app))
             .map(|process| format!("{} ({})", process.key, process.status.as_str()))
             .collect();
         if !of_app.is_empty() {
@@ -546,16 +567,20 @@ impl Policy {
             if known && self.world.fresh(&call.daemon, now.steady).is_none() {
                 continue;
             }
-            let (policy, mode, _) = self.context().policy(&call.daemon, &call.app);
+            let mut meant = self.world.meant(&call.daemon, &call.app, call.pm_id).into_iter();
+            let (app, another) = (meant.next().unwrap_or_else(|| call.app.clone()), meant.next());
+            let (policy, mode, _) = self.context().policy(&call.daemon, &app);
             if mode == Mode::Off {
                 continue;
             }
-            let accepted = policy.alerts;
-            let mut targets = self.targets_of(&call.daemon, &call.app, call.pm_id, false, now);
+            let accepted = policy.alerts && another.is_none();
+            let mut targets = self.targets_of(&call.daemon, &app, call.pm_id, false, now);
             let running = !targets.is_empty();
             // What began to fire before a process started is about another one.
             targets.retain(|_, life| life.started <= call.starts_at);
-            let why = if !accepted {
+            let why = if another.is_some() {
+                "several namespaces have an app of this name, and the alert has no label namespace".to_owned()
+            } else if !accepted {
                 "the policy takes no alerts".to_owned()
             } else if running {
                 "it began to fire before the process started, so it is about an earlier one".to_owned()
@@ -565,6 +590,7 @@ impl Policy {
             };
             let Some(memory) = self.state.alerts.get_mut(&call.id) else { continue };
             if accepted && !targets.is_empty() {
+                memory.call.app = app;
                 memory.targets = Some(targets);
                 self.touch();
                 continue;

@@ -128,7 +128,8 @@ pub(super) async fn preview(shared: Arc<Shared>, request: Request) -> Response {
 
 /// What follows from a request that was taken: nothing at all where every app it is about is in a dry run.
 fn taken(plan: &Plan, asked: &PersonCall, requests: &[u64]) -> String {
-    let of_app = |app: &&AppPlan| app.app == asked.app && asked.daemon.as_ref().is_none_or(|name| app.daemon == *name);
+    let of_app =
+        |app: &&AppPlan| asked.app.means(&app.app) && asked.daemon.as_ref().is_none_or(|name| app.daemon == *name);
     let recorded = numbered(requests);
     match plan.apps.iter().filter(of_app).map(|app| (app.mode, app.policy.is_some())).max() {
         Some((Mode::Enforce, _)) => {

@@ -82,7 +82,7 @@ async fn order(act: &Act, listed: &Listed, log: Option<Log>) -> Answer {
         Action::Restart => None,
         // Where the log is elsewhere and pm2 took longer, it has either waited in vain or the old worker was slow to end.
         Action::Reload => log
-            .and_then(|log| reported(&log.added()?, act.order.app.as_str(), act.order.key.pm_id))
+            .and_then(|log| reported(&log.added()?, act.order.app.name(), act.order.key.pm_id))
             .or_else(|| (took < listen_timeout).then_some(true)),
     };
     Answer::Accepted { ready }

@@ -68,6 +68,8 @@ struct Stage {
     settings: RestartSettings,
     tasks: Vec<AbortHandle>,
     handle: Option<Handle>,
+    /// pm2-runtime, where that is what runs.
+    runtime: Option<Killed>,
 }
 
 /// How pm2 is run.
@@ -110,7 +112,16 @@ impl Stage {
         let folder = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let keeper = FileKeeper { path: folder.path().join("kept.json"), writes: Mutex::new(()) };
-        let mut stage = Self { pm2, folder, port, keeper: Arc::new(keeper), settings, tasks: Vec::new(), handle: None };
+        let mut stage = Self {
+            pm2,
+            folder,
+            port,
+            keeper: Arc::new(keeper),
+            settings,
+            tasks: Vec::new(),
+            handle: None,
+            runtime: None,
+        };
         stage.deploy(code);
         let ecosystem = stage.folder.path().join("ecosystem.json");
         let script = stage.folder.path().join("app.js");
@@ -133,8 +144,7 @@ impl Stage {
             }
             Daemon::Runtime => {
                 let script = stage.pm2.command()[1].replace("bin/pm2", "bin/pm2-runtime");
-                // It ends with the stage, as every process with this home does.
-                std::process::Command::new("node")
+                let runtime = std::process::Command::new("node")
                     .args([&script, start[0], start[1]])
                     .env("PM2_HOME", stage.pm2.home())
                     .env("PM2_DISCRETE_MODE", "true")
@@ -143,6 +153,7 @@ impl Stage {
                     .stderr(std::process::Stdio::null())
                     .spawn()
                     .unwrap();
+                stage.runtime = Some(Killed(runtime));
             }
         }
         stage.begin();
@@ -405,7 +416,7 @@ async fn stops_the_roll(stage: &Stage, version: &str, code: &str, detail: &[&str
     assert_eq!(stage.lives().await[untouched], before[untouched], "the other worker was touched");
     assert_eq!(stage.keeper.records(RecordKind::BreakerOpened).len(), 1);
     let (plan, _) = stage.handle().look().await.unwrap();
-    assert!(plan.apps[0].gauges.breaker_open.is_some());
+    assert!(plan.apps.iter().any(|app| app.gauges.breaker_open.is_some()));
     println!("{version}: {}", records[0].sentence);
 }
 
@@ -455,6 +466,14 @@ async fn under_pm2_runtime_a_connection_tells_that_a_worker_serves() {
     assert!(records.iter().all(|record| record.outcome == Some(Outcome::Verified)), "{records:#?}");
 }
 
+/// Reloads the processes 2 and 3 again and again, as pm2 itself does above `max_memory_restart`: without its command line's lock.
+const RELOADS: &str = "const rpc = require('pm2-axon-rpc'), request = require('pm2-axon').socket('req');
+const client = new rpc.Client(request);
+request.connect(process.argv[1]);
+const reload = (id) => client.call('reloadProcessId', { id }, () => setTimeout(reload, 50, id));
+reload(2);
+reload(3);";
+
 /// pm2#5104, pm2#2478: while another app is reloaded again and again, its lines in pm2's log are not taken for ours.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_apps_worker_that_listens_is_not_taken_for_ours() {
@@ -467,20 +486,17 @@ async fn another_apps_worker_that_listens_is_not_taken_for_ours() {
         stage.pm2.start_app(&serde_json::json!({
             "name": "other", "script": script, "exec_mode": "cluster", "instances": 2, "env": { "APP_PORT": port },
         }));
-        let over = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !over.load(Ordering::Relaxed) {
-                    stage.pm2.try_run(&["reload", "other", "--force"]);
-                }
-            });
-            tokio::task::block_in_place(|| {
-                tokio::runtime::Handle::current().block_on(async {
-                    stops_the_roll(&stage, version, NEVER_LISTENS, &["not_ready_in_listen_timeout"]).await;
-                });
-                over.store(true, Ordering::Relaxed);
-            });
-        });
+        let _reloads = Killed(
+            std::process::Command::new("node")
+                .args(["-e", RELOADS, &stage.pm2.home().join("rpc.sock").display().to_string()])
+                .env("NODE_PATH", crate::support::pm2::folder().join("node_modules"))
+                .stdin(std::process::Stdio::null())
+                .spawn()
+                .unwrap(),
+        );
+        stops_the_roll(&stage, version, NEVER_LISTENS, &["not_ready_in_listen_timeout"]).await;
+        let lines = fs::read_to_string(stage.pm2.home().join("pm2.log")).unwrap();
+        assert!(lines.matches("New worker listening").count() > 1, "the other app was not reloaded: {lines}");
     };
     roll("pm2-5").await;
     roll("pm2-7").await;
@@ -691,7 +707,7 @@ async fn a_sidecar_that_is_killed_during_a_roll_verifies_and_goes_on_without_a_s
                 .spawn()
                 .unwrap()
         };
-        let mut sidecar = Sidecar(start());
+        let mut sidecar = Killed(start());
         for killed_at in 1..=3 {
             let end = Instant::now() + LONG;
             while scene.keeper.read().is_none_or(|(kept, _)| kept.ledger.len() < killed_at) {
@@ -701,7 +717,7 @@ async fn a_sidecar_that_is_killed_during_a_roll_verifies_and_goes_on_without_a_s
             // Once right after the writing, once during pm2's work, once during the verification.
             let delays = [0, 150, 900];
             tokio::time::sleep(Duration::from_millis(delays[killed_at - 1])).await;
-            sidecar = Sidecar({
+            sidecar = Killed({
                 drop(sidecar);
                 start()
             });
@@ -723,9 +739,9 @@ async fn a_sidecar_that_is_killed_during_a_roll_verifies_and_goes_on_without_a_s
 }
 
 /// A process that is killed when it is let go.
-struct Sidecar(std::process::Child);
+struct Killed(std::process::Child);
 
-impl Drop for Sidecar {
+impl Drop for Killed {
     fn drop(&mut self) {
         let _gone_already = self.0.kill();
         let _reaped = self.0.wait();

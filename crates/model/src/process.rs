@@ -74,6 +74,7 @@ impl Status {
 }
 
 /// One entry of pm2's list after the allow-list: nothing else of pm2's environment gets past the parser.
+#[allow(clippy::struct_excessive_bools, reason = "each is a field of pm2's")]
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Listed {
     /// pm2's number.

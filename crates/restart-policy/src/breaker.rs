@@ -90,12 +90,11 @@ impl Breaker {
         now: Now,
     ) {
         let until = now.steady + settings.open_for.0;
-        match &mut self.open {
-            Some(open) => open.until = open.until.max(until),
-            None => {
-                let detail = detail.map(str::to_owned);
-                self.open = Some(Open { trouble, detail, cause, since: now.steady, since_wall: now.wall, until });
-            }
+        if let Some(open) = &mut self.open {
+            open.until = open.until.max(until);
+        } else {
+            let detail = detail.map(str::to_owned);
+            self.open = Some(Open { trouble, detail, cause, since: now.steady, since_wall: now.wall, until });
         }
     }
 

@@ -468,7 +468,6 @@ impl Asked<'_> {
         });
         match answer.map(|(_, _, answer)| answer) {
             None if self.context.ahead => open("it is asked then whether it serves".to_owned()),
-            None => held(Reason::Asking(Gate::Readiness)),
             Some(ProbeAnswer { probe: Some(Err(why)), .. }) => held(Reason::ProbeFails(why.clone())),
             Some(ProbeAnswer { probe: Some(Ok(())), .. }) => open("the probe succeeds".to_owned()),
             Some(ProbeAnswer { sockets: Some(Sockets::Listens(ports)), .. }) if ports.is_empty() => {
@@ -480,7 +479,7 @@ impl Asked<'_> {
             Some(ProbeAnswer { sockets: Some(Sockets::Unseen(why)), .. }) => {
                 held(Reason::ReadinessUnknown(why.clone()))
             }
-            Some(_) => held(Reason::Asking(Gate::Readiness)),
+            None | Some(_) => held(Reason::Asking(Gate::Readiness)),
         }
     }
 

@@ -79,6 +79,7 @@ impl From<&Verdict> for VerdictView {
 }
 
 /// One process as the policy sees it.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ProcessObservation {
     /// Which process.

@@ -114,7 +114,7 @@ pub enum Phase {
         /// Whether an answer has come, and what it said.
         answer: Option<Answer>,
         /// What is being watched.
-        verification: Verification,
+        verification: Box<Verification>,
     },
 }
 

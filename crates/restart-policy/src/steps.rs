@@ -176,7 +176,7 @@ impl Policy {
         let order = Order { step: step.id, key: step.key, life: step.life, app: app.clone(), deadline };
         let sentence = step.record.sentence;
         if let Some(step) = self.state.steps.get_mut(&daemon) {
-            step.phase = Phase::Ordered { answer: None, verification };
+            step.phase = Phase::Ordered { answer: None, verification: Box::new(verification) };
             step.record.memory_before = held.or(step.record.memory_before);
         }
         self.order_when_kept(match step.action {

@@ -30,6 +30,9 @@ const LONGEST_MISSED: Duration = Duration::from_hours(1);
 /// Lives by `pm_id`, each with why it is asked for.
 type Lives = BTreeMap<u32, (Life, String)>;
 
+/// What a person's request means in one daemon: the app and its lives.
+type Meant = (DaemonName, AppName, BTreeMap<u32, Life>);
+
 /// Why a person's request is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{subject}: {kind}")]
@@ -110,11 +113,7 @@ impl Policy {
     }
 
     /// The lives that a person means, by daemon and app.
-    pub(super) fn meant(
-        &self,
-        call: &PersonCall,
-        now: Now,
-    ) -> Result<Vec<(DaemonName, AppName, BTreeMap<u32, Life>)>, Refusal> {
+    pub(super) fn meant(&self, call: &PersonCall, now: Now) -> Result<Vec<Meant>, Refusal> {
         let names: Vec<DaemonName> = match &call.daemon {
             Some(daemon) => vec![daemon.clone()],
             None => self.world.daemons.keys().cloned().collect(),

@@ -29,6 +29,7 @@ const AGE_SLACK: Duration = Duration::from_secs(1);
 const REMOVED_AFTER: Duration = Duration::from_secs(5);
 
 /// What is watched after one action.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verification {
     old: Life,

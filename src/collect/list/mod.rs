@@ -165,7 +165,7 @@ struct Stopped;
 /// Reads the entry that comes next; none where it is no object or has no `pm_id`.
 fn read_entry(scan: &mut Scan<'_>) -> Result<Option<Listed>, Stopped> {
     let mut outer = [None; 5];
-    let mut environment = [None; 25];
+    let mut environment = [None; 24];
     let mut metrics = AppMetrics::default();
     let read = scan.object(|name, scan| {
         match OUTER.place(name) {
@@ -181,8 +181,8 @@ fn read_entry(scan: &mut Scan<'_>) -> Result<Option<Listed>, Stopped> {
 }
 
 /// Reads `pm2_env`: the values of its names but for the last, which are the metrics.
-fn read_environment<'t>(scan: &mut Scan<'t>) -> Option<([Option<Json<'t>>; 25], AppMetrics)> {
-    let mut environment = [None; 25];
+fn read_environment<'t>(scan: &mut Scan<'t>) -> Option<([Option<Json<'t>>; 24], AppMetrics)> {
+    let mut environment = [None; 24];
     let mut metrics = AppMetrics::default();
     scan.object(|name, scan| {
         match ENVIRONMENT.place(name) {
@@ -197,7 +197,7 @@ fn read_environment<'t>(scan: &mut Scan<'t>) -> Option<([Option<Json<'t>>; 25], 
     Some((environment, metrics))
 }
 
-fn listed(outer: &[Option<Json<'_>>; 5], environment: &[Option<Json<'_>>; 25], metrics: AppMetrics) -> Option<Listed> {
+fn listed(outer: &[Option<Json<'_>>; 5], environment: &[Option<Json<'_>>; 24], metrics: AppMetrics) -> Option<Listed> {
     const MONIT: Names<2> = Names::new(["memory", "cpu"]);
     const VERSIONING: Names<1> = Names::new(["revision"]);
     let [_, pid, name, pm_id, monit] = *outer;

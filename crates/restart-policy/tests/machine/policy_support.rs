@@ -73,9 +73,8 @@ pub struct World {
     /// What comes of an order to take evidence; none where nobody answers.
     pub evidence: Option<EvidenceTaken>,
     pub promql: Result<Vec<bool>, String>,
-    /// Whether pm2's log tells that a new worker listens.
-    pub pm2_tells: bool,
-    /// What the sockets of a process show; by default those of one that serves.
+    /// What the sockets of a process show, while pm2 tells nothing; by default they are those of one that serves, and pm2
+    /// tells that it does.
     pub sockets: Option<Sockets>,
     /// What the probe says, where one is set.
     pub probe: Result<(), String>,
@@ -130,7 +129,6 @@ impl World {
             questions: Vec::new(),
             evidence: Some(EvidenceTaken { id: Some("profile-1".to_owned()), sentence: "seen".to_owned() }),
             promql: Ok(vec![true]),
-            pm2_tells: true,
             sockets: None,
             probe: Ok(()),
             silences: Ok(Vec::new()),
@@ -418,7 +416,7 @@ impl World {
                     self.restart(pm_id);
                 }
                 match self.pm2 {
-                    Pm2::Obeys => Answer::Accepted { ready: self.pm2_tells.then_some(true) },
+                    Pm2::Obeys => Answer::Accepted { ready: self.sockets.is_none().then_some(true) },
                     Pm2::Refuses | Pm2::Unreachable | Pm2::DoesAndIsSilent | Pm2::Hangs => {
                         Answer::Unknown("no answer in time".to_owned())
                     }

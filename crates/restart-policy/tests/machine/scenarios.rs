@@ -240,7 +240,7 @@ fn only_a_leak_leaves_its_window_early() {
         let windows =
             "windows = [{ start = '02:00', length = '1h' }]\nmemory = { resident_above = '1MiB', for = '0s' }";
         let mut world = enforce(&format!("before_exhaustion = 'allow'\n{windows}"));
-        world.verdict(0, state, Duration::from_secs(60), 5.0, Some(5));
+        world.verdict(0, state, MINUTE, 5.0, Some(5));
         world.look();
         assert_eq!(!ordered(&world).is_empty(), early, "{state:?}");
     }
@@ -277,7 +277,6 @@ fn what_could_not_be_known_to_serve_is_not_begun() {
 #[test]
 fn a_worker_that_is_not_known_to_serve_stops_the_roll() {
     let mut world = enforce("minimum_uptime = '0s'");
-    world.pm2_tells = false;
     world.sockets = Some(Sockets::Reached(false));
     world.look();
     world.policy.ask(&person(true), world.now).unwrap();

@@ -344,16 +344,10 @@ fn assemble(
         .into_iter()
         .map(|mut listed| {
             let standing = standing(&listed, daemon_pid, system);
-            // Where the daemon can be seen its children can be: what is not among them has ended or never was.
-            let lives = match standing {
-                Standing::Own(_) => true,
-                Standing::OutOfSight => !system.daemon_seen,
-                Standing::Foreign | Standing::None => false,
-            };
-            if listed.status == Status::Online && !lives {
+            // pm2 shows no pid, or another process has it now. What is only out of sight may live.
+            if listed.status == Status::Online && matches!(standing, Standing::Foreign | Standing::None) {
                 listed.status = Status::NoProcess;
             }
-            let own = if let Standing::Own(reading) = standing { Some(reading) } else { None };
             let resident = match standing.memory_source() {
                 _ if listed.status == Status::NoProcess => None,
                 Some(MemorySource::System) => own.map(|reading| reading.sample.resident),
@@ -402,7 +396,7 @@ mod tests {
             (process.listed.status, process.life.is_some(), process.resident)
         };
         assert_eq!(seen(0, false), (Status::NoProcess, false, None), "it never started: pm2 shows pid 0");
-        assert_eq!(seen(41, true), (Status::NoProcess, false, None), "it is no child of the daemon");
+        assert_eq!(seen(41, true), (Status::Online, true, Some(crate::model::Bytes(9))), "it is out of sight");
         assert_eq!(seen(41, false), (Status::Online, true, Some(crate::model::Bytes(9))), "nobody can be seen");
     }
 

@@ -348,6 +348,7 @@ fn assemble(
             if listed.status == Status::Online && matches!(standing, Standing::Foreign | Standing::None) {
                 listed.status = Status::NoProcess;
             }
+            let own = if let Standing::Own(reading) = standing { Some(reading) } else { None };
             let resident = match standing.memory_source() {
                 _ if listed.status == Status::NoProcess => None,
                 Some(MemorySource::System) => own.map(|reading| reading.sample.resident),

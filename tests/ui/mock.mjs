@@ -215,15 +215,9 @@ const restartsOf = (state) => ({
   audit: [
     { id: 9, at: state.now - 16 * 3600, kind: "restart", request: 38, trigger: "leak", daemon: "default", namespace: "default", app: "shop-api", pm_id: 0, action: "reload", outcome: "verified", detail: null,
       sentence: "reloaded inside its window: the new worker was ready after 1.4 s", memory_before_bytes: 290 * MIB, memory_after_bytes: 121 * MIB,
-<<<<<<< HEAD
-      slope_before: 860, slope_after: 903, time_bought_seconds: 54 * 3600, helped: true, evidence: "shop-api-0-1" },
-    { id: 8, at: state.now - 41 * 3600, kind: "restart", request: 35, trigger: "person", daemon: "default", namespace: "default", app: "image-worker", pm_id: 2, action: "restart", outcome: "failed", detail: "unstable",
-      sentence: "the new instance did not stay online for 10 s", memory_before_bytes: 402 * MIB, memory_after_bytes: null, slope_before: null, slope_after: null, time_bought_seconds: null, helped: null, evidence: null },
-=======
       slope_before: 860, slope_after: 903, time_bought_seconds: 54 * 3600, helped: true, evidence: "shop-api-0-1", probes_asked: null, probes_failed: null },
-    { id: 8, at: state.now - 41 * 3600, kind: "restart", request: 35, trigger: "person", daemon: "default", app: "image-worker", pm_id: 2, action: "restart", outcome: "failed", detail: "unstable",
+    { id: 8, at: state.now - 41 * 3600, kind: "restart", request: 35, trigger: "person", daemon: "default", namespace: "default", app: "image-worker", pm_id: 2, action: "restart", outcome: "failed", detail: "unstable",
       sentence: "the new instance did not stay online for 10 s", memory_before_bytes: 402 * MIB, memory_after_bytes: null, slope_before: null, slope_after: null, time_bought_seconds: null, helped: null, evidence: null, probes_asked: null, probes_failed: null },
->>>>>>> main
   ],
 });
 

@@ -81,7 +81,6 @@ impl From<&Verdict> for VerdictView {
 /// One process as the policy sees it.
 #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug, Clone, PartialEq, Serialize)]
-#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own, as pm2 tells it")]
 pub struct ProcessObservation {
     /// Which process.
     pub key: ProcessKey,

@@ -4,7 +4,7 @@
 //! a cluster worker has inside of `pm2_env`). An environment is full of secrets, so nothing else of it is looked at, and
 //! nothing of it is kept. What cannot be read (another user's environment) is not found.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use super::{SystemReader, descendants, parse};
@@ -37,7 +37,7 @@ impl SystemReader {
     fn find_orphans(&mut self, home: &Path, daemon: u32, listed: &BTreeSet<u32>) -> Option<Vec<Orphan>> {
         let entries = std::fs::read_dir(&self.proc).ok()?;
         let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
-        let mut started: HashMap<u32, u64> = HashMap::new();
+        let mut started: BTreeMap<u32, u64> = BTreeMap::new();
         let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
         for pid in pids.collect::<Vec<_>>() {
             let Some(stat) = self.pid_file(pid, "stat").and_then(parse::stat).filter(|stat| !stat.is_dead) else {

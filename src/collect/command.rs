@@ -30,6 +30,8 @@ use super::socket::{self, SocketErrorKind};
 const ALIVE_DEADLINE: Duration = Duration::from_secs(1);
 /// How long a daemon that the command started may take to end when it is told to.
 const END_DEADLINE: Duration = Duration::from_secs(2);
+/// How long the command's own processes may take to be gone after it has ended or was killed.
+const GONE_DEADLINE: Duration = Duration::from_millis(500);
 /// A command line of `/proc` is read no further than this, …
 const LONGEST_TITLE: u64 = 4096;
 /// … an environment no further than this, …
@@ -132,10 +134,11 @@ impl Jlist<'_> {
         let Some((program, arguments)) = self.command.split_first() else {
             return Err(failed(CommandErrorKind::Nothing));
         };
-        let alive = daemon_alive(self.home, self.proc).await.map_err(failed)?;
         let mut command = Command::new(program);
         command.args(arguments).args(["-s", "jlist"]);
-        self.become_owner(&mut command, alive.owner).map_err(failed)?;
+        let owner = owner_of(self.home).await.map_err(failed)?;
+        self.become_owner(&mut command, owner).map_err(failed)?;
+        let alive = daemon_alive(self.home, self.proc, owner).await.map_err(failed)?;
         let mark = mark();
         command.env("PM2_HOME", self.home).env("PM2_DISCRETE_MODE", "true").env(MARK, &mark);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -187,13 +190,18 @@ impl Jlist<'_> {
             let (proc, mark) = (self.proc.to_owned(), mark.to_owned());
             async move { tokio::task::spawn_blocking(move || marked(&proc, &mark)).await.unwrap_or_default() }
         };
-        let left = marked().await;
+        let mut left = marked().await;
+        // Who was killed just now takes a moment to be gone.
+        let end = Instant::now() + GONE_DEADLINE;
+        while !left.is_empty() && Instant::now() < end {
+            sleep(Duration::from_millis(50)).await;
+            left = marked().await;
+        }
         let Some(daemon) = left.iter().next().copied() else {
             let new = self.daemons_here().await.into_iter().find(|pid| !before.contains(pid))?;
             return Some(CommandErrorKind::Started { daemon: new, ended: false });
         };
         let end = Instant::now() + END_DEADLINE;
-        let mut left = left;
         while !left.is_empty() && Instant::now() < end + END_DEADLINE {
             let signal = if Instant::now() < end { Signal::TERM } else { Signal::KILL };
             for pid in &left {
@@ -248,8 +256,12 @@ pub struct Owner {
 pub struct Alive {
     /// Its pid, where it is known.
     pub pid: Option<u32>,
-    /// Whose the home is.
-    pub owner: Owner,
+}
+
+/// Tells whose a home is.
+async fn owner_of(home: &Path) -> Result<Owner, CommandErrorKind> {
+    let folder = home.to_owned();
+    within(home, ALIVE_DEADLINE, move || owner(&folder)).await?.ok_or(CommandErrorKind::NoDaemon)
 }
 
 /// Sees whether a daemon of this home lives, without starting one.
@@ -259,12 +271,7 @@ pub struct Alive {
 ///
 /// # Errors
 /// [`CommandErrorKind`]: why the command is not to be run.
-pub async fn daemon_alive(home: &Path, proc: &Path) -> Result<Alive, CommandErrorKind> {
-    let owner = {
-        let home = home.to_owned();
-        let folder = home.clone();
-        within(&home, ALIVE_DEADLINE, move || owner(&folder)).await?.ok_or(CommandErrorKind::NoDaemon)?
-    };
+pub async fn daemon_alive(home: &Path, proc: &Path, owner: Owner) -> Result<Alive, CommandErrorKind> {
     let pid = match socket::connect(&home.join("rpc.sock"), ALIVE_DEADLINE).await {
         Ok((_connection, peer)) => peer.pid,
         Err(SocketErrorKind::NotASocket(why)) => return Err(CommandErrorKind::NotASocket(why)),
@@ -274,7 +281,7 @@ pub async fn daemon_alive(home: &Path, proc: &Path) -> Result<Alive, CommandErro
             let find = move || running_daemon(&folder, &proc, owner.user);
             let found = timeout(ALIVE_DEADLINE, tokio::task::spawn_blocking(find)).await;
             return match found {
-                Ok(Ok(Some(pid))) => Ok(Alive { pid: Some(pid), owner }),
+                Ok(Ok(Some(pid))) => Ok(Alive { pid: Some(pid) }),
                 Ok(Ok(None) | Err(_)) | Err(_) => Err(CommandErrorKind::NoDaemon),
             };
         }
@@ -287,7 +294,7 @@ pub async fn daemon_alive(home: &Path, proc: &Path) -> Result<Alive, CommandErro
         let pid: u32 = String::from_utf8_lossy(&text).trim().parse().ok()?;
         Some(proc.join(pid.to_string()).exists())
     });
-    if noted.await? == Some(false) { Err(CommandErrorKind::NoDaemon) } else { Ok(Alive { pid, owner }) }
+    if noted.await? == Some(false) { Err(CommandErrorKind::NoDaemon) } else { Ok(Alive { pid }) }
 }
 
 /// The owner of a home; of one that we may not see the owner of the folder around it.

@@ -1,9 +1,7 @@
-// A daemon in somebody's own home that lists the process of somebody else: `node lying-daemon.cjs HOME PID UPTIME [handed]`.
-// With `handed` the process that called listen() ends, and another goes on with its socket.
+// A daemon in somebody's own home that lists the process of somebody else: `node lying-daemon.cjs HOME PID UPTIME`.
 const fs = require('node:fs');
 const net = require('node:net');
-const { fork } = require('node:child_process');
-const [home, pid, uptime, handed] = process.argv.slice(2);
+const [home, pid, uptime] = process.argv.slice(2);
 
 const argument = bytes => {
   const length = Buffer.alloc(4);
@@ -36,17 +34,4 @@ const serve = server => server.on('connection', stream => {
   });
 });
 
-if (process.send) {
-  process.once('message', (_name, server) => {
-    serve(server);
-    process.disconnect();
-    fs.writeFileSync(`${home}/heir`, String(process.pid));
-  });
-} else {
-  const server = net.createServer().listen(`${home}/rpc.sock`, () => {
-    if (!handed) return serve(server);
-    const heir = fork(__filename, [home, pid, uptime, handed], { detached: true });
-    heir.send('server', server, () => {});
-    heir.once('disconnect', () => process.exit());
-  });
-}
+serve(net.createServer().listen(`${home}/rpc.sock`));

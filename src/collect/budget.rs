@@ -29,7 +29,7 @@ impl Budget {
     /// Takes a process into the budget, with as many of its own metrics as there is room for, and returns how many are left
     /// out; none where there is no room for the process itself.
     pub fn admit(&mut self, entry: &mut Listed) -> Option<usize> {
-        let app = entry.app.as_str().len();
+        let app = entry.app.name().len() + entry.app.namespace().len();
         self.processes = self.processes.checked_sub(SERIES * (SERIES_BYTES + app))?;
         let custom = &mut entry.metrics.custom;
         let before = custom.len();

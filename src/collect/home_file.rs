@@ -135,7 +135,7 @@ impl Home {
     }
 
     /// Opens a file for reading and writing that belongs to the owner of the home or to us and has no other name; nothing of it
-    /// is changed. One that is not there is made, empty, and given to the owner of the home.
+    /// is changed. One that is not there is made, empty, and given to the owner of the home where we may.
     ///
     /// # Errors
     /// [`HomeFileError`].
@@ -145,7 +145,8 @@ impl Home {
             Ok(file) => {
                 if rustix::process::geteuid().is_root() && self.owner != ROOT {
                     let (user, group) = (rustix::fs::Uid::from_raw(self.owner), rustix::fs::Gid::from_raw(self.group));
-                    rustix::fs::fchown(&file, Some(user), Some(group))?;
+                    // Root without that right leaves it root's: pm2 reads it all the same.
+                    let _left_to_root = rustix::fs::fchown(&file, Some(user), Some(group));
                 }
                 Ok(file.into())
             }

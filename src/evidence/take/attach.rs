@@ -117,10 +117,13 @@ pub(super) async fn attach(
         checked.and_then(|checked| checked).map_err(TakeErrorKind::Refused)?;
     opened.port = already_open(&opened).await.map_err(TakeErrorKind::Refused)?;
     if opened.port.is_none() {
-        let objection = match against_signal.or(own_listener(&seen).await) {
-            None => against_now(pid).await,
-            objection => objection,
-        };
+        let mut objection = against_signal;
+        if objection.is_none() {
+            objection = own_listener(&seen).await;
+        }
+        if objection.is_none() {
+            objection = against_now(pid).await;
+        }
         if let Some(objection) = objection {
             return Err(TakeErrorKind::Refused(objection));
         }

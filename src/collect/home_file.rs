@@ -156,7 +156,7 @@ impl Home {
                 if about.st_uid != self.owner && about.st_uid != own {
                     return Err(HomeFileError::Foreign { owner: about.st_uid, home: self.owner });
                 }
-                if about.st_nlink != 1 { Err(HomeFileError::Linked) } else { Ok(file) }
+                if about.st_nlink == 1 { Ok(file) } else { Err(HomeFileError::Linked) }
             }
             Err(error) => Err(error.into()),
         }

@@ -1,6 +1,8 @@
 //! A home whose owner is hostile, and another user of the machine who is: names that lead elsewhere, kinds of files that block
 //! or never end, a daemon that lists what is not its own, settings that somebody else has laid there.
 
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test may panic and measure")]
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::os::unix::net::{UnixDatagram, UnixListener};
@@ -61,6 +63,9 @@ impl Drop for Running {
     }
 }
 
+/// Makes one kind of file.
+type Make<'a> = &'a dyn Fn(&Path);
+
 #[tokio::test]
 async fn what_is_no_stream_socket_is_refused_by_name_and_no_command_is_run_for_it() {
     let good = tempfile::tempdir_in("/tmp").unwrap();
@@ -72,7 +77,7 @@ async fn what_is_no_stream_socket_is_refused_by_name_and_no_command_is_run_for_i
     let file = |path: &Path| fs::write(path, "").unwrap();
     let folder = |path: &Path| fs::create_dir(path).unwrap();
     let script = Script::new("echo '[]'");
-    let kinds: [(&dyn Fn(&Path), &str); 6] = [
+    let kinds: [(Make<'_>, &str); 6] = [
         (&datagrams, "it is a socket, but not one of streams"),
         (&fifo, "it is a pipe"),
         (&link, "it is a symbolic link"),

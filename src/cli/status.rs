@@ -60,7 +60,7 @@ pub(super) fn run(flags: &Flags, status: &StatusArguments) -> anyhow::Result<Exi
 /// Writes the table: a line for each daemon, a row for each process, and the reason of every verdict that worries. Figures
 /// are never cut: a column is as wide as its widest, and the name takes what is left of `columns`.
 fn table(view: &ProcessesView, source: &str, columns: usize) -> String {
-    let mut text = format!("From {source}\n");
+    let mut text = format!("From {}\n", clean(source));
     for daemon in &view.daemons {
         let version = daemon.version.as_deref().unwrap_or("unknown");
         let line = match (&daemon.failure, daemon.up) {

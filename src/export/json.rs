@@ -55,6 +55,9 @@ pub struct DaemonView {
     pub last_success_at: Option<f64>,
     /// Processes beyond the configured bound.
     pub processes_left_out: usize,
+    /// Metrics of the apps' own beyond what one daemon may take.
+    #[serde(default)]
+    pub app_metrics_left_out: usize,
     /// What earlier runs of its apps left behind; null where it could not be looked for.
     #[serde(default)]
     pub orphans: Option<Vec<OrphansView>>,
@@ -240,6 +243,7 @@ fn daemon_view(daemon: &DaemonSample) -> DaemonView {
         failure: daemon.reports.iter().find_map(|report| report.failure.clone()),
         last_success_at: daemon.last_success.map(WallTime::as_seconds),
         processes_left_out: daemon.processes_left_out,
+        app_metrics_left_out: daemon.app_metrics_left_out,
         orphans: daemon.orphans_by_app().map(|by_app| {
             let left = by_app.into_iter().filter(|(_, (processes, _))| *processes > 0);
             let view = |(app, (processes, resident)): (AppName, (usize, Bytes))| OrphansView {

@@ -113,6 +113,7 @@ fn snapshot() -> Snapshot {
         processes,
         processes_left_out: 0,
         orphans: None,
+        app_metrics_left_out: 0,
         reports: vec![CollectorReport {
             collector: CollectorName::Pm2,
             duration: Duration::from_micros(1_400),

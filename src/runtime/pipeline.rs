@@ -325,6 +325,7 @@ mod tests {
             processes: vec![process],
             processes_left_out: 0,
             orphans: None,
+            app_metrics_left_out: 0,
             reports: Vec::new(),
             last_success: None,
         };

@@ -237,6 +237,7 @@ fn processes() {
                 processes: if up { vec![sample(0, Status::Online), sample(1, Status::Errored)] } else { Vec::new() },
                 processes_left_out: 0,
                 orphans: None,
+                app_metrics_left_out: 0,
                 reports: vec![CollectorReport {
                     collector: CollectorName::Pm2,
                     duration: Duration::from_millis(1),

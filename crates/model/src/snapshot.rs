@@ -61,6 +61,8 @@ pub struct DaemonSample {
     pub processes_left_out: usize,
     /// Processes that earlier runs of its apps left behind, where they could be looked for.
     pub orphans: Option<Vec<Orphan>>,
+    /// Metrics of the apps' own that are not among those of `processes`: beyond what one daemon may show.
+    pub app_metrics_left_out: usize,
     /// How each collector fared.
     pub reports: Vec<CollectorReport>,
     /// When it last answered, if ever.

@@ -22,14 +22,17 @@ pub(super) struct Source<'a> {
     name: &'a str,
     text: &'a str,
     tree: Tree<'a>,
+    /// Lines that are not TOML: what else is wrong with them is no use to say.
+    broken: BTreeSet<usize>,
     problems: Vec<Problem>,
 }
 
 impl<'a> Source<'a> {
     pub(super) fn new(name: &'a str, text: &'a str) -> Self {
         let (tree, faults) = Tree::parse(text);
-        let mut source = Self { name, text, tree, problems: Vec::new() };
+        let mut source = Self { name, text, tree, broken: BTreeSet::new(), problems: Vec::new() };
         source.report_all(faults);
+        source.broken = source.problems.iter().map(|problem| problem.line).collect();
         source
     }
 
@@ -40,7 +43,7 @@ impl<'a> Source<'a> {
         file
     }
 
-    /// Every problem in the order of the text. A line that is not TOML has that one problem.
+    /// Every problem in the order of the text.
     pub(super) fn into_problems(mut self) -> Vec<Problem> {
         self.problems.sort_by_key(|problem| problem.line);
         self.problems
@@ -55,7 +58,9 @@ impl<'a> Source<'a> {
 
     fn report(&mut self, offset: usize, key: &str, message: String) {
         let line = 1 + self.text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count();
-        self.problems.push(Problem { file: self.name.to_owned(), line, key: key.to_owned(), message });
+        if !self.broken.contains(&line) {
+            self.problems.push(Problem { file: self.name.to_owned(), line, key: key.to_owned(), message });
+        }
     }
 
     fn duration(&mut self, key: &str, value: &Spanned<String>, least: &str, most: &str) -> Duration {

@@ -139,6 +139,8 @@ families! {
     COLLECT_INTERVAL = Gauge "leakslope_collect_interval_seconds" [] "Configured time between collections.";
     LEFT_OUT = Gauge "leakslope_processes_left_out" ["daemon"]
         "Processes not watched because the daemon lists more than collect.max_processes.";
+    METRICS_LEFT_OUT = Gauge "leakslope_app_metrics_left_out" ["daemon"]
+        "Metrics of the apps' own that are left out because all of the daemon's exceed what one may take.";
     CONFIG_SUCCESS = Gauge "leakslope_config_last_reload_successful" []
         "Whether the latest attempt to load the configuration succeeded.";
     CONFIG_TIMESTAMP = Gauge "leakslope_config_last_reload_success_timestamp_seconds" []

@@ -103,8 +103,8 @@ const processesOf = (state) => ({
   version: "0.1.0", collected_at: state.now, interval_seconds: state.interval,
   host: { memory_total_bytes: 16 * 1024 * MIB, memory_available_bytes: 9.4 * 1024 * MIB },
   daemons: [
-    { name: "default", up: true, version: "7.0.4", resident_memory_bytes: 61 * MIB, failure: null, last_success_at: state.now, processes_left_out: 0 },
-    ...(state.daemonDown ? [{ name: "staging", up: false, version: null, resident_memory_bytes: null, failure: "connection refused", last_success_at: state.now - 700, processes_left_out: 0 }] : []),
+    { name: "default", up: true, version: "7.0.4", resident_memory_bytes: 61 * MIB, failure: null, last_success_at: state.now, processes_left_out: 0, app_metrics_left_out: 0 },
+    ...(state.daemonDown ? [{ name: "staging", up: false, version: null, resident_memory_bytes: null, failure: "connection refused", last_success_at: state.now - 700, processes_left_out: 0, app_metrics_left_out: 0 }] : []),
   ],
   processes: state.apps.map((one) => processOf(one, state.now)),
 });

@@ -206,6 +206,7 @@ fn processes() {
                 resident: up.then_some(Bytes(60 << 20)),
                 processes: if up { vec![sample(0, Status::Online), sample(1, Status::Errored)] } else { Vec::new() },
                 processes_left_out: 0,
+                app_metrics_left_out: 0,
                 reports: vec![CollectorReport {
                     collector: CollectorName::Pm2,
                     duration: Duration::from_millis(1),

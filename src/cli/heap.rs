@@ -18,12 +18,13 @@ use crate::evidence::snapshot::analysis::{Analysis, analyse};
 use crate::evidence::snapshot::classes::Interface;
 use crate::evidence::snapshot::diff::{Diff, Growth, compare, digest};
 use crate::evidence::snapshot::paths::told;
-use crate::evidence::snapshot::patterns::{Finding, thousands};
+use crate::evidence::snapshot::patterns::Finding;
 use crate::evidence::snapshot::rows::Row;
 use crate::evidence::snapshot::statistics::{Amount, Statistics};
 use crate::evidence::snapshot::summary::{ClassWays, Extent, Summary, summarise};
 use crate::evidence::snapshot::{Limits, read};
 use crate::model::Bytes;
+use v8_heap::format::thousands;
 
 /// Reads heap snapshots and heap profiles.
 #[derive(Debug, Args)]
@@ -238,7 +239,7 @@ impl SnapshotOptions {
     }
 
     fn limits(&self) -> Limits {
-        Limits { memory: Bytes(self.max_memory << 20), show_strings: self.show_strings, ..Limits::default() }
+        Limits { memory: self.max_memory << 20, show_strings: self.show_strings, ..Limits::default() }
     }
 }
 

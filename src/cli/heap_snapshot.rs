@@ -186,7 +186,7 @@ async fn reported(files: &[PathBuf], folder: &Folder) -> String {
 
 /// Makes the report in half of the memory that is left, 2 GiB at the most, or says in it why it was not made.
 fn compare(files: &[PathBuf], room: MemoryRoom) -> SeriesReport {
-    let (half, most) = (Bytes(room.left.0 / 2), Limits::default().memory);
+    let (half, most) = (Bytes(room.left.0 / 2), Bytes(Limits::default().memory));
     let options = SnapshotOptions {
         format: Format::Json,
         rows: report::CLASSES,

@@ -6,20 +6,17 @@
 //! | `keep`     | records of what was taken, beside its files, within a budget      | no   |
 //! | `take`     | takes profiles and snapshots from a running process, after checks | no   |
 //! | `inspector`| talks to V8's inspector in a Node process                         | no   |
-//! | `snapshot` | reads a heap snapshot                                             | yes  |
-//! | `profile`  | reads a sampling heap profile                                     | yes  |
 //! | `report`   | what a series of snapshots told, small enough for the sidecar     | yes  |
 //!
-//! The reading half: bytes of a `.heapsnapshot` or `.heapprofile` in, tables out. It opens no file, reads no clock and
-//! starts nothing: the caller passes a `Read`. It keeps no string contents unless it is told to.
+//! What a snapshot and a profile mean is read by the crate `v8-heap`, which opens no file: this room does that.
 
 pub mod inspector;
 pub mod keep;
-pub mod profile;
 pub mod report;
-pub mod snapshot;
 pub mod take;
 pub mod when;
+
+pub use ::v8_heap::{profile, snapshot};
 
 use std::time::Duration;
 

@@ -9,8 +9,9 @@ use thiserror::Error;
 
 use super::snapshot::diff::Diff;
 use super::snapshot::paths::told;
-use super::snapshot::patterns::{Finding, Pattern, thousands};
+use super::snapshot::patterns::{Finding, Pattern};
 use crate::model::Bytes;
+use v8_heap::format::thousands;
 
 /// No report is longer, in bytes.
 pub const LONGEST: u64 = 256 << 10;

@@ -10,7 +10,6 @@ use leakslope::evidence::snapshot::analysis::analyse;
 use leakslope::evidence::snapshot::diff::{compare, digest};
 use leakslope::evidence::snapshot::summary::{Extent, summarise};
 use leakslope::evidence::snapshot::{HeapErrorKind, Limits, read};
-use leakslope::model::Bytes;
 use proptest::prelude::*;
 
 fn small() -> String {
@@ -149,7 +148,7 @@ fn claims_are_checked_against_the_memory_allowed() {
         assert!(matches!(error.kind, HeapErrorKind::Memory { .. }), "{error}");
         assert_eq!(error.key, "snapshot");
     }
-    let error = read(small().as_bytes(), "tight", &Limits { memory: Bytes(100), ..Limits::default() }).unwrap_err();
+    let error = read(small().as_bytes(), "tight", &Limits { memory: 100, ..Limits::default() }).unwrap_err();
     assert!(error.to_string().contains("--max-memory"), "{error}");
 }
 
@@ -174,7 +173,7 @@ fn endless_lists_are_given_up() {
         }
     }
     let text = small();
-    let limits = Limits { memory: Bytes(8 << 20), ..Limits::default() };
+    let limits = Limits { memory: 8 << 20, ..Limits::default() };
     let uncounted = text.replacen("\"node_count\":9", "\"x\":9", 1).replacen("\"edge_count\":11", "\"y\":9", 1);
     for (text, key, again) in [
         (&text, "\"nodes\":[", &b"9,1,1,0,0,0,0,"[..]),

@@ -19,14 +19,13 @@ use leakslope::evidence::snapshot::rows::{Members, rows};
 use leakslope::evidence::snapshot::shallow::shallow_sizes;
 use leakslope::evidence::snapshot::tree::Tree;
 use leakslope::evidence::snapshot::{Heap, Limits, read};
-use leakslope::model::Bytes;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().collect();
     let path = arguments.get(1).ok_or("usage: ours FILE [--phases | --dump OUT]")?;
     // Names that might be data are left in: they are compared.
     let limits = Limits {
-        memory: Bytes(16 << 30),
+        memory: 16 << 30,
         show_strings: argument(&arguments, 2).starts_with("--dump"),
         ..Limits::default()
     };

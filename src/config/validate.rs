@@ -160,6 +160,7 @@ pub(super) fn build<'text>(
 ) -> Settings {
     let mut layers = Layers { user, user_source, embedded, embedded_source };
     let evidence = evidence(&mut layers);
+    let before_restart = before_restarts(&evidence);
     let discover = *layers.pick(|file| file.discover.as_ref()).0.get_ref();
     Settings {
         interval: layers.duration("interval", |file| file.interval.as_ref(), "1s", "1h"),
@@ -177,10 +178,7 @@ pub(super) fn build<'text>(
             minute: layers.duration("trend.minute", |file| file.trend.minute.as_ref(), "100ms", "1h"),
             ..crate::trend::Settings::default()
         },
-        restart: RestartSettings {
-            evidence: before_restarts(&evidence),
-            ..restart(user.restart.as_ref(), layers.user_source)
-        },
+        restart: RestartSettings { evidence: before_restart, ..restart(user.restart.as_ref(), layers.user_source) },
         apps: apps(&user.app, layers.user_source),
     }
 }

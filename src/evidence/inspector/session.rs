@@ -199,7 +199,7 @@ impl Inspector {
     pub async fn close(mut self, deadline: Duration) {
         // Who is gone needs no farewell.
         if let Wire::WebSocket(socket) = &mut self.wire {
-            let _ended = timeout(deadline, socket.close(None)).await;
+            let _ended = timeout(deadline, WebSocketStream::close(socket, None)).await;
         }
     }
 

@@ -431,7 +431,9 @@ impl Opened {
             if left.is_zero() {
                 self.ours = false;
                 // What was asked waits in the app; the record stays until it was seen to be done.
-                self.noted.take().map(Noted::give_up);
+                if let Some(noted) = self.noted.take() {
+                    noted.give_up();
+                }
                 return Err(format!(
                     "its inspector is still open at 127.0.0.1:{port} and closes as soon as its event loop goes on"
                 ));

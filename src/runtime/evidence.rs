@@ -192,7 +192,7 @@ impl Evidence {
         if self.folder.is_none() {
             return Err(NotTaken::NoPlace);
         }
-        let named = |glob: &String| matches_glob(glob, target.app.as_str());
+        let named = |glob: &String| target.app.fits(glob, |text| matches_glob(glob, text));
         let opens = trigger == Trigger::Person || self.settings.load().open_inspector.iter().any(named);
         let (sampling_interval, at) = (SAMPLING_INTERVAL, self.clock.wall());
         let order = ProfileOrder { duration, sampling_interval, at, trigger, opens };

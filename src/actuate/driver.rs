@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{announce, fleet_lock, hook, http, pm2, promql, reload_lock};
+use super::{announce, fleet_lock, hook, http, pm2, promql, reload_lock, serving};
 use crate::alertmanager::{LARGEST_BODY, build_alerts, parse_silences};
 use crate::collect::system::own_pids;
 use crate::collect::{Collector, DaemonSpec, Settings as CollectSettings, Source};
@@ -26,7 +26,7 @@ use crate::evidence::take::Target;
 use crate::model::{AppName, DaemonName, Life, ProcessKey, Snapshot, Verdict, WallTime};
 use crate::policy::{
     Action, AlertCall, Answer, AuditRecord, Command, Event, EvidenceOrder, EvidenceTaken, LockAnswer, Notice, Now,
-    Observation, Order, PersonCall, Plan, Policy, Refusal, RestartSettings, Severity, State,
+    Observation, Order, PersonCall, Plan, Policy, Preview, Refusal, RestartSettings, Severity, State,
 };
 
 /// How often the list of a daemon is read in which a replacement is being watched.
@@ -89,11 +89,12 @@ pub type Verdicts = BTreeMap<ProcessKey, (Life, Verdict)>;
 
 enum Input {
     Observed(Arc<Snapshot>, Arc<Verdicts>),
-    Alerts(Vec<AlertCall>, oneshot::Sender<()>),
+    Alerts(Vec<AlertCall>, oneshot::Sender<Vec<(AlertCall, String)>>),
     Ask(PersonCall, oneshot::Sender<Result<Vec<u64>, Refusal>>),
     Withdraw(u64, String, oneshot::Sender<Result<(), Refusal>>),
-    Reset(Option<DaemonName>, AppName, String, oneshot::Sender<Result<(), Refusal>>),
+    Reset(Option<DaemonName>, AppName, String, oneshot::Sender<Result<Vec<String>, Refusal>>),
     Look(oneshot::Sender<(Plan, State)>),
+    Preview(PersonCall, oneshot::Sender<Result<Preview, Refusal>>),
     Settings(Box<RestartSettings>),
 }
 
@@ -107,8 +108,8 @@ impl Handle {
         self.send(Input::Observed(snapshot, verdicts)).await
     }
 
-    /// Hands in alerts; returns when they are kept.
-    pub async fn alerts(&self, calls: Vec<AlertCall>) -> Result<(), Closed> {
+    /// Hands in alerts; returns when they are kept, with those that ask for nothing and why.
+    pub async fn alerts(&self, calls: Vec<AlertCall>) -> Result<Vec<(AlertCall, String)>, Closed> {
         self.ask_for(|answer| Input::Alerts(calls, answer)).await
     }
 
@@ -122,19 +123,24 @@ impl Handle {
         self.ask_for(|answer| Input::Withdraw(request, who, answer)).await
     }
 
-    /// Closes the breakers of an app.
+    /// Closes the breakers of an app; returns why each had opened.
     pub async fn reset_breaker(
         &self,
         daemon: Option<DaemonName>,
         app: AppName,
         who: String,
-    ) -> Result<Result<(), Refusal>, Closed> {
+    ) -> Result<Result<Vec<String>, Refusal>, Closed> {
         self.ask_for(|answer| Input::Reset(daemon, app, who, answer)).await
     }
 
     /// Asks what would happen now, and how everything stands.
     pub async fn look(&self) -> Result<(Plan, State), Closed> {
         self.ask_for(Input::Look).await
+    }
+
+    /// Asks what a person's request would do.
+    pub async fn preview(&self, call: PersonCall) -> Result<Result<Preview, Refusal>, Closed> {
+        self.ask_for(|answer| Input::Preview(call, answer)).await
     }
 
     /// Replaces the settings.
@@ -238,8 +244,8 @@ impl Driver {
                 self.observe(&snapshot, now);
             }
             Input::Alerts(calls, answer) => {
-                self.policy.handle(Event::Alerts(calls), now);
-                self.promise(answer, ());
+                let refused = self.policy.alerts(calls, now);
+                self.promise(answer, refused);
             }
             Input::Ask(call, answer) => {
                 let result = self.policy.ask(&call, now);
@@ -255,6 +261,9 @@ impl Driver {
             }
             Input::Look(answer) => {
                 let _nobody_waits = answer.send((self.policy.plan(now), self.policy.state().clone()));
+            }
+            Input::Preview(call, answer) => {
+                let _nobody_waits = answer.send(self.policy.preview(&call, now));
             }
             Input::Settings(settings) => self.policy.replace_settings(*settings, now),
         }
@@ -320,6 +329,12 @@ impl Driver {
                 }
                 Command::TakeEvidence(order) => self.take_evidence(order),
                 Command::AskPromql { daemon, app, expressions } => self.ask_promql(daemon, app, expressions),
+                Command::Probe(order) => {
+                    self.jobs.spawn(async move {
+                        let answer = serving::find_out(&order).await;
+                        Event::Probed { step: order.step, key: order.key, life: order.life, answer }
+                    });
+                }
                 Command::AskSilences => self.ask_silences(),
                 Command::AskFleetLock => self.ask_fleet_lock(fleet_lock::LockStep::PreReboot),
                 Command::ReleaseFleetLock => self.ask_fleet_lock(fleet_lock::LockStep::SteadyState),

@@ -2,7 +2,7 @@
 //!
 //! Just before it is sent the list is read afresh: unless the very life that is to end is online, and pm2's reload lock is
 //! free, nothing is sent. What the daemon answers is not believed (it says ok to a worker that never listened); whether a
-//! cluster worker reported in time is told by how long pm2 took and by what its log says of it.
+//! cluster worker reported in time is told by what pm2's log says of this very replacement, else by how long pm2 took.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -80,11 +80,28 @@ async fn order(act: &Act, listed: &Listed, log: Option<Log>) -> Answer {
     let listen_timeout = Duration::from_millis(listed.listen_timeout_ms.unwrap_or(3000));
     let ready = match act.action {
         Action::Restart => None,
-        Action::Reload if took < listen_timeout => Some(true),
-        // pm2 has either waited in vain, or the old worker was slow to end: its log tells which.
-        Action::Reload => log.and_then(|log| log.grown_with(LISTENING)),
+        // Where the log is elsewhere and pm2 took longer, it has either waited in vain or the old worker was slow to end.
+        Action::Reload => log
+            .and_then(|log| reported(&log.added()?, act.order.app.name(), act.order.key.pm_id))
+            .or_else(|| (took < listen_timeout).then_some(true)),
     };
     Answer::Accepted { ready }
+}
+
+/// Whether pm2's log says that the new worker reported in time; none where it does not speak of this replacement.
+///
+/// `Stopping app:<name> id:_old_<pm_id>` is logged in the same breath as [`LISTENING`], right after it, or alone when pm2
+/// stopped waiting. Other apps' lines stand before lines of their own.
+fn reported(added: &[u8], app: &str, pm_id: u32) -> Option<bool> {
+    let stopping = format!("Stopping app:{app} id:_old_{pm_id}");
+    let mut before: &[u8] = b"";
+    for line in added.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end) {
+        if line.ends_with(stopping.as_bytes()) {
+            return Some(before.ends_with(LISTENING));
+        }
+        before = line;
+    }
+    None
 }
 
 /// pm2's own log, from a point on.
@@ -100,20 +117,17 @@ impl Log {
         Some(Self { path, from })
     }
 
-    /// Whether what was added holds `words`; none when that cannot be told.
-    fn grown_with(&self, words: &[u8]) -> Option<bool> {
+    /// What was added; none where nothing was although a reload always adds something: the log is elsewhere, or was rotated.
+    fn added(&self) -> Option<Vec<u8>> {
         use std::io::{Read, Seek, SeekFrom};
         let mut file = std::fs::File::open(&self.path).ok()?;
-        let length = file.metadata().ok()?.len();
-        if length <= self.from {
-            // Nothing was added although a reload always adds something: the log is elsewhere, or was rotated.
+        if file.metadata().ok()?.len() <= self.from {
             return None;
         }
         file.seek(SeekFrom::Start(self.from)).ok()?;
         let mut added = Vec::new();
         file.take(LONGEST_LOG).read_to_end(&mut added).ok()?;
-        let found = added.windows(words.len()).any(|window| window == words);
-        if found || length - self.from <= LONGEST_LOG { Some(found) } else { None }
+        Some(added)
     }
 }
 
@@ -128,10 +142,27 @@ mod tests {
         assert!(Log::at_its_end(home.path()).is_none());
         std::fs::write(&path, "-reload- New worker listening\n").unwrap();
         let log = Log::at_its_end(home.path()).unwrap();
-        assert_eq!(log.grown_with(LISTENING), None);
-        std::fs::write(&path, "-reload- New worker listening\nStopping app\n").unwrap();
-        assert_eq!(log.grown_with(LISTENING), Some(false));
-        std::fs::write(&path, "-reload- New worker listening\nx -reload- New worker listening\n").unwrap();
-        assert_eq!(log.grown_with(LISTENING), Some(true));
+        assert_eq!(log.added(), None);
+        std::fs::write(&path, "-reload- New worker listening\nStopping app:shop id:_old_1\n").unwrap();
+        assert_eq!(log.added().as_deref(), Some(&b"Stopping app:shop id:_old_1\n"[..]));
+    }
+
+    /// pm2#5104: the lines of another app's reload are not taken for ours.
+    #[test]
+    fn only_the_line_before_the_end_of_our_old_worker_counts() {
+        let listening = "PM2 log: -reload- New worker listening";
+        let stopping = |what: &str| format!("PM2 log: Stopping app:{what}");
+        let (ours, theirs) = (stopping("a b id:_old_1"), stopping("shop id:_old_1"));
+        for (lines, expected) in [
+            (vec![listening, &ours], Some(true)),
+            (vec![&ours, listening], Some(false)),
+            (vec![listening, &theirs, &ours], Some(false)),
+            (vec![&theirs, listening, &ours], Some(true)),
+            (vec![listening, &theirs], None),
+            (vec![listening, &stopping("a b id:_old_11"), &stopping("a b id:1")], None),
+            (vec![], None),
+        ] {
+            assert_eq!(reported(lines.join("\n").as_bytes(), "a b", 1), expected, "{lines:?}");
+        }
     }
 }

@@ -33,6 +33,7 @@ fn listed(pm_id: u32, app: &str, status: Status) -> Listed {
         listen_timeout_ms: None,
         min_uptime_ms: None,
         wait_ready: false,
+        autorestart: true,
         monit_memory: None,
         monit_cpu_percent: None,
         metrics: AppMetrics::default(),

@@ -288,6 +288,7 @@ fn snapshot() -> Snapshot {
                 listen_timeout_ms: None,
                 min_uptime_ms: None,
                 wait_ready: false,
+                autorestart: true,
                 monit_memory: Some(Bytes(100 << 20)),
                 monit_cpu_percent: None,
                 metrics: AppMetrics::default(),

@@ -29,7 +29,7 @@ use rustix::fs::{Mode, OFlags, RawDir};
 use thiserror::Error;
 
 pub use self::close_up::CloseUp;
-pub use self::listening::{connections, listening_ports, taken_ports};
+pub use self::listening::{connections, listening_ports, seen_ports, taken_ports};
 pub use self::own::{own_pids, own_sample};
 pub use self::tree::TreeProcess;
 use crate::model::{Bytes, HostSample, SystemSample, WallTime};

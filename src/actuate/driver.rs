@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::{announce, fleet_lock, hook, http, pm2, promql, reload_lock, serving};
 use crate::alertmanager::{LARGEST_BODY, build_alerts, parse_silences};
 use crate::collect::system::own_pids;
-use crate::collect::{Collector, DaemonSpec, Settings as CollectSettings, Source};
+use crate::collect::{Collector, DaemonSpec, Settings as CollectSettings, Source, join_all};
 use crate::evidence::take::Target;
 use crate::model::{AppName, DaemonName, Life, ProcessKey, Snapshot, Verdict, WallTime};
 use crate::policy::{
@@ -35,6 +35,8 @@ const WATCH_EVERY: Duration = Duration::from_millis(250);
 const WATCH_DEADLINE: Duration = Duration::from_secs(2);
 /// How long keeping the state may take.
 const KEEP_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a home may take to give pm2's reload lock. One that is late is not asked again before it has answered.
+const LOCK_DEADLINE: Duration = Duration::from_millis(500);
 /// Announcements under way at the most; more are left out and logged.
 const MOST_ANNOUNCEMENTS: usize = 32;
 /// Inputs that wait at the most.
@@ -227,7 +229,7 @@ impl Driver {
                 },
                 Some(_) = self.announcements.join_next() => {}
                 input = self.inputs.recv() => match input {
-                    Some(input) => self.take(input),
+                    Some(input) => self.take(input).await,
                     None => return,
                 },
                 _ = watch.tick(), if watching => self.watch().await,
@@ -236,12 +238,12 @@ impl Driver {
         }
     }
 
-    fn take(&mut self, input: Input) {
+    async fn take(&mut self, input: Input) {
         let now = (self.clock)();
         match input {
             Input::Observed(snapshot, verdicts) => {
                 self.verdicts = verdicts;
-                self.observe(&snapshot, now);
+                self.observe(&snapshot, now).await;
             }
             Input::Alerts(calls, answer) => {
                 let refused = self.policy.alerts(calls, now);
@@ -283,7 +285,7 @@ impl Driver {
         }
     }
 
-    fn observe(&mut self, snapshot: &Snapshot, now: Now) {
+    async fn observe(&mut self, snapshot: &Snapshot, now: Now) {
         let verdicts: BTreeMap<ProcessKey, Verdict> = snapshot
             .processes()
             .filter_map(|process| {
@@ -291,11 +293,8 @@ impl Driver {
                 (process.life == Some(*life)).then(|| (process.key.clone(), verdict.clone()))
             })
             .collect();
-        let locks: BTreeMap<DaemonName, WallTime> = self
-            .homes
-            .values()
-            .filter_map(|spec| Some((spec.name.clone(), reload_lock::read_reload_lock(&spec.home)?)))
-            .collect();
+        let homes = self.homes.values().map(|spec| (spec.name.clone(), spec.home.clone())).collect();
+        let locks = reload_locks(homes).await;
         let observation = Observation::from_snapshot(snapshot, &verdicts, &locks);
         self.policy.observe(&observation, now);
     }
@@ -310,7 +309,7 @@ impl Driver {
             });
             let now = (self.clock)();
             let snapshot = collector.collect(now.steady, now.wall).await;
-            self.observe(&snapshot, (self.clock)());
+            self.observe(&snapshot, (self.clock)()).await;
         }
     }
 
@@ -500,4 +499,13 @@ impl Driver {
             });
         }
     }
+}
+
+/// Reads when pm2's reload locks were taken, all side by side; a home that does not answer counts as free here and is asked
+/// again before anything is done.
+async fn reload_locks(homes: Vec<(DaemonName, PathBuf)>) -> BTreeMap<DaemonName, WallTime> {
+    let read = |(name, home): (DaemonName, PathBuf)| async move {
+        Some((name, reload_lock::reload_lock(&home, LOCK_DEADLINE).await?))
+    };
+    join_all(homes.into_iter().map(read)).await.into_iter().flatten().collect()
 }

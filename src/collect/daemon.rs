@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 
 use super::amp::Request;
 use super::banner::find_list;
-use super::command::{self, CommandError, CommandErrorKind, daemon_alive};
+use super::command::{CommandError, CommandErrorKind, Jlist};
 use super::freshness::{Freshness, FreshnessTracker};
 use super::identity::{Standing, standing};
 use super::list::{ListError, ProcessList, read_list, read_version};
@@ -22,7 +22,7 @@ use super::system::{SystemReader, SystemReading};
 use super::{DaemonSpec, HeapReading, Settings, Source};
 use crate::model::{
     CollectorName, CollectorReport, DaemonName, DaemonSample, HostSample, Listed, MemoryLimits, MemorySource,
-    ProcessKey, ProcessSample, Steady, WallTime,
+    ProcessKey, ProcessSample, Status, Steady, WallTime,
 };
 
 /// A daemon that gives its list but not its version is not waited for longer than this.
@@ -80,6 +80,8 @@ pub(super) struct Daemon {
     reading: Option<AbortHandle>,
     last_success: Option<WallTime>,
     answered: bool,
+    /// The daemon that the command started although one ran: it is not run again.
+    started_by_command: Option<u32>,
 }
 
 /// Where the reader of the system is.
@@ -108,6 +110,7 @@ impl Daemon {
             reading: None,
             last_success: None,
             answered: false,
+            started_by_command: None,
         }
     }
 
@@ -148,15 +151,17 @@ impl Daemon {
         };
         let system_took = begun.elapsed();
         let ages = self.freshness.observe(&list.entries, now);
-        let processes_left_out = list.left_out();
+        let (processes_left_out, app_metrics_left_out) = (list.left_out(), list.metrics_left_out);
         let sample = DaemonSample {
             name: self.spec.name.clone(),
             up: true,
             version: self.version.as_ref().map(|(_, version)| version.clone()),
             pid: daemon_pid,
             resident: reading.daemon_resident,
+            orphans: reading.orphans.clone(),
             processes: assemble(&self.spec.name, list.entries, daemon_pid, &reading, &ages),
             processes_left_out,
+            app_metrics_left_out,
             reports: vec![
                 CollectorReport { collector: CollectorName::Pm2, duration: list_took, failure: None },
                 CollectorReport { collector: CollectorName::System, duration: system_took, failure },
@@ -189,8 +194,10 @@ impl Daemon {
             version: None,
             pid: None,
             resident: None,
+            orphans: None,
             processes: Vec::new(),
             processes_left_out: 0,
+            app_metrics_left_out: 0,
             reports: vec![CollectorReport { collector: CollectorName::Pm2, duration, failure: Some(reason) }],
             last_success: self.last_success,
         }
@@ -204,9 +211,9 @@ impl Daemon {
         let answer =
             timeout(deadline + KILL_GRACE, self.fetch()).await.map_err(|_elapsed| FetchError::Deadline(deadline))??;
         let (list, daemon_pid) = match answer {
-            Answer::Socket(ListReply { list, daemon_pid, connection }) => {
+            Answer::Socket(ListReply { list, peer, connection }) => {
                 self.learn_version(connection).await;
-                (list, daemon_pid)
+                (list, peer.pid)
             }
             Answer::Command { stdout, daemon_pid } => {
                 (self.read_aside(move || read_printed(&stdout, limit)).await?, daemon_pid)
@@ -262,11 +269,22 @@ impl Daemon {
         }
     }
 
-    async fn by_command(&self) -> Result<Answer, CommandError> {
+    async fn by_command(&mut self) -> Result<Answer, CommandError> {
         let Settings { proc, deadline, reply_limit, .. } = &self.settings;
-        let stdout = command::jlist(&self.spec.pm2_command, &self.spec.home, proc, *deadline, *reply_limit).await?;
-        let daemon_pid = daemon_alive(&self.spec.home, proc).await.and_then(|alive| alive.pid);
-        Ok(Answer::Command { stdout, daemon_pid })
+        let DaemonSpec { home, pm2_command: command, .. } = &self.spec;
+        let order = Jlist { command, home, proc, deadline: *deadline, limit: *reply_limit };
+        if let Some(daemon) = self.started_by_command {
+            return Err(order.failed(CommandErrorKind::Barred(daemon)));
+        }
+        match order.run().await {
+            Ok((stdout, alive)) => Ok(Answer::Command { stdout, daemon_pid: alive.pid }),
+            Err(error) => {
+                if let CommandErrorKind::Started { daemon, .. } = &error.kind {
+                    self.started_by_command = Some(*daemon);
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Asks for the version once a connection. A daemon that does not tell is no less alive.
@@ -297,9 +315,11 @@ impl Daemon {
             }
             SystemState::Busy(_finished) => SystemReader::new(self.settings.proc.clone()),
         };
+        let home = self.spec.home.clone();
         let mut task = tokio::task::spawn_blocking(move || {
             let reading = reader.read(daemon_pid, &pids, wall).map_err(|error| error.to_string());
-            (reader, reading)
+            let orphans = reader.orphans(&home, daemon_pid, &pids);
+            (reader, reading.map(|reading| SystemReading { orphans, ..reading }))
         });
         match timeout(self.settings.deadline, &mut task).await {
             Ok(Ok((reader, reading))) => {
@@ -338,10 +358,15 @@ fn assemble(
 ) -> Vec<ProcessSample> {
     entries
         .into_iter()
-        .map(|listed| {
+        .map(|mut listed| {
             let standing = standing(&listed, daemon_pid, system);
+            // pm2 shows no pid, or another process has it now. What is only out of sight may live.
+            if listed.status == Status::Online && matches!(standing, Standing::Foreign | Standing::None) {
+                listed.status = Status::NoProcess;
+            }
             let own = if let Standing::Own(reading) = standing { Some(reading) } else { None };
             let resident = match standing.memory_source() {
+                _ if listed.status == Status::NoProcess => None,
                 Some(MemorySource::System) => own.map(|reading| reading.sample.resident),
                 Some(MemorySource::Pm2) => listed.monit_memory,
                 None => None,
@@ -373,6 +398,24 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+
+    #[test]
+    fn online_is_only_what_has_a_live_process() {
+        let entries = |pid: u32| {
+            let json = format!(
+                r#"[{{"pm_id":0,"pid":{pid},"pm2_env":{{"status":"online","pm_uptime":5}},"monit":{{"memory":9}}}}]"#
+            );
+            crate::collect::list::read_list(json.as_bytes(), 1).unwrap().entries
+        };
+        let seen = |pid, daemon_seen| {
+            let system = SystemReading { daemon_seen, ..SystemReading::default() };
+            let process = assemble(&"default".into(), entries(pid), Some(7), &system, &BTreeMap::new()).remove(0);
+            (process.listed.status, process.life.is_some(), process.resident)
+        };
+        assert_eq!(seen(0, false), (Status::NoProcess, false, None), "it never started: pm2 shows pid 0");
+        assert_eq!(seen(41, true), (Status::Online, true, Some(crate::model::Bytes(9))), "it is out of sight");
+        assert_eq!(seen(41, false), (Status::Online, true, Some(crate::model::Bytes(9))), "nobody can be seen");
+    }
 
     #[tokio::test]
     async fn while_a_list_is_still_being_read_no_other_is_fetched() {

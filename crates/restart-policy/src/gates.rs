@@ -86,7 +86,7 @@ impl Evaluation {
 impl<'a> Context<'a> {
     /// The policy of an app, and how far it may go. An app that no policy names has not opted in.
     pub(super) fn policy(&self, daemon: &DaemonName, app: &AppName) -> (&'a PolicySettings, Mode, bool) {
-        match self.settings.policy_of(daemon, app) {
+        match self.settings.policy_of(daemon, app, self.world.is_module(daemon, app)) {
             Some((_, policy)) => (policy, self.settings.mode.min(policy.mode), true),
             None => (self.fallback, self.settings.mode.min(Mode::DryRun), false),
         }
@@ -271,6 +271,10 @@ impl Asked<'_> {
     fn cooldown(&self) -> GateResult {
         let cooldown = self.policy.cooldown.0;
         let last = self.ledger().filter(|entry| entry.key == *self.key).map(|entry| entry.at).max();
+        let forgotten = self.context.state.lost_at.map(|at| self.now.steady.since(at));
+        if let Some(ago) = forgotten.filter(|ago| *ago < cooldown) {
+            return GateResult::held(Gate::Cooldown, Reason::MemoryLost { ago, cooldown });
+        }
         let Some(last) = last else {
             return GateResult::open(Gate::Cooldown, "no restart of it is remembered");
         };

@@ -18,6 +18,7 @@ use thiserror::Error;
 
 use self::fields::{fields, flag, label, number, whole, word};
 use self::scan::{Json, Names, Scan};
+use super::budget::Budget;
 use crate::model::{AppMetrics, AppName, Bytes, DEFAULT_NAMESPACE, Listed, Status};
 
 pub use self::arriving::ArrivingReply;
@@ -58,6 +59,8 @@ pub struct ProcessList {
     pub entries: Vec<Listed>,
     /// Entries beyond the bound.
     pub over_limit: usize,
+    /// Metrics of the apps' own beyond the budget.
+    pub metrics_left_out: usize,
     /// Entries that could not be read: no object, or without a `pm_id`.
     pub unreadable: usize,
     /// Entries whose `pm_id` had already been seen.
@@ -132,6 +135,7 @@ fn entries(list: Json<'_>, limit: usize) -> Option<ProcessList> {
 struct Gathered {
     numbers: BTreeSet<u32>,
     list: ProcessList,
+    budget: Budget,
 }
 
 impl Gathered {
@@ -144,8 +148,19 @@ impl Gathered {
     fn add(&mut self, entry: Option<Listed>) {
         match entry {
             None => self.list.unreadable += 1,
-            Some(entry) if self.numbers.insert(entry.pm_id) => self.list.entries.push(entry),
+            Some(entry) if self.numbers.insert(entry.pm_id) => self.keep(entry),
             Some(_again) => self.list.repeated += 1,
+        }
+    }
+
+    /// Keeps an entry and its own metrics as far as the budget goes.
+    fn keep(&mut self, mut entry: Listed) {
+        match self.budget.admit(&mut entry) {
+            Some(left_out) => {
+                self.list.metrics_left_out += left_out;
+                self.list.entries.push(entry);
+            }
+            None => self.list.over_limit += 1,
         }
     }
 

@@ -11,6 +11,7 @@ use super::completions::CompletionsArguments;
 use super::demo::DemoArguments;
 use super::heap::HeapArgs;
 use super::man::ManArguments;
+use super::open::OpenArguments;
 use super::restarts::{PlanArguments, RestartArguments, ShowArguments};
 use super::watch::WatchArguments;
 use crate::config::{LogFormat, Settings, Surroundings};
@@ -69,6 +70,7 @@ pub(super) enum Command {
     Compare(CompareArguments),
     Restart(RestartArguments),
     Restarts(ShowArguments),
+    Open(OpenArguments),
     Plan(PlanArguments),
     Watch(WatchArguments),
     Heap(HeapArgs),
@@ -127,6 +129,7 @@ impl Flags {
             flag: self.config.clone(),
             variable: path("LEAKSLOPE_CONFIG"),
             state_directory: variable("STATE_DIRECTORY").map(first),
+            runtime_directory: variable("RUNTIME_DIRECTORY").map(first),
             xdg_state_home: path("XDG_STATE_HOME"),
             home: path("HOME"),
             pm2_home: path("PM2_HOME"),

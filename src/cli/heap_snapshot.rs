@@ -69,7 +69,7 @@ pub(super) fn run(flags: &Flags, arguments: &SnapshotArguments) -> anyhow::Resul
             wait: arguments.wait,
             accepted_pause: arguments.accepted_pause,
             warm_up: arguments.warm_up,
-            learning: learning(&settings, &target).await,
+            learning: learning(flags, &settings, &target).await,
             budget: folder.budget,
         };
         let few = if order.count == 1 { "one snapshot".to_owned() } else { format!("{} snapshots", order.count) };
@@ -110,8 +110,8 @@ pub(super) fn run(flags: &Flags, arguments: &SnapshotArguments) -> anyhow::Resul
 }
 
 /// Whether the running sidecar is still learning this very life; none where there is no sidecar or no verdict.
-async fn learning(settings: &Settings, target: &Target) -> Option<bool> {
-    let beside = super::beside(settings, None).ok()?;
+async fn learning(flags: &Flags, settings: &Settings, target: &Target) -> Option<bool> {
+    let beside = super::beside(flags, settings, None).ok()?;
     let body = beside.get("/api/v1/processes", DEADLINE, LONGEST_ANSWER).await.ok()?;
     let view: ProcessesView = serde_json::from_slice(&body).ok()?;
     let same = view.processes.into_iter().find(|process| {

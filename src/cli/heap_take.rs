@@ -100,7 +100,7 @@ pub(super) fn run(flags: &Flags, arguments: &TakeArguments) -> anyhow::Result<Ex
         print(&format!("sampling allocations of {who} for {seconds} s; the app goes on meanwhile\n"))?;
         let at = Clock::resume(None).wall();
         let (duration, sampling_interval, trigger) = (arguments.duration, SAMPLING_INTERVAL, Trigger::Person);
-        let order = ProfileOrder { duration, sampling_interval, at, trigger };
+        let order = ProfileOrder { duration, sampling_interval, at, trigger, opens: true };
         if let Some(budget) = folder.budget {
             for gone in keep::make_room(&folder.path, budget, LARGEST_PROFILE)? {
                 print(&deleted(&gone))?;

@@ -11,6 +11,7 @@ pub mod heap;
 mod heap_snapshot;
 pub mod heap_take;
 mod man;
+mod open;
 mod output;
 mod pace;
 mod restarts;
@@ -87,6 +88,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Demo(arguments) => demo::run(&flags, &arguments),
         Command::Compare(arguments) => restarts::compare(&flags, &arguments),
         Command::Restart(arguments) => restarts::restart(&flags, &arguments),
+        Command::Open(arguments) => open::run(&flags, &arguments),
         Command::Restarts(arguments) => restarts::restarts(&flags, &arguments),
         Command::Plan(arguments) => restarts::plan(&flags, &arguments),
         Command::Heap(arguments) => heap::run(&flags, &arguments),
@@ -113,14 +115,14 @@ fn load(flags: &Flags) -> Result<Loaded, ConfigError> {
 /// The running sidecar, as far as the settings tell where and how it serves. A token comes from the file that a command
 /// names, else from the sidecar's own where this user may read it; but unasked it goes only over a Unix socket or to the
 /// holder of our certificate, for on a port of this machine anybody may listen while the sidecar does not.
-fn beside(settings: &Settings, token_file: Option<&std::path::Path>) -> anyhow::Result<Beside> {
+fn beside(flags: &Flags, settings: &Settings, token_file: Option<&std::path::Path>) -> anyhow::Result<Beside> {
     let web = &settings.web;
     let certificate = match &web.config_file {
         Some(file) => own_certificate(file)?,
         None => None,
     };
     let first = |text: &str| token_lines(text).next().map(|(_, token)| token.to_owned());
-    let address = nearest(&web.listen_addresses);
+    let address = nearest(flags, &web.listen_addresses);
     let sure = certificate.is_some() || address.starts_with(config::UNIX_PREFIX);
     let token = match (token_file, web.token_file.as_ref().filter(|_| sure)) {
         (Some(path), _) => {
@@ -131,16 +133,20 @@ fn beside(settings: &Settings, token_file: Option<&std::path::Path>) -> anyhow::
         (None, Some(path)) => config::read_trusted_text(path, config::Readers::Nobody).ok().as_deref().and_then(first),
         (None, None) => None,
     };
-    Ok(Beside { address: client::reachable(address), certificate, token })
+    let otherwise = web.listen_addresses.first().map(|first| client::reachable(first));
+    Ok(Beside { address: client::reachable(&address), otherwise, certificate, token })
 }
 
-/// Of the addresses that the sidecar listens on the one to reach it at: a Unix socket that answers, for nobody else can
-/// listen there, else the first.
-fn nearest(addresses: &[String]) -> &str {
-    let answers = |address: &&String| {
+/// Of the addresses that the sidecar listens on the one to reach it at: a Unix socket that answers, the one for commands before
+/// the others, for nobody else can listen there, else the first.
+fn nearest(flags: &Flags, addresses: &[String]) -> String {
+    let answers = |address: &String| {
         address.strip_prefix(config::UNIX_PREFIX).is_some_and(|path| UnixStream::connect(path).is_ok())
     };
-    addresses.iter().find(answers).or(addresses.first()).map_or("", String::as_str)
+    let first = addresses.first().cloned().unwrap_or_default();
+    let control = config::control_sockets(&flags.surroundings(), &first);
+    let control = control.iter().map(|path| format!("{}{}", config::UNIX_PREFIX, path.display()));
+    control.chain(addresses.iter().cloned()).find(answers).unwrap_or(first)
 }
 
 /// Where evidence is kept unless a command is told otherwise.

@@ -104,14 +104,12 @@ fn who() -> String {
 
 /// Gives an order to the running sidecar and prints what follows.
 fn order(flags: &Flags, path: &str, order: &impl Serialize, token_file: Option<&Path>) -> anyhow::Result<ExitCode> {
-    let beside = super::beside(&super::settings(flags)?, token_file)?;
+    let beside = super::beside(flags, &super::settings(flags)?, token_file)?;
     let address = &beside.address;
     let sent = beside.post(path, serde_json::to_vec(order)?, DEADLINE, LONGEST_ANSWER);
     let (status, answer) = runtime()?.block_on(sent).with_context(|| no_sidecar(address))?;
     if !(200..300).contains(&status) {
-        let told: serde_json::Value = serde_json::from_slice(&answer).unwrap_or_default();
-        let message = told["error"]["message"].as_str().unwrap_or("no reason was given");
-        bail!("not taken: {} (status {status})", clean(message));
+        bail!("not taken: {}", refusal(status, &answer));
     }
     let view: TakenView = serde_json::from_slice(&answer).with_context(|| format!("the answer of {address}"))?;
     print(&format!("{}\n", wrap(&view.sentence, COLUMNS, 0)))?;
@@ -147,6 +145,13 @@ pub(super) fn compare(flags: &Flags, arguments: &CompareArguments) -> anyhow::Re
     });
     let view: LivesView = ask(flags, &format!("/api/v1/lives?app={app}"))?;
     print_comparison(arguments, &view.lives, view.now, Duration::from_millis(view.minute_ms))
+}
+
+/// Why the sidecar did not do what it was asked for.
+pub(super) fn refusal(status: u16, answer: &[u8]) -> String {
+    let told: serde_json::Value = serde_json::from_slice(answer).unwrap_or_default();
+    let message = told["error"]["message"].as_str().unwrap_or("no reason was given");
+    format!("{} (status {status})", clean(message))
 }
 
 fn history(view: &RestartsView) -> String {
@@ -206,17 +211,19 @@ fn intentions(view: &RestartsView) -> String {
 }
 
 fn ask<T: DeserializeOwned>(flags: &Flags, path: &str) -> anyhow::Result<T> {
-    let beside = super::beside(&super::settings(flags)?, None)?;
+    let beside = super::beside(flags, &super::settings(flags)?, None)?;
     let address = &beside.address;
     let answer =
         runtime()?.block_on(beside.get(path, DEADLINE, LONGEST_ANSWER)).with_context(|| no_sidecar(address))?;
     serde_json::from_slice(&answer).with_context(|| format!("the answer of {address}"))
 }
 
-fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+/// A runtime for one request.
+pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }
 
-fn no_sidecar(address: &str) -> String {
+/// What an error says where nobody answers.
+pub(super) fn no_sidecar(address: &str) -> String {
     format!("this needs the running sidecar, which is looked for at {address}")
 }

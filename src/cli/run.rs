@@ -8,12 +8,15 @@ use crate::runtime;
 
 pub(super) fn run(flags: Flags) -> anyhow::Result<ExitCode> {
     let mut loaded = super::load(&flags)?;
-    let state = config::state_directory(&flags.surroundings());
+    let surroundings = flags.surroundings();
+    let state = config::state_directory(&surroundings);
     let settings = loaded.settings.clone();
     let reload = move || {
         loaded.replace(super::load(&flags)?)?;
         Ok(loaded.settings.clone())
     };
-    runtime::run(settings, state, Box::new(reload))?;
+    let first = settings.web.listen_addresses.first().map_or("", String::as_str);
+    let control = config::control_sockets(&surroundings, first).into_iter().next();
+    runtime::run(settings, state, control, Box::new(reload))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -32,7 +32,7 @@ fn columns() -> usize {
 
 pub(super) fn run(flags: &Flags, status: &StatusArguments) -> anyhow::Result<ExitCode> {
     let settings = super::settings(flags)?;
-    let beside = super::beside(&settings, None)?;
+    let beside = super::beside(flags, &settings, None)?;
     let address = &beside.address;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (view, source) = runtime.block_on(async {

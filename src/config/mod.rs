@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use error::{ConfigError, Problem};
-pub use search::{Candidate, Choice, Found, Surroundings, find, look_for, state_directory};
+pub use search::{Candidate, Choice, Found, Surroundings, control_sockets, find, look_for, state_directory};
 pub use text::{parse_duration, parse_size};
 pub use trust::{Readers, Untrusted, check_ours, read_trusted, read_trusted_text, tighten_folder};
 
@@ -87,6 +87,12 @@ pub struct WebSettings {
     pub max_connections: usize,
     /// The file with the bearer tokens that endpoints that act ask for.
     pub token_file: Option<PathBuf>,
+    /// Users of this machine who may act beside root and the sidecar's own, by name or number.
+    pub acting_users: Vec<String>,
+    /// Groups of this machine whose members may.
+    pub acting_groups: Vec<String>,
+    /// Names that requests may be addressed to, beside those that only this machine has.
+    pub allowed_hosts: Vec<String>,
 }
 
 /// `[history]`.

@@ -94,6 +94,9 @@ layered! {
         max_connections: Value<i64>,
         token_file: Value<String>,
         config_file: Value<String>,
+        acting_users: Value<Vec<String>>,
+        acting_groups: Value<Vec<String>>,
+        allowed_hosts: Value<Vec<String>>,
         systemd_socket: Value<bool>,
     }
 }
@@ -124,6 +127,7 @@ layered! {
         duration: Value<String>,
         cooldown: Value<String>,
         max_disk: Value<String>,
+        open_inspector: Value<Vec<String>>,
     }
 }
 

@@ -16,6 +16,8 @@ pub struct Surroundings {
     pub variable: Option<PathBuf>,
     /// `$STATE_DIRECTORY`, as systemd sets it; the first of several.
     pub state_directory: Option<PathBuf>,
+    /// `$RUNTIME_DIRECTORY`, as systemd sets it; the first of several.
+    pub runtime_directory: Option<PathBuf>,
     /// `$XDG_STATE_HOME`.
     pub xdg_state_home: Option<PathBuf>,
     /// `$HOME`.
@@ -117,6 +119,21 @@ pub fn state_directory(surroundings: &Surroundings) -> Option<PathBuf> {
     surroundings.home.as_ref().map(|home| home.join(".local/state/leakslope"))
 }
 
+/// The runtime directory of the sidecar that systemd runs, for commands that are run by hand.
+const SYSTEM_RUNTIME_DIRECTORY: &str = "/run/leakslope";
+/// The part of an address that the name of a socket holds: the path of one may have 107 bytes.
+const LONGEST_NAME: usize = 40;
+
+/// Where the socket for commands of a sidecar with this first address is looked for, in order; the sidecar itself makes the first
+/// one. The address stands in its name, so that a command never finds the socket of another sidecar.
+pub fn control_sockets(surroundings: &Surroundings, listen_address: &str) -> Vec<PathBuf> {
+    let safe = |letter: char| if letter.is_ascii_alphanumeric() || letter == '.' { letter } else { '_' };
+    let address: String = listen_address.chars().map(safe).take(LONGEST_NAME).collect();
+    let own = [surroundings.runtime_directory.clone(), state_directory(surroundings)];
+    let folders = own.into_iter().flatten().chain([PathBuf::from(SYSTEM_RUNTIME_DIRECTORY)]);
+    folders.map(|folder| folder.join(format!("control-{address}.sock"))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,5 +179,17 @@ mod tests {
         assert_eq!(state_directory(&surroundings), path("/home/a/.local/state/leakslope"));
         surroundings.home = None;
         assert_eq!(state_directory(&surroundings), None);
+    }
+
+    #[test]
+    fn the_socket_for_commands_has_the_address_in_its_name() {
+        let surroundings = Surroundings { state_directory: Some("/s".into()), ..Surroundings::default() };
+        let first = |address: &str| control_sockets(&surroundings, address)[0].display().to_string();
+        assert_eq!(first("127.0.0.1:19209"), "/s/control-127.0.0.1_19209.sock");
+        assert_eq!(first("unix:/run/a.sock"), "/s/control-unix__run_a.sock.sock");
+        assert!(first(&"x/".repeat(100)).len() < 60);
+        let unit = Surroundings { runtime_directory: Some("/run/leakslope".into()), ..surroundings.clone() };
+        assert!(control_sockets(&unit, ":1")[0].starts_with("/run/leakslope"));
+        assert!(control_sockets(&surroundings, ":1").last().unwrap().starts_with("/run/leakslope"));
     }
 }

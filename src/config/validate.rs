@@ -49,6 +49,20 @@ impl<'a> Source<'a> {
         self.problems
     }
 
+    /// A list of names, each of letters that fit.
+    fn names(
+        &mut self,
+        key: &str,
+        value: Option<&Spanned<Vec<String>>>,
+        fits: impl Fn(char) -> bool + Copy,
+    ) -> Vec<String> {
+        let Some(value) = value else { return Vec::new() };
+        for name in value.get_ref().iter().filter(|name| name.is_empty() || !name.chars().all(fits)) {
+            self.report(value.span().start, key, format!("\"{name}\" is no name: write it without a port or blanks"));
+        }
+        value.get_ref().clone()
+    }
+
     fn report_all(&mut self, faults: Vec<Fault>) {
         for (at, message) in faults {
             let key = self.tree.key_at(at);
@@ -121,6 +135,7 @@ pub(super) fn build<'text>(
 ) -> Settings {
     let mut layers = Layers { user, user_source, embedded, embedded_source };
     let evidence = evidence(&mut layers);
+    let before_restart = before_restarts(&evidence);
     let discover = *layers.pick(|file| file.discover.as_ref()).0.get_ref();
     Settings {
         interval: layers.duration("interval", |file| file.interval.as_ref(), "1s", "1h"),
@@ -138,10 +153,7 @@ pub(super) fn build<'text>(
             minute: layers.duration("trend.minute", |file| file.trend.minute.as_ref(), "100ms", "1h"),
             ..crate::trend::Settings::default()
         },
-        restart: RestartSettings {
-            evidence: before_restarts(&evidence),
-            ..restart(user.restart.as_ref(), layers.user_source)
-        },
+        restart: RestartSettings { evidence: before_restart, ..restart(user.restart.as_ref(), layers.user_source) },
         apps: apps(&user.app, layers.user_source),
     }
 }
@@ -245,10 +257,19 @@ fn web(layers: &mut Layers<'_, '_>) -> WebSettings {
     for message in problems {
         source.report(value.span().start, "web.listen_address", message);
     }
+    let is_account = |letter: char| letter.is_ascii_graphic() && !":,".contains(letter);
+    let is_name = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+    let (user, source) = (&layers.user.web, &mut *layers.user_source);
+    let acting_users = source.names("web.acting_users", user.acting_users.as_ref(), is_account);
+    let acting_groups = source.names("web.acting_groups", user.acting_groups.as_ref(), is_account);
+    let allowed_hosts = source.names("web.allowed_hosts", user.allowed_hosts.as_ref(), is_name);
     let path = |value: &Option<Spanned<String>>| value.as_ref().map(|path| PathBuf::from(path.get_ref()));
     WebSettings {
         token_file: path(&layers.user.web.token_file),
         config_file: path(&layers.user.web.config_file),
+        acting_users,
+        acting_groups,
+        allowed_hosts,
         systemd_socket: *layers.pick(|file| file.web.systemd_socket.as_ref()).0.get_ref(),
         listen_addresses,
         max_connections: layers.count("web.max_connections", |file| file.web.max_connections.as_ref(), 4, 10_000),
@@ -277,7 +298,14 @@ fn before_restarts(evidence: &EvidenceSettings) -> Option<EvidenceBefore> {
 
 fn evidence(layers: &mut Layers<'_, '_>) -> EvidenceSettings {
     let (least, most) = (Bytes(64 << 20), Bytes(1 << 44));
+    let named = layers.user.evidence.open_inspector.as_ref();
+    for glob in named.iter().flat_map(|named| named.get_ref()).filter(|glob| glob.trim_matches(['*', '?']).is_empty()) {
+        let message =
+            format!("\"{glob}\" names no app: while an inspector is open every user of this machine can use it");
+        layers.user_source.report(named.map_or(0, |named| named.span().start), "evidence.open_inspector", message);
+    }
     EvidenceSettings {
+        open_inspector: named.map(|named| named.get_ref().clone()).unwrap_or_default(),
         on_leak: layers.choice("evidence.on_leak", |file| file.evidence.on_leak.as_ref(), &TAKEN),
         before_restart: layers.choice("evidence.before_restart", |file| file.evidence.before_restart.as_ref(), &TAKEN),
         before_restart_duration: layers.duration(

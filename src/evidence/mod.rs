@@ -23,7 +23,7 @@ use std::time::Duration;
 use crate::model::Bytes;
 
 /// `[evidence]`: what may be taken from apps, and what is kept of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EvidenceSettings {
     /// Whether a profile is taken when a process is found to leak.
     pub on_leak: bool,
@@ -37,4 +37,6 @@ pub struct EvidenceSettings {
     pub cooldown: Duration,
     /// Bound on what is kept in the state directory.
     pub max_disk: Bytes,
+    /// Globs over the names of apps whose inspector may be opened without a person asking.
+    pub open_inspector: Vec<String>,
 }

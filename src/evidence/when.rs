@@ -215,6 +215,7 @@ mod tests {
 
     fn settings() -> EvidenceSettings {
         EvidenceSettings {
+            open_inspector: Vec::new(),
             on_leak: true,
             before_restart: true,
             before_restart_duration: Duration::from_secs(30),

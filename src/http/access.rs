@@ -1,4 +1,5 @@
-//! Who is let in, and how connections are encrypted: what the web configuration and the file of tokens say now.
+//! Who is let in, who may act, and how connections are encrypted: what the web configuration and the file of tokens say now,
+//! which users of this machine were named, and which browsers were let in by a link.
 //!
 //! The files are looked at again when somebody connects or asks, at most once a second. What is right is put in force as a
 //! whole; what is wrong is logged once and the one before stays in force. Encryption itself can be turned on and off only
@@ -13,8 +14,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use hyper::StatusCode;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
@@ -22,12 +23,15 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::server::TlsStream;
 
-use super::guard::{BearerTokens, RateLimit, bearer_of};
+use super::actors::Actors;
+use super::guard::{Asker, BearerTokens, HostNames, RateLimit, Refusal, bearer_of, guard_acting, who_acts};
 use super::passwords::{Looked, Passwords};
-use super::request::{Identity, Peer, only_text};
+use super::peer::Peer;
+use super::request::{Identity, Reach, Request, only_text};
 use super::response::Response;
 use super::router::{Admission, Gatekeeper};
 use super::server::Transport;
+use super::sessions::{SESSION_LASTS, Sessions};
 use super::tls::{self, Fault, Material};
 use crate::config::web::{Pem, PemSource, TlsSettings, Users, WebConfig};
 use crate::config::{ConfigError, Problem, Readers, read_trusted, read_trusted_text};
@@ -36,13 +40,28 @@ use crate::model::Steady;
 /// The pause between two looks at the files.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The files that say who is let in.
+/// What says who is let in, and who may act.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct AccessFiles {
+pub struct AccessSettings {
     /// The web configuration.
     pub web_config: Option<PathBuf>,
-    /// The bearer tokens.
+    /// The file of bearer tokens.
     pub tokens: Option<PathBuf>,
+    /// Users of this machine who may act, by name or number.
+    pub acting_users: Vec<String>,
+    /// Groups of this machine whose members may.
+    pub acting_groups: Vec<String>,
+    /// The addresses that are listened on.
+    pub listen_addresses: Vec<String>,
+    /// Further names that a `Host` may have.
+    pub allowed_hosts: Vec<String>,
+}
+
+/// The files that say who is let in.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct AccessFiles {
+    web_config: Option<PathBuf>,
+    tokens: Option<PathBuf>,
 }
 
 /// What the files say now. One for all listeners.
@@ -51,6 +70,9 @@ pub struct Access {
     tokens: Option<BearerTokens>,
     in_force: ArcSwap<InForce>,
     passwords: Passwords,
+    actors: Actors,
+    hosts: HostNames,
+    sessions: Sessions,
     watched: Mutex<Watched>,
     began: Instant,
 }
@@ -107,8 +129,14 @@ impl Access {
     ///
     /// # Errors
     /// [`ConfigError`] with every problem, each with file, line and key.
-    pub fn open(files: AccessFiles) -> Result<Arc<Self>, ConfigError> {
+    pub fn open(settings: AccessSettings) -> Result<Arc<Self>, ConfigError> {
         let now = Instant::now();
+        let actors = Actors::new(&settings.acting_users, &settings.acting_groups).map_err(|(list, why)| {
+            ConfigError::Unreadable { path: PathBuf::from(list), source: io::Error::other(why) }
+        })?;
+        let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let hosts = HostNames::new(&settings.allowed_hosts, &settings.listen_addresses, machine.trim());
+        let files = AccessFiles { web_config: settings.web_config, tokens: settings.tokens };
         let (read, seen) = Read::all(&files, &[]);
         let Read { in_force, tokens, .. } = read?;
         let passwords = Passwords::new().ok_or_else(|| ConfigError::Unreadable {
@@ -117,7 +145,8 @@ impl Access {
         })?;
         let watched = Mutex::new(Watched { next: now + LOOK, seen, successful: true, read_at: now });
         let in_force = ArcSwap::from_pointee(in_force);
-        Ok(Arc::new(Self { files, tokens, in_force, passwords, watched, began: now }))
+        let sessions = Sessions::default();
+        Ok(Arc::new(Self { files, tokens, in_force, passwords, actors, hosts, sessions, watched, began: now }))
     }
 
     /// Whether connections are encrypted.
@@ -136,14 +165,51 @@ impl Access {
         LatestLoad { successful: watched.successful, age: watched.read_at.elapsed() }
     }
 
-    /// The tokens of those who may act; they change with their file.
-    pub fn tokens(&self) -> Option<BearerTokens> {
-        self.tokens.clone()
+    /// Whether there are bearer tokens, without which users of this machine may not act then.
+    pub fn has_tokens(&self) -> bool {
+        self.tokens.is_some()
     }
 
-    /// The gatekeeper; none where no file says anything.
-    pub fn gatekeeper(self: &Arc<Self>) -> Option<Arc<dyn Gatekeeper>> {
-        (self.files != AccessFiles::default()).then(|| Arc::new(Door(self.clone())) as Arc<dyn Gatekeeper>)
+    /// Which users of this machine may act.
+    pub fn actors(&self) -> &Actors {
+        &self.actors
+    }
+
+    /// The gatekeeper.
+    pub fn gatekeeper(self: &Arc<Self>) -> Arc<dyn Gatekeeper> {
+        Arc::new(Door(self.clone()))
+    }
+
+    /// Who asks, also where they only read: then nobody has looked yet which user of this machine it is.
+    pub async fn identity(self: &Arc<Self>, request: &Request) -> Identity {
+        if request.identity == Identity::Anonymous {
+            return self.process(&request.peer).await;
+        }
+        request.identity.clone()
+    }
+
+    /// Makes the secret of a link that lets one browser in; none where the system gives no random bytes.
+    pub fn link(&self) -> Option<String> {
+        self.sessions.link(self.now())
+    }
+
+    /// Exchanges the secret of a link for a session, once; the value of the cookie that says so.
+    pub async fn begin_session(&self, link: &str, peer: &Peer) -> Option<String> {
+        let session = self.sessions.begin(link, peer.key().await, self.now())?;
+        let (name, seconds) = (cookie_name(peer), SESSION_LASTS.as_secs());
+        let secure = if self.encrypts() { "; Secure" } else { "" };
+        Some(format!("{name}={session}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}"))
+    }
+
+    fn now(&self) -> Steady {
+        Steady(i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX))
+    }
+
+    async fn process(self: &Arc<Self>, peer: &Peer) -> Identity {
+        let Some(user) = peer.user().await else { return Identity::Process { uid: None, acts: false } };
+        let access = self.clone();
+        let acts = tokio::task::spawn_blocking(move || access.actors.admit(user)).await.unwrap_or(false);
+        Identity::Process { uid: Some(user.uid), acts }
     }
 
     /// Encryption for a listener.
@@ -157,6 +223,9 @@ impl Access {
 
     /// What is in force, after a look at the files where it is time for one.
     async fn current(self: &Arc<Self>) -> Arc<InForce> {
+        if self.files == AccessFiles::default() {
+            return self.in_force.load_full();
+        }
         let now = Instant::now();
         let due = {
             let mut watched = self.watched();
@@ -357,10 +426,22 @@ impl<Raw: AsyncRead + AsyncWrite + Unpin + Send + 'static> Transport<Raw> for En
 struct Door(Arc<Access>);
 
 impl Gatekeeper for Door {
-    fn admit(&self, headers: &HeaderMap, _peer: Peer) -> Admission {
+    fn admit(&self, method: &Method, headers: &HeaderMap, peer: &Peer, reach: Reach) -> Admission {
+        let session = cookie(headers, &cookie_name(peer));
+        let knock = Knock {
+            credentials: only_text(headers, header::AUTHORIZATION).map(Credentials::of),
+            session,
+            host: headers.get(header::HOST).map(|_| only_text(headers, header::HOST).unwrap_or_default().to_owned()),
+            reads: matches!(*method, Method::GET | Method::HEAD),
+            peer: peer.clone(),
+            reach,
+        };
         let access = self.0.clone();
-        let credentials = only_text(headers, header::AUTHORIZATION).map(Credentials::of);
-        Box::pin(async move { access.admit(credentials).await })
+        Box::pin(async move { access.admit(knock).await })
+    }
+
+    fn permit(&self, asker: &Asker<'_>) -> Result<(), Refusal> {
+        guard_acting(asker, self.0.has_tokens())
     }
 
     fn adorn(&self, headers: &mut HeaderMap) {
@@ -368,6 +449,28 @@ impl Gatekeeper for Door {
             headers.insert(name, value.clone());
         }
     }
+}
+
+/// The name of the cookie of a session. A browser keeps cookies by host, not by port, and several may listen on one host.
+fn cookie_name(peer: &Peer) -> String {
+    peer.local_port().map_or_else(|| "leakslope".to_owned(), |port| format!("leakslope-{port}"))
+}
+
+fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
+    let texts = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = texts.flat_map(|text| text.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.find(|(own, _)| *own == name).map(|(_, value)| value.to_owned())
+}
+
+/// What is seen of somebody who asks.
+struct Knock {
+    credentials: Option<Credentials>,
+    session: Option<String>,
+    host: Option<String>,
+    /// Whether they only read: then it makes no difference which user of this machine it is.
+    reads: bool,
+    peer: Peer,
+    reach: Reach,
 }
 
 /// What somebody shows of himself.
@@ -394,33 +497,47 @@ impl Credentials {
 }
 
 impl Access {
-    async fn admit(self: Arc<Self>, credentials: Option<Credentials>) -> Result<Identity, Response> {
+    async fn admit(self: Arc<Self>, knock: Knock) -> Result<Identity, Response> {
         let in_force = self.current().await;
         if let Some(limit) = &in_force.rate {
-            let elapsed = i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX);
-            let admitted = limit.lock().unwrap_or_else(PoisonError::into_inner).admit(Steady(elapsed));
+            let admitted = limit.lock().unwrap_or_else(PoisonError::into_inner).admit(self.now());
             if admitted.is_err() {
                 return Err(busy("too many requests; the web configuration limits them"));
             }
         }
-        if in_force.users.0.is_empty() {
-            return Ok(Identity::Anonymous);
+        let identity = self.identify(&knock, &in_force.users).await?;
+        // A page that was rebound has neither a password nor a token of ours.
+        let shown = matches!(identity, Identity::User(_) | Identity::Token);
+        let ours = || knock.host.as_ref().is_none_or(|host| self.hosts.admit(host, knock.reach));
+        if shown || ours() { Ok(identity) } else { Err(Refusal::ForeignHost.response()) }
+    }
+
+    async fn identify(self: &Arc<Self>, knock: &Knock, users: &Users) -> Result<Identity, Response> {
+        if let Some(Credentials::Token(token)) = &knock.credentials
+            && self.tokens.as_ref().is_some_and(|tokens| tokens.admit(token))
+        {
+            return Ok(Identity::Token);
         }
-        match credentials {
-            Some(Credentials::Password { user, password }) => {
-                match self.passwords.look(&in_force.users, &user, &password).await {
-                    Looked::Right => Ok(Identity::User(user)),
-                    Looked::Wrong => Err(unknown("the user or the password is wrong")),
-                    Looked::Busy => Err(busy("too many passwords are being looked at")),
-                }
-            }
-            // Whoever may act may read as well; the guard looks at the token again.
-            Some(Credentials::Token(token)) if self.tokens.as_ref().is_some_and(|tokens| tokens.admit(&token)) => {
-                Ok(Identity::Anonymous)
-            }
-            Some(Credentials::Token(_) | Credentials::Unknown) | None => {
-                Err(unknown("a user and a password are needed"))
-            }
+        if let Some(session) = &knock.session
+            && self.sessions.holds(session, knock.peer.key().await, self.now())
+        {
+            return Ok(Identity::Session);
+        }
+        if knock.reach == Reach::Control {
+            let process = self.process(&knock.peer).await;
+            let asker = Asker { headers: &HeaderMap::new(), reach: knock.reach, identity: &process };
+            return who_acts(&asker, self.has_tokens()).map_err(Refusal::response).map(|()| process);
+        }
+        if users.0.is_empty() {
+            return Ok(if knock.reads { Identity::Anonymous } else { self.process(&knock.peer).await });
+        }
+        let Some(Credentials::Password { user, password }) = &knock.credentials else {
+            return Err(unknown("a user and a password are needed"));
+        };
+        match self.passwords.look(users, user, password, knock.peer.key().await).await {
+            Looked::Right => Ok(Identity::User(user.clone())),
+            Looked::Wrong => Err(unknown("the user or the password is wrong")),
+            Looked::Busy => Err(busy("too many passwords of yours are being looked at")),
         }
     }
 }

@@ -58,6 +58,8 @@ pub enum ClientError {
 pub struct Beside {
     /// `host:port`, or `unix:` and a path.
     pub address: String,
+    /// Where to read where that address is for those who may act.
+    pub otherwise: Option<String>,
     /// The certificate it serves with; none where it does not encrypt.
     pub certificate: Option<CertificateDer<'static>>,
     /// A bearer token.
@@ -80,6 +82,10 @@ impl Beside {
         let answer = send(self, request, deadline, limit).await?;
         if !answer.status().is_success() {
             let status = answer.status().as_u16();
+            if let (403, Some(address)) = (status, self.otherwise.clone()) {
+                let reading = Self { address, otherwise: None, ..self.clone() };
+                return Box::pin(reading.get(path, deadline, limit)).await;
+            }
             return Err(ClientError::Status { address: self.address.clone(), path: path.to_owned(), status });
         }
         Ok(answer.into_body())

@@ -17,9 +17,11 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::guard::Asker;
+use super::peer::Peer;
 use super::query::Query;
 use super::registry::{Conversation, Place, Registry, Stage};
-use super::request::{Identity, Peer, Reach, Request};
+use super::request::{Identity, Reach, Request};
 use super::response::{Response, ResponseBody};
 use super::router::Router;
 use super::settings::HttpSettings;
@@ -53,9 +55,9 @@ where
     let settings = &shared.settings;
     let watched = Watched::new(stream, conversation.clone(), settings);
     let service = {
-        let (shared, conversation) = (shared.clone(), conversation.clone());
+        let (shared, conversation, peer) = (shared.clone(), conversation.clone(), peer.clone());
         service_fn(move |request| {
-            let (shared, conversation) = (shared.clone(), conversation.clone());
+            let (shared, conversation, peer) = (shared.clone(), conversation.clone(), peer.clone());
             async move { Ok::<_, Infallible>(answer(&shared, &conversation, request, peer).await) }
         })
     };
@@ -70,7 +72,7 @@ where
             .serve_connection(TokioIo::new(watched), service)
     );
     tokio::select! {
-        ended = connection.as_mut() => return note_end(ended, peer),
+        ended = connection.as_mut() => return note_end(ended, &peer),
         () = conversation.leave.cancelled() => return,
         () = shared.stop.cancelled() => {}
     }
@@ -79,12 +81,12 @@ where
     }
     connection.as_mut().graceful_shutdown();
     tokio::select! {
-        ended = connection => note_end(ended, peer),
+        ended = connection => note_end(ended, &peer),
         () = conversation.leave.cancelled() => {}
     }
 }
 
-fn note_end(ended: Result<(), hyper::Error>, peer: Peer) {
+fn note_end(ended: Result<(), hyper::Error>, peer: &Peer) {
     if let Err(error) = ended {
         // A client's fault or a lost line, never ours: not worth more than this.
         tracing::trace!(?peer, "connection ended: {error}");
@@ -119,7 +121,7 @@ async fn respond<State: Send + Sync + 'static>(
         return Err(bad_request("bad_host", "a request needs exactly one Host header"));
     }
     let polite = head.headers.contains_key(header::EXPECT);
-    let identity = match shared.router.admit(&head.headers, peer) {
+    let identity = match shared.router.admit(&head.method, &head.headers, &peer, shared.reach) {
         None => Identity::Anonymous,
         Some(admission) => match timeout(shared.settings.handler_deadline, admission).await {
             Ok(Ok(identity)) => identity,
@@ -137,6 +139,12 @@ async fn respond<State: Send + Sync + 'static>(
             return Err(dismiss(body, polite, refusal).await);
         }
     };
+    if route.acts() {
+        let asker = Asker { headers: &head.headers, reach: shared.reach, identity: &identity };
+        if let Err(refusal) = shared.router.permit(&asker) {
+            return Err(dismiss(body, polite, Box::new(refusal.response())).await);
+        }
+    }
     let (body_bytes, deadline) = route.limits();
     // The turn lasts until the answer is made.
     let (body, _turn) = if head.method == Method::GET || head.method == Method::HEAD {

@@ -10,6 +10,9 @@
 //! | `request`, `query`, `response` | what a handler gets and gives                   | yes  |
 //! | `router`     | method and path to handler                                        | yes  |
 //! | `guard`      | who may ask for something that acts                               | yes  |
+//! | `peer`       | who is at the other end, and as which user of this machine        | no   |
+//! | `actors`     | which users of this machine may act                               | no   |
+//! | `sessions`   | browsers that were let in by a link                               | yes  |
 //! | `access`     | who is let in: users, tokens, encryption, by files that are read again | no |
 //! | `passwords`  | passwords against their hashes, few at a time                     | no   |
 //! | `tls`, `clients` | certificates and keys to what a handshake needs; whose are accepted | yes |
@@ -23,12 +26,14 @@
 //! and never delays another one: when every place is taken, the connection that has been idle longest makes room.
 
 mod access;
+mod actors;
 pub mod client;
 mod clients;
 mod connection;
 mod exchange;
 mod guard;
 mod passwords;
+pub mod peer;
 mod pin;
 mod query;
 mod registry;
@@ -36,17 +41,24 @@ mod request;
 mod response;
 mod router;
 mod server;
+mod sessions;
 mod settings;
 mod stream;
 mod tls;
 
-pub use access::{Access, AccessFiles, Encrypted, LatestLoad, own_certificate};
+pub use access::{Access, AccessSettings, Encrypted, LatestLoad, own_certificate};
+pub use actors::Actors;
 pub use exchange::{ExchangeError, exchange};
-pub use guard::{ActingPolicy, BearerTokens, RateLimit, Refusal, TokenError, guard_acting, guard_secrets, token_lines};
+pub use guard::{
+    Asker, BearerTokens, HostNames, RateLimit, RateLimits, Refusal, TokenError, guard_acting, guard_browsers,
+    guard_secrets, token_lines, who_acts,
+};
+pub use peer::Peer;
 pub use query::Query;
 pub use registry::Occupancy;
-pub use request::{Identity, Peer, Reach, Request};
+pub use request::{Identity, Reach, Request};
 pub use response::{Content, Response, ResponseBody};
 pub use router::{Admission, Answer, Gatekeeper, Handler, Route, Router};
 pub use server::{Listener, OccupancyHandle, Plain, ServeError, ServeErrorKind, Server, Transport};
+pub use sessions::LINK_LASTS;
 pub use settings::HttpSettings;

@@ -1,21 +1,25 @@
-//! Passwords against their bcrypt hashes: away from the threads that serve, few at a time, and remembered once right.
+//! Passwords against their bcrypt hashes: away from the threads that serve, few at a time and one at a time for each who
+//! asks, and remembered once right. So whoever sends many wrong ones holds up themselves.
 //!
 //! A user who does not exist costs as much as one who does. Passwords themselves are never kept: what is remembered is a
 //! keyed digest that means nothing outside this process.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ring::hmac;
 use ring::rand::SystemRandom;
 use tokio::sync::Semaphore;
 
+use super::peer::PeerKey;
 use crate::config::web::Users;
 
 /// Looks at a time; each takes a whole processor.
 const AT_A_TIME: usize = 2;
-/// Looks that may wait; beyond them askers are told to come back.
+/// Looks of one who asks that are under way or wait; beyond them they are told to come back.
 const WAITING: usize = 32;
+/// Askers at a time whose passwords are looked at.
+const ASKERS: usize = 256;
 /// Right passwords that are remembered.
 const REMEMBERED: usize = 64;
 /// The cost of a look for users who do not exist, where there is no hash to go by.
@@ -34,11 +38,17 @@ pub(crate) enum Looked {
     Busy,
 }
 
+/// One who asks, as long as a password of theirs is looked at.
+struct Asker {
+    waiting: Semaphore,
+    turn: Semaphore,
+}
+
 /// The one who looks.
 pub(crate) struct Passwords {
     key: hmac::Key,
     looking: Arc<Semaphore>,
-    waiting: Semaphore,
+    askers: Mutex<BTreeMap<PeerKey, Arc<Asker>>>,
     right: Mutex<VecDeque<hmac::Tag>>,
 }
 
@@ -48,20 +58,22 @@ impl Passwords {
         Some(Self {
             key: hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).ok()?,
             looking: Arc::new(Semaphore::new(AT_A_TIME)),
-            waiting: Semaphore::new(WAITING),
+            askers: Mutex::default(),
             right: Mutex::default(),
         })
     }
 
     /// Looks whether the password is the user's.
-    pub(crate) async fn look(&self, users: &Users, user: &str, password: &[u8]) -> Looked {
+    pub(crate) async fn look(&self, users: &Users, user: &str, password: &[u8], who: PeerKey) -> Looked {
         let known = users.0.get(user);
         let hash = known.cloned().unwrap_or_else(|| decoy(users));
         let parts = parts(user, &hash, password);
         if known.is_some() && self.remembers(&parts) {
             return Looked::Right;
         }
-        let Ok(_place) = self.waiting.try_acquire() else { return Looked::Busy };
+        let Some(asker) = self.asker(who) else { return Looked::Busy };
+        let Ok(_place) = asker.waiting.try_acquire() else { return Looked::Busy };
+        let Ok(_turn) = asker.turn.acquire().await else { return Looked::Busy };
         let Ok(permit) = self.looking.clone().acquire_owned().await else { return Looked::Busy };
         if known.is_some() && self.remembers(&parts) {
             return Looked::Right;
@@ -83,6 +95,17 @@ impl Passwords {
         }
         right.push_back(hmac::sign(&self.key, &parts));
         Looked::Right
+    }
+
+    /// The places of one who asks; none where too many others have theirs.
+    fn asker(&self, who: PeerKey) -> Option<Arc<Asker>> {
+        let mut askers = self.askers.lock().unwrap_or_else(PoisonError::into_inner);
+        askers.retain(|_, asker| Arc::strong_count(asker) > 1);
+        if askers.len() >= ASKERS && !askers.contains_key(&who) {
+            return None;
+        }
+        let fresh = || Arc::new(Asker { waiting: Semaphore::new(WAITING), turn: Semaphore::new(1) });
+        Some(askers.entry(who).or_insert_with(fresh).clone())
     }
 
     /// Whether these were right before; compares in constant time.
@@ -115,6 +138,8 @@ mod tests {
 
     use super::*;
 
+    const ADA: PeerKey = PeerKey::User(1);
+
     fn users(password: &str) -> Users {
         Users(BTreeMap::from([("ops".to_owned(), bcrypt::hash(password, 4).unwrap())]))
     }
@@ -131,11 +156,11 @@ mod tests {
             ("", "correct horse", Looked::Wrong),
             ("op", "scorrect horse", Looked::Wrong),
         ] {
-            assert_eq!(passwords.look(&users, user, password.as_bytes()).await, expected, "{user} {password}");
+            assert_eq!(passwords.look(&users, user, password.as_bytes(), ADA).await, expected, "{user} {password}");
         }
         assert_eq!(passwords.right.lock().unwrap().len(), 1, "the second look was remembered, wrong ones are not");
         let changed = self::users("battery staple");
-        assert_eq!(passwords.look(&changed, "ops", b"correct horse").await, Looked::Wrong, "the hash has changed");
+        assert_eq!(passwords.look(&changed, "ops", b"correct horse", ADA).await, Looked::Wrong, "the hash has changed");
     }
 
     #[test]
@@ -154,15 +179,19 @@ mod tests {
         let mut looks = tokio::task::JoinSet::new();
         for number in 0..WAITING + 5 {
             let (passwords, users) = (passwords.clone(), users.clone());
-            looks.spawn(async move { passwords.look(&users, "ops", number.to_string().as_bytes()).await });
+            looks.spawn(async move { passwords.look(&users, "ops", number.to_string().as_bytes(), ADA).await });
         }
         for _ in 0..5 {
             assert_eq!(looks.join_next().await.unwrap().unwrap(), Looked::Busy);
         }
+        let other = passwords.look(&users, "ops", b"right", PeerKey::User(2));
+        tokio::pin!(other);
+        assert!(futures_util::poll!(other.as_mut()).is_pending(), "somebody else is not told to come back");
         drop(held);
+        assert_eq!(other.await, Looked::Right);
         while let Some(looked) = looks.join_next().await {
             assert_eq!(looked.unwrap(), Looked::Wrong);
         }
-        assert_eq!(passwords.look(&users, "ops", b"right").await, Looked::Right);
+        assert_eq!(passwords.look(&users, "ops", b"right", ADA).await, Looked::Right);
     }
 }

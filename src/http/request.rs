@@ -1,21 +1,12 @@
 //! What a handler gets: everything is read, decoded and within its limits.
 
-use std::net::SocketAddr;
-
+use hyper::Method;
 use hyper::body::Bytes;
 use hyper::header::{AsHeaderName, HeaderMap};
-use hyper::{Method, header};
 
+use super::guard::Asker;
+use super::peer::Peer;
 use super::query::Query;
-
-/// The other end of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Peer {
-    /// A TCP address.
-    Tcp(SocketAddr),
-    /// A process that may open our Unix socket.
-    Unix,
-}
 
 /// From where a listener can be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +17,8 @@ pub enum Reach {
     Network,
     /// Only by those who may open a socket file; no browser can.
     Unix,
+    /// The same, and only those who may act are answered: the commands' own way.
+    Control,
 }
 
 /// Who asks, as far as that was checked before the handler.
@@ -36,6 +29,17 @@ pub enum Identity {
     Anonymous,
     /// A user whose password was checked.
     User(String),
+    /// Somebody with a bearer token.
+    Token,
+    /// A browser that was let in by a link.
+    Session,
+    /// A process of this machine, whose user may act or may not; none where it cannot be told who it is.
+    Process {
+        /// Its user.
+        uid: Option<u32>,
+        /// Whether that user may act.
+        acts: bool,
+    },
 }
 
 /// One request.
@@ -62,15 +66,14 @@ pub struct Request {
 }
 
 impl Request {
+    /// Who asks, and how.
+    pub fn asker(&self) -> Asker<'_> {
+        Asker { headers: &self.headers, reach: self.reach, identity: &self.identity }
+    }
+
     /// A header as text; none where it is missing, comes more than once or is not ASCII text.
     pub fn header(&self, name: impl AsHeaderName) -> Option<&str> {
         only_text(&self.headers, name)
-    }
-
-    /// The media type of the body without its parameters, in lower case.
-    pub fn content_type(&self) -> Option<String> {
-        let value = self.header(header::CONTENT_TYPE)?;
-        Some(value.split(';').next().unwrap_or(value).trim().to_ascii_lowercase())
     }
 }
 

@@ -9,9 +9,11 @@ use std::time::Duration;
 use hyper::header::HeaderMap;
 use hyper::{Method, StatusCode, header};
 
+use super::guard::Asker;
 use super::guard::Refusal;
+use super::peer::Peer;
 use super::query::decode;
-use super::request::{Identity, Peer, Request};
+use super::request::{Identity, Reach, Request};
 use super::response::Response;
 
 /// An answer that is being made.
@@ -42,7 +44,15 @@ pub type Admission = Pin<Box<dyn Future<Output = Result<Identity, Response>> + S
 /// Checks who asks, before a body is read or a handler sees the request.
 pub trait Gatekeeper: Send + Sync + 'static {
     /// Checks the headers of a request; runs under the deadline of the handler.
-    fn admit(&self, headers: &HeaderMap, peer: Peer) -> Admission;
+    fn admit(&self, method: &Method, headers: &HeaderMap, peer: &Peer, reach: Reach) -> Admission;
+
+    /// Decides whether somebody who was let in may act, before the body of a request that acts is read.
+    ///
+    /// # Errors
+    /// The answer that turns them away.
+    fn permit(&self, _asker: &Asker<'_>) -> Result<(), Refusal> {
+        Ok(())
+    }
 
     /// Adds headers to an answer, or replaces those it has.
     fn adorn(&self, _headers: &mut HeaderMap) {}
@@ -55,6 +65,8 @@ pub struct Route<State> {
     handler: Arc<dyn Handler<State>>,
     body_bytes: Option<usize>,
     deadline: Option<Duration>,
+    /// Whether it does something for whoever asks, without the gatekeeper's leave.
+    open: bool,
 }
 
 impl<State: 'static> Route<State> {
@@ -67,7 +79,7 @@ impl<State: 'static> Route<State> {
         let open = pattern.split('/').filter(|segment| is_open(segment)).count();
         let braces = pattern.matches(['{', '}']).count();
         assert!(pattern.starts_with('/') && braces == 2 * open, "invariant: {pattern} is a pattern");
-        Self { method, pattern, handler: Arc::new(handler), body_bytes: None, deadline: None }
+        Self { method, pattern, handler: Arc::new(handler), body_bytes: None, deadline: None, open: false }
     }
 
     /// A route for GET and HEAD.
@@ -92,6 +104,18 @@ impl<State: 'static> Route<State> {
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
         self
+    }
+
+    /// Takes orders from whoever was let in: the handler itself decides.
+    #[must_use]
+    pub fn open(mut self) -> Self {
+        self.open = true;
+        self
+    }
+
+    /// Whether the gatekeeper has to permit it.
+    pub(crate) fn acts(&self) -> bool {
+        self.method != Method::GET && !self.open
     }
 
     /// The pattern, as a label of bounded cardinality.
@@ -179,8 +203,12 @@ impl<State: 'static> Router<State> {
         self
     }
 
-    pub(crate) fn admit(&self, headers: &HeaderMap, peer: Peer) -> Option<Admission> {
-        self.gatekeeper.as_ref().map(|gatekeeper| gatekeeper.admit(headers, peer))
+    pub(crate) fn admit(&self, method: &Method, headers: &HeaderMap, peer: &Peer, reach: Reach) -> Option<Admission> {
+        self.gatekeeper.as_ref().map(|gatekeeper| gatekeeper.admit(method, headers, peer, reach))
+    }
+
+    pub(crate) fn permit(&self, asker: &Asker<'_>) -> Result<(), Refusal> {
+        self.gatekeeper.as_ref().map_or(Ok(()), |gatekeeper| gatekeeper.permit(asker))
     }
 
     pub(crate) fn adorn(&self, headers: &mut HeaderMap) {

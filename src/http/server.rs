@@ -21,8 +21,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection::{Shared, converse};
+use super::peer::Peer;
 use super::registry::{Occupancy, Place, Registry};
-use super::request::{Peer, Reach};
+use super::request::Reach;
 use super::router::Router;
 use super::settings::HttpSettings;
 
@@ -101,9 +102,10 @@ impl Listener for TcpListener {
 
     async fn accept(&mut self) -> io::Result<(TcpStream, Peer)> {
         let (stream, address) = TcpListener::accept(self).await?;
+        let local = stream.local_addr()?;
         // Answers are written whole; waiting for more only delays them.
         let _ = stream.set_nodelay(true);
-        Ok((stream, Peer::Tcp(address)))
+        Ok((stream, Peer::tcp(address, local)))
     }
 }
 
@@ -112,7 +114,8 @@ impl Listener for UnixListener {
 
     async fn accept(&mut self) -> io::Result<(UnixStream, Peer)> {
         let (stream, _) = UnixListener::accept(self).await?;
-        Ok((stream, Peer::Unix))
+        let peer = Peer::unix(stream.peer_cred().ok());
+        Ok((stream, peer))
     }
 }
 
@@ -210,15 +213,28 @@ impl Server<UnixListener> {
     /// # Errors
     /// [`ServeErrorKind::InUse`] where somebody else listens there.
     pub fn bind_unix(path: &Path, settings: HttpSettings) -> Result<Self, ServeError> {
-        let listen = || match listen_unix(path) {
+        Self::bind_file(path, UNIX_MODE, Reach::Unix, settings)
+    }
+
+    /// The same for the commands of those who may act: everybody may connect where `for_all`, and only those are answered.
+    ///
+    /// # Errors
+    /// [`ServeErrorKind::InUse`] where somebody else listens there.
+    pub fn bind_control(path: &Path, for_all: bool, settings: HttpSettings) -> Result<Self, ServeError> {
+        Self::bind_file(path, if for_all { 0o666 } else { 0o600 }, Reach::Control, settings)
+    }
+
+    fn bind_file(path: &Path, mode: u32, reach: Reach, settings: HttpSettings) -> Result<Self, ServeError> {
+        let listen = || match listen_unix(path, mode) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_left_behind(path) => {
                 std::fs::remove_file(path)?;
-                listen_unix(path)
+                listen_unix(path, mode)
             }
             other => other,
         };
         let listener = listen().map_err(refusal(path.display()))?;
         let mut server = Self::from_unix(listener, settings);
+        server.reach = reach;
         server.address = path.display().to_string();
         server.socket_file = Some(SocketFile(path.to_owned()));
         Ok(server)
@@ -231,11 +247,11 @@ impl Server<UnixListener> {
 }
 
 /// Binds, then sets the rights of the file, then listens: nobody connects with rights it should not have.
-fn listen_unix(path: &Path) -> io::Result<UnixListener> {
+fn listen_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     net::bind(&socket, &SocketAddrUnix::new(path)?)?;
-    let ready = chmod(path, Mode::from_raw_mode(UNIX_MODE))
+    let ready = chmod(path, Mode::from_raw_mode(mode))
         .and_then(|()| net::listen(&socket, i32::try_from(BACKLOG).unwrap_or(i32::MAX)));
     if let Err(error) = ready {
         // What cannot be listened on is of no use to anybody.

@@ -20,7 +20,7 @@ use super::clock::Clock;
 use super::published::Published;
 use super::shared::Shared;
 use crate::actuate::Witness;
-use crate::config::Settings;
+use crate::config::{Settings, matches_glob};
 use crate::evidence::keep::{self, Kind, Record, Trigger};
 use crate::evidence::take::{self, Closer, LARGEST_PROFILE, Ledger, ProfileOrder, SAMPLING_INTERVAL, Target};
 use crate::evidence::when::{self, Busy, Candidate, Item, Progress};
@@ -109,7 +109,7 @@ impl Evidence {
     }
 
     pub(super) fn configure(&self, settings: &EvidenceSettings) {
-        self.settings.store(Arc::new(*settings));
+        self.settings.store(Arc::new(settings.clone()));
     }
 
     /// Has the latest collection looked at.
@@ -192,7 +192,10 @@ impl Evidence {
         if self.folder.is_none() {
             return Err(NotTaken::NoPlace);
         }
-        let order = ProfileOrder { duration, sampling_interval: SAMPLING_INTERVAL, at: self.clock.wall(), trigger };
+        let named = |glob: &String| target.app.fits(glob, |text| matches_glob(glob, text));
+        let opens = trigger == Trigger::Person || self.settings.load().open_inspector.iter().any(named);
+        let (sampling_interval, at) = (SAMPLING_INTERVAL, self.clock.wall());
+        let order = ProfileOrder { duration, sampling_interval, at, trigger, opens };
         let record = order.record(&target, None);
         let id = record.file.clone();
         let mut inner = self.lock();

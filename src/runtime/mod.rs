@@ -24,6 +24,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::task::TaskTracker;
 
 pub use clock::Clock;
+pub use endpoints::LinkView;
 pub use evidence::{Evidence, NotTaken};
 pub use pipeline::{Change, Outcome, Pipeline};
 pub use published::Published;
@@ -34,7 +35,7 @@ use crate::collect::ExposedReader;
 use crate::config::{self, ConfigError, Settings};
 use crate::export::json::ProcessesView;
 use crate::history::store::{StoreError, StoreWorker};
-use crate::http::{Access, AccessFiles, OccupancyHandle, ServeError};
+use crate::http::{Access, AccessSettings, OccupancyHandle, ServeError};
 use logging::Logging;
 
 /// Reads the configuration again, flags included.
@@ -94,11 +95,17 @@ impl RunError {
     }
 }
 
-/// Watches, judges and serves until told to stop by SIGTERM or SIGINT. SIGHUP reads the configuration again.
+/// Watches, judges and serves until told to stop by SIGTERM or SIGINT. SIGHUP reads the configuration again. `control` is where
+/// the socket for commands goes.
 ///
 /// # Errors
 /// [`RunError`] when it cannot start or a task that it cannot do without ends.
-pub fn run(settings: Settings, state_directory: Option<PathBuf>, reload: Reload) -> Result<(), RunError> {
+pub fn run(
+    settings: Settings,
+    state_directory: Option<PathBuf>,
+    control: Option<PathBuf>,
+    reload: Reload,
+) -> Result<(), RunError> {
     let inherited = serving::Inherited::take()?;
     let logging = Logging::start(settings.log);
     if let Some(folder) = &state_directory {
@@ -108,7 +115,7 @@ pub fn run(settings: Settings, state_directory: Option<PathBuf>, reload: Reload)
         }
     }
     let runtime = supervisor::runtime().map_err(|source| RunError::System { what: "starting the threads", source })?;
-    let result = runtime.block_on(serve(settings, state_directory, reload, &logging, inherited));
+    let result = runtime.block_on(serve(settings, state_directory, control, reload, &logging, inherited));
     runtime.shutdown_background();
     result
 }
@@ -126,6 +133,7 @@ pub async fn collect_once(settings: &Settings) -> ProcessesView {
 async fn serve(
     settings: Settings,
     state_directory: Option<PathBuf>,
+    control: Option<PathBuf>,
     mut reload: Reload,
     logging: &Logging,
     inherited: serving::Inherited,
@@ -136,13 +144,14 @@ async fn serve(
     let mut hang_up = signals(SignalKind::hangup())?;
 
     let access = access(&settings)?;
-    let listening = serving::listen(&settings.web, inherited).await?;
+    let mut listening = serving::listen(&settings.web, inherited).await?;
     let restored = restore::open(state_directory.as_deref(), &settings)?;
+    listening.extend(control.and_then(|path| serving::listen_to_commands(&path, &access)));
     let (store, worker) = match restored.worker {
         Some(worker) => (Some(worker.handle()), Some(worker)),
         None => (None, None),
     };
-    let evidence = Evidence::new(state_directory.as_ref(), &restored.clock, settings.evidence);
+    let evidence = Evidence::new(state_directory.as_ref(), &restored.clock, settings.evidence.clone());
     let evidence = Arc::new(evidence);
     let (driver, policy) = match restarting::kept(store.as_ref(), restored.damaged.then(|| restored.clock.now())).await
     {
@@ -216,8 +225,15 @@ async fn serve(
 /// # Errors
 /// [`ConfigError`] with every problem.
 pub fn access(settings: &Settings) -> Result<Arc<Access>, ConfigError> {
-    let web = &settings.web;
-    Access::open(AccessFiles { web_config: web.config_file.clone(), tokens: web.token_file.clone() })
+    let web = settings.web.clone();
+    Access::open(AccessSettings {
+        web_config: web.config_file,
+        tokens: web.token_file,
+        acting_users: web.acting_users,
+        acting_groups: web.acting_groups,
+        listen_addresses: web.listen_addresses,
+        allowed_hosts: web.allowed_hosts,
+    })
 }
 
 async fn close(worker: StoreWorker) {

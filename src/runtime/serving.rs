@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::net::TcpListener as StdTcpListener;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::Path;
 use std::pin::Pin;
@@ -48,6 +49,22 @@ impl Inherited {
             }
         }
         Ok(inherited)
+    }
+}
+
+/// Listens where commands of those who may act look for the sidecar. It goes on without where it cannot: they have loopback.
+pub(super) fn listen_to_commands(path: &Path, access: &Access) -> Option<Listening> {
+    let settings = HttpSettings { drain: DRAIN, ..HttpSettings::default() };
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path.parent()?);
+    let bound = made.map_err(|error| error.to_string()).and_then(|()| {
+        Server::bind_control(path, access.actors().are_named(), settings).map_err(|error| error.to_string())
+    });
+    match bound {
+        Ok(server) => Some(Listening::Unix(server)),
+        Err(error) => {
+            tracing::warn!("commands have to use the address that is listened on: {error}");
+            None
+        }
     }
 }
 
@@ -119,10 +136,7 @@ impl Listening {
         tracker: TaskTracker,
         stop: CancellationToken,
     ) -> Serving {
-        let mut routes = endpoints::router(shared.clone());
-        if let Some(gatekeeper) = access.gatekeeper() {
-            routes = routes.guarded_by(gatekeeper);
-        }
+        let routes = endpoints::router(shared.clone()).guarded_by(access.gatekeeper());
         match self {
             Self::Tcp(server) => {
                 let routes = acting_or_not(routes, &server, access);
@@ -135,7 +149,11 @@ impl Listening {
                 }
             }
             Self::Unix(server) => {
-                told(&format!("{UNIX_PREFIX}{}", server.address()));
+                if server.reach() == Reach::Control {
+                    tracing::info!(path = server.address(), "taking orders of commands");
+                } else {
+                    told(&format!("{UNIX_PREFIX}{}", server.address()));
+                }
                 Box::pin(server.serve(routes, Plain, tracker, stop))
             }
         }

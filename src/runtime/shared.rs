@@ -17,7 +17,7 @@ use crate::actuate::Handle;
 use crate::config::Settings;
 use crate::export::{Collections, SidecarState};
 use crate::history::store::{StoreHandle, StoreStats};
-use crate::http::{Access, ActingPolicy, OccupancyHandle};
+use crate::http::{Access, OccupancyHandle};
 use crate::model::{Bytes, DaemonName, DaemonSample, Steady, WallTime};
 
 /// How long a scrape waits for the store.
@@ -40,8 +40,6 @@ pub struct Shared {
     pub rates: Rates,
     /// What was taken of apps, and the way to have more taken.
     pub evidence: Arc<Evidence>,
-    /// What endpoints that act ask for.
-    pub acting: ActingPolicy,
     /// Who is let in.
     pub access: Arc<Access>,
     /// The server's connections and answers; none before it listens.
@@ -73,7 +71,6 @@ impl Shared {
         evidence: Arc<Evidence>,
     ) -> Self {
         let loaded_at = clock.wall();
-        let rates = Rates::new(clock.now());
         Self {
             collected_at: AtomicI64::new(clock.now().0),
             clock,
@@ -81,9 +78,8 @@ impl Shared {
             published: ArcSwapOption::empty(),
             store,
             policy,
-            rates,
+            rates: Rates::default(),
             evidence,
-            acting: ActingPolicy { tokens: access.tokens() },
             access,
             occupancy: OnceLock::new(),
             reloaded: Notify::new(),
@@ -174,7 +170,7 @@ mod tests {
     use crate::config::{self, Surroundings};
     use crate::history::Retention;
     use crate::history::store::{Keeper, StoreSettings, StoreWorker};
-    use crate::http::AccessFiles;
+    use crate::http::AccessSettings;
 
     #[tokio::test]
     async fn a_store_that_does_not_answer_delays_no_scrape() {
@@ -192,9 +188,9 @@ mod tests {
         let surroundings = Surroundings { pm2_home: Some(directory.path().to_owned()), ..Surroundings::default() };
         let settings = config::parse("test", "", &surroundings).unwrap();
         let pipeline = Pipeline::new(Retention::default(), settings.trend.clone());
-        let (store, access) = (Some(worker.handle()), Access::open(AccessFiles::default()).unwrap());
+        let (store, access) = (Some(worker.handle()), Access::open(AccessSettings::default()).unwrap());
         let clock = Clock::resume(None);
-        let evidence = Arc::new(Evidence::new(None, &clock, settings.evidence));
+        let evidence = Arc::new(Evidence::new(None, &clock, settings.evidence.clone()));
         let shared = Shared::new(clock, settings, pipeline, store, None, access, evidence);
 
         let before = shared.sidecar_state().await;

@@ -10,8 +10,8 @@ use std::time::Duration;
 use hyper::StatusCode;
 use hyper::body::Bytes;
 use leakslope::http::{
-    ActingPolicy, Admission, Content, Gatekeeper, HttpSettings, Identity, OccupancyHandle, Peer, Plain, Request,
-    Response, Route, Router, ServeErrorKind, Server, guard_acting,
+    Access, AccessSettings, Admission, Content, Gatekeeper, HttpSettings, Identity, OccupancyHandle, Peer, Plain,
+    Reach, Request, Response, Route, Router, ServeErrorKind, Server,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -57,11 +57,8 @@ async fn big(_app: Arc<App>, _request: Request) -> Response {
     Response::new(StatusCode::OK, Content::Text, vec![b'x'; 32 << 20])
 }
 
-async fn act(_app: Arc<App>, request: Request) -> Response {
-    match guard_acting(&request, &ActingPolicy::default()) {
-        Ok(()) => Response::empty(StatusCode::ACCEPTED),
-        Err(refusal) => refusal.response(),
-    }
+async fn act(_app: Arc<App>, _request: Request) -> Response {
+    Response::empty(StatusCode::ACCEPTED)
 }
 
 struct Running {
@@ -546,7 +543,8 @@ async fn a_second_server_on_the_port_says_so_in_one_line() {
 
 #[tokio::test]
 async fn a_web_page_cannot_act_through_a_browser() {
-    let running = start(HttpSettings::default());
+    let access = Access::open(AccessSettings::default()).unwrap();
+    let running = start_with(HttpSettings::default(), |router| router.guarded_by(access.gatekeeper()));
     let post =
         |headers: &str| format!("POST /act HTTP/1.1\r\nconnection: close\r\ncontent-length: 2\r\n{headers}\r\n{{}}");
     for (headers, expected) in [
@@ -569,7 +567,7 @@ async fn a_web_page_cannot_act_through_a_browser() {
 struct KnowsAda;
 
 impl Gatekeeper for KnowsAda {
-    fn admit(&self, headers: &hyper::HeaderMap, _peer: Peer) -> Admission {
+    fn admit(&self, _method: &hyper::Method, headers: &hyper::HeaderMap, _peer: &Peer, _reach: Reach) -> Admission {
         let known = headers.get("authorization").is_some_and(|value| value == "Ada");
         Box::pin(async move {
             if known {

@@ -4,30 +4,216 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::Stdio;
 
 use crate::support::fake_daemon::{self, Behaviour, FakeDaemon};
 use crate::support::raw::{Answer, exchange};
 use crate::support::sidecar::{DEADLINE, Place, Sidecar};
-use crate::support::wait_for;
+use crate::support::{stranger, wait_for};
 
 const TOKEN: &str = "the-token-of-this-test";
 /// Every path that acts, with an order that each understands.
-const ORDERS: [(&str, &str); 4] = [
+const ORDERS: [(&str, &str); 6] = [
     ("/api/v1/restarts", r#"{"app":"app-0"}"#),
     ("/api/v1/restarts/withdraw", r#"{"request":77}"#),
     ("/api/v1/restarts/breaker", r#"{"app":"nobody"}"#),
     ("/api/v1/alerts", r#"{"version":"4","status":"firing","alerts":[]}"#),
+    ("/api/v1/evidence", r#"{"app":"nobody"}"#),
+    ("/api/v1/session/link", "{}"),
 ];
 
 fn daemon() -> FakeDaemon {
     FakeDaemon::start(Behaviour::List(fake_daemon::list(2)))
 }
 
-/// Sends an order with these headers (without the usual ones) and returns the answer.
-fn order(sidecar: &Sidecar, path: &str, body: &str, headers: &str) -> Answer {
+/// An order with these headers (without the usual ones).
+fn text(path: &str, body: &str, headers: &str) -> String {
     let length = body.len();
-    let head = format!("POST {path} HTTP/1.1\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n");
-    exchange(sidecar.address(), &format!("{head}{body}")).unwrap()
+    format!("POST {path} HTTP/1.1\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n{body}")
+}
+
+/// Sends an order and returns the answer.
+fn order(sidecar: &Sidecar, path: &str, body: &str, headers: &str) -> Answer {
+    exchange(sidecar.address(), &text(path, body, headers)).unwrap()
+}
+
+/// The same by another user of this machine.
+fn strangers_order(sidecar: &Sidecar, path: &str, body: &str, headers: &str) -> Answer {
+    stranger::exchange(sidecar.address(), &text(path, body, headers)).unwrap()
+}
+
+fn usual(sidecar: &Sidecar) -> String {
+    format!("host: {}\r\ncontent-type: application/json\r\n", sidecar.address())
+}
+
+fn acting_as_seen_by_a_stranger(sidecar: &Sidecar) -> serde_json::Value {
+    let request = format!("GET /api/v1/restarts HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", sidecar.address());
+    let answer = stranger::exchange(sidecar.address(), &request).unwrap();
+    serde_json::from_str::<serde_json::Value>(&answer.body).unwrap()["acting"].clone()
+}
+
+#[test]
+fn another_user_of_this_machine_reads_and_acts_only_where_named() {
+    let daemon = daemon();
+    let place = Place::new(daemon.home(), "interval = \"1s\"\n");
+    let sidecar = place.start();
+    for (path, body) in ORDERS {
+        let answer = strangers_order(&sidecar, path, body, &usual(&sidecar));
+        assert_eq!((answer.status, answer.code()), (403, "user_may_not_act".to_owned()), "{path}: {answer:?}");
+        assert!(answer.body.contains("user 65534") && answer.body.contains("leakslope open"), "{answer:?}");
+        // Whoever is gone before the kernel is asked is nobody, not root.
+        let hasty = format!("{}\r\n", text(path, body, &usual(&sidecar)).trim_end());
+        let (host, port) = sidecar.address().rsplit_once(':').unwrap();
+        let script = format!("exec 3<>/dev/tcp/{host}/{port} && printf '%s' \"$1\" >&3");
+        for _ in 0..5 {
+            assert!(stranger::command("bash").args(["-c", &script, "-", &hasty]).status().unwrap().success());
+        }
+        // A proxy speaks for others.
+        let forwarded = format!("{}x-forwarded-for: 192.0.2.1\r\n", usual(&sidecar));
+        assert_eq!(order(&sidecar, path, body, &forwarded).code(), "forwarded", "{path}");
+    }
+    sidecar.collections(1);
+    assert_eq!(sidecar.json("/api/v1/restarts")["audit"].as_array().map(Vec::len), Some(0), "nothing was taken down");
+    assert_eq!(acting_as_seen_by_a_stranger(&sidecar)["allowed"], false);
+    assert_eq!(sidecar.json("/api/v1/restarts")["acting"]["allowed"], true);
+    drop(sidecar);
+
+    for named in ["acting_users = [\"65534\"]", "acting_groups = [\"65534\"]"] {
+        place.configure(&format!("interval = \"1s\"\n[web]\n{named}\n"));
+        let sidecar = place.start();
+        let by_group = named.contains("groups");
+        let answer = strangers_order(&sidecar, ORDERS[0].0, ORDERS[0].1, &usual(&sidecar));
+        // The first group of a user stands in /etc/passwd, where there is one of that number.
+        let known = fs::read_to_string("/etc/passwd").unwrap().contains(":65534:65534:");
+        let expected = if by_group && !known { 403 } else { 202 };
+        assert_eq!(answer.status, expected, "{named}: {answer:?}");
+    }
+    place.configure("[web]\nacting_users = [\"nobody of that name\"]\n");
+    let said = String::from_utf8(place.run(&["--web.listen-address", "127.0.0.1:0"]).stderr).unwrap();
+    assert!(said.contains("web.acting_users"), "{said}");
+}
+
+#[test]
+fn a_stranger_uses_up_nobodys_orders() {
+    let daemon = daemon();
+    let place = Place::new(daemon.home(), "interval = \"1s\"\n[web]\nacting_users = [\"65534\"]\n");
+    let sidecar = place.start();
+    let request = text("/api/v1/restarts/withdraw", ORDERS[1].1, &usual(&sidecar)).replace("close", "keep-alive");
+    let last = text("/api/v1/restarts/withdraw", ORDERS[1].1, &usual(&sidecar));
+    let all = [request.repeat(59), last].concat();
+    let answers = stranger::exchange(sidecar.address(), &all).unwrap();
+    let refused = answers.body.matches("HTTP/1.1 429").count();
+    assert!(refused >= 35, "{refused} of 60 orders were too many");
+    let (path, body) = ORDERS[0];
+    assert_eq!(order(&sidecar, path, body, &usual(&sidecar)).status, 202, "others still have theirs");
+}
+
+#[test]
+fn wrong_passwords_of_a_stranger_lock_nobody_out() {
+    let daemon = daemon();
+    let place = Place::new(daemon.home(), "");
+    let file = place.state().join("web.yml");
+    let hash = bcrypt::hash("correct horse", 11).unwrap();
+    fs::write(&file, format!("basic_auth_users:\n  ops: {hash}\n")).unwrap();
+    place.configure(&format!("interval = \"1s\"\n[web]\nconfig_file = \"{}\"\n", file.display()));
+    let command = place.command(&["--web.listen-address", "127.0.0.1:0"]);
+    let sidecar = place.spawn(command);
+    let address = sidecar.announced("http://");
+    let get = |password: &str| {
+        use base64::Engine as _;
+        let credentials = base64::engine::general_purpose::STANDARD.encode(format!("ops:{password}"));
+        format!(
+            "GET /-/healthy HTTP/1.1\r\nhost: {address}\r\nauthorization: Basic {credentials}\r\nconnection: close\r\n\r\n"
+        )
+    };
+    // Sixty connections at once, each with a wrong password, again and again until they are ended.
+    let script = "const [, address, request] = process.argv; const [host, port] = address.split(':'); let seen = 0; \
+        const again = () => { const socket = require('net').connect(port, host, () => socket.write(request)); \
+        socket.on('data', () => { if (++seen === 30) console.log('busy'); }).on('error', () => {}).on('close', again); }; \
+        for (let index = 0; index < 60; index += 1) again();";
+    let mut flood = stranger::command("node")
+        .args(["-e", script, &address, &get("wrong")])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(flood.stdout.take().unwrap()), &mut line).unwrap();
+    assert_eq!(line, "busy\n", "the flood goes on");
+    let answer = exchange(&address, &get("correct horse"));
+    flood.kill().unwrap();
+    flood.wait().unwrap();
+    assert_eq!(answer.unwrap().status, 200, "a login goes on beside it");
+}
+
+#[test]
+fn every_route_answers_only_names_of_this_machine() {
+    let daemon = daemon();
+    let place = Place::new(daemon.home(), "interval = \"1s\"\n[web]\nallowed_hosts = [\"monitor.example\"]\n");
+    let sidecar = place.start();
+    let status = |path: &str, host: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+        let answer = exchange(sidecar.address(), &request).unwrap();
+        (answer.status, answer.code())
+    };
+    let port = sidecar.address().rsplit_once(':').unwrap().1;
+    for path in ["/", "/metrics", "/-/healthy", "/-/ready", "/api/v1/processes", "/api/v1/evidence", "/nowhere"] {
+        for host in ["evil.example", "evil.example:80", "127.0.0.1.nip.example", "evil.monitor.example"] {
+            assert_eq!(status(path, host), (403, "foreign_host".to_owned()), "{path} of {host}");
+        }
+        for host in [sidecar.address(), &format!("localhost:{port}"), "[::1]", "monitor.example:443"] {
+            assert!(matches!(status(path, host).0, 200 | 404), "{path} of {host}");
+        }
+    }
+}
+
+#[test]
+fn commands_act_by_a_socket_of_their_own_and_a_link_lets_one_browser_act() {
+    let daemon = daemon();
+    let place = Place::new(daemon.home(), "");
+    let file = place.state().join("tokens");
+    fs::write(&file, TOKEN).unwrap();
+    let token_file = format!("token_file = \"{}\"\nacting_users = [\"1\"]", file.display());
+    place.configure(&format!("interval = \"1s\"\n[web]\nlisten_address = \"127.0.0.1:0\"\n{token_file}\n"));
+    let sidecar = place.start();
+    // The port is the system's choice, which no command can know: they find the socket.
+    let output = place.run(&["restart", "app-0"]);
+    assert!(output.status.success(), "{output:?}");
+    let output = place.run(&["open"]);
+    let link = String::from_utf8(output.stdout).unwrap();
+    let secret = link.trim().split_once("#open=").unwrap_or_else(|| panic!("{link} {:?}", output.stderr)).1;
+
+    // The socket itself answers nobody else, whatever the rights of the folder.
+    let socket = place.state().join("leakslope/control-127.0.0.1_0.sock");
+    for folder in socket.ancestors().skip(1).take(3) {
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let script = "const socket = require('net').connect(process.argv[1], () => socket.write(\
+        'GET /metrics HTTP/1.1\\r\\nhost: localhost\\r\\nconnection: close\\r\\n\\r\\n')); \
+        socket.pipe(process.stdout);";
+    let output = stranger::command("node").args(["-e", script]).arg(&socket).output().unwrap();
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(told.starts_with("HTTP/1.1 403") && told.contains("user_may_not_act"), "{told} {:?}", output.stderr);
+
+    // A browser of another user exchanges the secret for a cookie, once.
+    let exchange_it =
+        || strangers_order(&sidecar, "/api/v1/session", &format!("{{\"secret\":\"{secret}\"}}"), &usual(&sidecar));
+    let foreign = format!("{}origin: http://evil.example\r\n", usual(&sidecar));
+    let body = format!("{{\"secret\":\"{secret}\"}}");
+    assert_eq!(strangers_order(&sidecar, "/api/v1/session", &body, &foreign).code(), "foreign_origin");
+    let answer = exchange_it();
+    assert_eq!(answer.status, 204, "{answer:?}");
+    let cookie = answer.header("set-cookie").unwrap();
+    assert!(cookie.contains("; HttpOnly; SameSite=Strict") && !cookie.contains(secret), "{cookie}");
+    let cookie = format!("cookie: a=b; {}\r\n", cookie.split(';').next().unwrap());
+    assert_eq!(exchange_it().code(), "link_not_valid");
+    let (path, body) = ORDERS[0];
+    let with = |headers: &str| strangers_order(&sidecar, path, body, &format!("{}{headers}", usual(&sidecar)));
+    assert_eq!(with(&cookie).status, 202);
+    assert_eq!(with("").code(), "token_missing");
+    assert_eq!(with(&format!("{cookie}origin: http://evil.example\r\n")).code(), "foreign_origin");
+    // Another port of the host gets the cookie as well; who listens there has nothing of it.
+    assert_eq!(order(&sidecar, path, body, &format!("{}{cookie}", usual(&sidecar))).code(), "token_missing");
 }
 
 #[test]

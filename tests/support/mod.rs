@@ -20,6 +20,7 @@ pub mod pm2;
 pub mod raw;
 pub mod sidecar;
 pub mod stack;
+pub mod stranger;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};

@@ -58,9 +58,10 @@ impl Place {
         let (mut files, mut folders) = (Vec::new(), vec![self.state()]);
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(folder).unwrap().flatten() {
-                if entry.file_type().unwrap().is_dir() {
+                let kind = entry.file_type().unwrap();
+                if kind.is_dir() {
                     folders.push(entry.path());
-                } else {
+                } else if kind.is_file() {
                     files.push((entry.path(), fs::read(entry.path()).unwrap()));
                 }
             }

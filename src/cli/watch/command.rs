@@ -3,18 +3,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
-use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::process::{Child, Command};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::collect::system::{SystemReader, TreeProcess};
 
@@ -22,6 +22,8 @@ const PRELOAD: &str = include_str!("preload.cjs");
 /// The time a command has to end in good order.
 const GRACE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(50);
+/// Sessions that wait to be taken, at the most.
+const MOST_SESSIONS: usize = 64;
 
 /// A group of processes that was started here; what is left of it is killed when this is dropped.
 #[derive(Debug)]
@@ -114,26 +116,25 @@ impl Drop for Group {
     }
 }
 
-/// A Node process that has announced itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Announced {
-    /// Where its inspector listens.
-    pub(super) inspector: SocketAddr,
-    /// What it runs; empty where that is no file.
-    pub(super) script: String,
-}
-
-/// The folder with the preload, in which Node processes announce their inspectors; it is removed when dropped.
+/// The folder with the preload and the socket on which Node processes open their inspector to us; nobody else may enter it, and
+/// it is removed when dropped.
 #[derive(Debug)]
 pub(super) struct Announcements {
     folder: TempDir,
+    listener: UnixListener,
+    /// The sessions that nobody has taken yet, by the process that the kernel names.
+    sessions: BTreeMap<u32, UnixStream>,
 }
 
 impl Announcements {
     pub(super) fn make() -> anyhow::Result<Self> {
         let own = std::fs::Permissions::from_mode(0o700);
         let folder = tempfile::Builder::new().prefix("leakslope-watch-").permissions(own).tempdir();
-        let made = Self { folder: folder.context("a folder for the preload")? };
+        let folder = folder.context("a folder for the preload")?;
+        let socket = folder.path().join("socket");
+        let listener = UnixListener::bind(&socket).with_context(|| socket.display().to_string())?;
+        std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o600))?;
+        let made = Self { folder, listener, sessions: BTreeMap::new() };
         std::fs::write(made.preload(), PRELOAD).with_context(|| made.preload().display().to_string())?;
         Ok(made)
     }
@@ -146,23 +147,20 @@ impl Announcements {
     pub(super) fn node_options(&self, present: Option<&OsStr>) -> OsString {
         let mut options = present.map(OsStr::to_owned).unwrap_or_default();
         let path = self.preload().display().to_string().replace('\\', "\\\\").replace('"', "\\\"");
-        options.push(format!(" --require \"{path}\" --inspect-publish-uid=http"));
+        options.push(format!(" --require \"{path}\""));
         options
     }
 
-    /// Every process that has announced itself.
-    pub(super) fn read(&self) -> BTreeMap<u32, Announced> {
-        let Ok(files) = std::fs::read_dir(self.folder.path()) else { return BTreeMap::new() };
-        files.flatten().filter_map(|file| announced(&file.path())).collect()
+    /// The sessions of every process that has opened one and that nobody has taken yet.
+    pub(super) async fn read(&mut self) -> &mut BTreeMap<u32, UnixStream> {
+        while self.sessions.len() < MOST_SESSIONS
+            && let Ok(Ok((stream, _))) = timeout(Duration::ZERO, self.listener.accept()).await
+        {
+            let pid = stream.peer_cred().ok().and_then(|peer| u32::try_from(peer.pid()?).ok());
+            pid.and_then(|pid| self.sessions.insert(pid, stream));
+        }
+        &mut self.sessions
     }
-}
-
-fn announced(path: &Path) -> Option<(u32, Announced)> {
-    let pid = path.file_name()?.to_str()?.parse().ok()?;
-    let text = std::fs::read_to_string(path).ok()?;
-    let (port, script) = text.split_once('\n')?;
-    let inspector = SocketAddr::from(([127, 0, 0, 1], port.parse().ok()?));
-    Some((pid, Announced { inspector, script: script.trim_end().to_owned() }))
 }
 
 /// Our standard error, for what a command prints: our own output stays clean.

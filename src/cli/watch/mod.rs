@@ -38,7 +38,7 @@ use crate::trend::ShortAnswer;
 /// Judge whether a command leaks, in a minute: the leak gate for CI.
 ///
 /// Runs the command with everything it starts, reads its memory (of Node processes the heap, after a garbage collection,
-/// through an inspector on a loopback port) and ends it. Exit code: 0 no leak, 3 a leak, 4 too short to say, 1 the command
+/// through a socket that nobody else may open) and ends it. Exit code: 0 no leak, 3 a leak, 4 too short to say, 1 the command
 /// failed, 2 wrong usage.
 #[derive(Debug, Clone, Args)]
 pub(super) struct WatchArguments {

@@ -1,5 +1,6 @@
-// Loaded by `leakslope watch` into the Node processes of the command it runs, never by anyone else. It opens V8's inspector
-// on a loopback port of its own and says which one in a file beside this one. Wrappers (npm, yarn, pnpm) are left alone.
+// Loaded by `leakslope watch` into the Node processes of the command it runs, never by anyone else. It opens a session with V8's
+// inspector inside the process and carries its messages over the socket beside this file, which nobody but this user may
+// open: no port is listened on. Wrappers (npm, yarn, pnpm) are left alone.
 'use strict';
 const { isMainThread } = require('node:worker_threads');
 const path = require('node:path');
@@ -29,12 +30,37 @@ if (isMainThread && !wrapper.test(path.basename(script))) {
     Object.defineProperty(globalThis, Symbol.for('leakslope.watch'), {
       value: () => (collect(), collect(), memoryUsage()),
     });
-    const inspector = require('node:inspector');
-    if (!inspector.url()) inspector.open(0, '127.0.0.1');
-    const port = new URL(inspector.url().replace(/^ws/, 'http')).port;
-    const file = path.join(__dirname, String(process.pid));
-    fs.writeFileSync(`${file}.new`, `${port}\n${script}\n`, { mode: 0o600 });
-    fs.renameSync(`${file}.new`, file);
+    const { Session } = require('node:inspector');
+    const net = require('node:net');
+    // One message a line, both ways.
+    const dial = () => {
+      const session = new Session();
+      const socket = net.connect(path.join(__dirname, 'socket'));
+      let rest = '';
+      let failure;
+      socket.unref();
+      socket.setEncoding('utf8');
+      socket.on('connect', () => session.connect());
+      socket.on('data', (text) => {
+        const lines = (rest + text).split('\n');
+        rest = lines.pop();
+        for (const line of lines) {
+          const { id, method, params } = JSON.parse(line);
+          session.post(method, params, (error, result) => socket.write(`${JSON.stringify(error ? { id, error: { message: error.message } } : { id, result })}\n`));
+        }
+      });
+      socket.on('error', ({ code }) => { failure = code; });
+      socket.on('close', () => {
+        session.disconnect();
+        // Whoever runs this has given up one session and stays, or is gone: then nothing of it is left behind.
+        if (failure !== 'ECONNREFUSED' && failure !== 'ENOENT') setTimeout(dial, 100).unref();
+        else {
+          fs.rmSync(__dirname, { recursive: true, force: true });
+          process.kill(process.pid, 'SIGTERM');
+        }
+      });
+    };
+    dial();
   } catch {
     // Then resident memory has to do.
   }

@@ -1,14 +1,14 @@
 //! The processes of the tree, each with its inspector and its floors.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
+use tokio::net::UnixStream;
 
-use super::command::Announced;
 use crate::collect::system::{SystemReader, TreeProcess, listening_ports};
 use crate::evidence::inspector::{Inspector, InspectorError};
 use crate::evidence::profile::{self, ProfileSummary};
@@ -21,10 +21,12 @@ const MOST_PROCESSES: usize = 64;
 /// The time an app has for one step; a collection of a large heap takes seconds.
 const STEP: Duration = Duration::from_secs(20);
 /// The ports that Node takes for an inspector by itself: 9229, and one more for each worker of a cluster.
-const USUAL_PORTS: RangeInclusive<u16> = 9229..=9329;
+pub(super) const USUAL_PORTS: RangeInclusive<u16> = 9229..=9329;
 /// The average number of bytes between two samples of a profile.
 const SAMPLING: Bytes = Bytes(8 << 10);
-/// What the process says of its memory, …
+/// What the process runs; empty where that is no file.
+const SCRIPT: &str = "process.argv[1] || ''";
+/// What it says of its memory, …
 const MEMORY: &str = "process.memoryUsage()";
 /// … and by way of the preload, right after a collection.
 const COLLECTED: &str = "globalThis[Symbol.for('leakslope.watch')]()";
@@ -120,7 +122,7 @@ impl Processes {
     pub(super) async fn read(
         &mut self,
         moment: &Moment,
-        announced: Option<&BTreeMap<u32, Announced>>,
+        mut announced: Option<&mut BTreeMap<u32, UnixStream>>,
         sample_allocations: bool,
     ) -> anyhow::Result<Option<Figures>> {
         let tree = self.tree()?;
@@ -136,7 +138,7 @@ impl Processes {
             let sessions = self.watched.values().filter(|watched| watched.session.is_some()).count();
             let watched = self.watched.entry(key).or_insert_with(|| Watched::new(process));
             if watched.session.is_none() && watched.failure.is_none() && sessions < MOST_INSPECTORS {
-                watched.attach(announced).await;
+                watched.attach(announced.as_deref_mut()).await;
             }
             let figures = watched.read(moment, process, sample_allocations).await;
             let add = |sum: &mut f64, figure: f64| {
@@ -193,11 +195,11 @@ impl Watched {
         !self.heap.is_empty()
     }
 
-    /// Attaches to the inspector that was announced; where nothing announces itself, to one that is open already.
-    async fn attach(&mut self, announced: Option<&BTreeMap<u32, Announced>>) {
-        let (address, script) = match announced {
-            Some(announced) => match announced.get(&self.pid) {
-                Some(found) => (found.inspector, Some(&found.script)),
+    /// Takes the session that the process opened to us; where none can, attaches to an inspector that is open already.
+    async fn attach(&mut self, announced: Option<&mut BTreeMap<u32, UnixStream>>) {
+        let attached = match announced {
+            Some(announced) => match announced.remove(&self.pid) {
+                Some(stream) => self.opened_to_us(stream).await,
                 None => return,
             },
             None if self.looked => return,
@@ -205,9 +207,26 @@ impl Watched {
                 self.looked = true;
                 let ports = listening_ports(Path::new("/proc"), self.pid);
                 let Some(port) = ports.into_iter().find(|port| USUAL_PORTS.contains(port)) else { return };
-                (SocketAddr::from(([127, 0, 0, 1], port)), None)
+                self.open_already((Ipv4Addr::LOCALHOST, port).into()).await
             }
         };
+        match attached {
+            Ok(session) => self.session = Some(session),
+            Err(failure) => self.failure = Some(failure),
+        }
+    }
+
+    async fn opened_to_us(&mut self, stream: UnixStream) -> Result<Inspector, String> {
+        let mut session = Inspector::over(stream, format!("pid {}", self.pid));
+        let script = session.evaluate(SCRIPT, false, STEP).await.map_err(|error| error.to_string())?;
+        if let Some(script) = script.as_str().filter(|script| !script.is_empty()) {
+            script.clone_into(&mut self.name);
+        }
+        self.prepared = true;
+        Ok(session)
+    }
+
+    async fn open_already(&self, address: SocketAddr) -> Result<Inspector, String> {
         let attached = async {
             let mut session = Inspector::open(address, STEP).await?;
             let pid = session.process_pid(STEP).await?;
@@ -215,15 +234,9 @@ impl Watched {
         };
         match attached.await {
             // A port may have gone to someone else meanwhile.
-            Ok((_, pid)) if pid != self.pid => self.failure = Some(format!("{address} belongs to pid {pid}")),
-            Ok((session, _)) => {
-                self.session = Some(session);
-                self.prepared = script.is_some();
-                if let Some(script) = script.filter(|script| !script.is_empty()) {
-                    self.name.clone_from(script);
-                }
-            }
-            Err(error) => self.failure = Some(error.to_string()),
+            Ok((_, pid)) if pid != self.pid => Err(format!("{address} belongs to pid {pid}")),
+            Ok((session, _)) => Ok(session),
+            Err(error) => Err(error.to_string()),
         }
     }
 

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::WatchArguments;
 use super::command::{Announcements, Group, to_stderr};
 use super::load::{Load, LoadEvent};
-use super::processes::{Moment, Processes};
+use super::processes::{Moment, Processes, USUAL_PORTS};
 use super::report::{Report, Row};
 use crate::cli::output::{clean, complain};
 use crate::cli::signals::Signals;
@@ -134,7 +134,6 @@ impl Running<'_> {
     /// Waits until there is something to watch; with a load, until the app listens. Returns the port.
     async fn ready(&mut self) -> anyhow::Result<Option<u16>> {
         let begin = Instant::now();
-        let mut seen = None;
         loop {
             let tree = self.processes.tree()?;
             if tree.is_empty() && self.arguments.pid.is_some() {
@@ -146,20 +145,19 @@ impl Running<'_> {
                     "the command ended by itself before it could be watched: watch one that stays, or give it more to do"
                 );
             }
-            let announced = self.announcements.as_ref().map(Announcements::read).unwrap_or_default();
             if self.arguments.load.is_none() {
-                if self.arguments.pid.is_some() || !announced.is_empty() || begin.elapsed() >= NODE_WITHIN {
+                let opened = match &mut self.announcements {
+                    Some(announcements) => !announcements.read().await.is_empty(),
+                    None => true,
+                };
+                if opened || begin.elapsed() >= NODE_WITHIN {
                     return Ok(None);
                 }
             } else {
-                let inspectors: Vec<u16> = announced.values().map(|process| process.inspector.port()).collect();
                 let mut ports = tree.iter().flat_map(|process| listening_ports(Path::new("/proc"), process.pid));
-                let port = ports.find(|port| !inspectors.contains(port));
-                // Seen twice: an inspector listens a moment before it is announced.
-                if port.is_some() && port == seen {
-                    return Ok(port);
+                if let Some(port) = ports.find(|port| !USUAL_PORTS.contains(port)) {
+                    return Ok(Some(port));
                 }
-                seen = port;
                 if begin.elapsed() >= PORT_WITHIN {
                     let seconds = PORT_WITHIN.as_secs();
                     bail!(
@@ -281,8 +279,11 @@ impl Running<'_> {
             after_load,
         };
         let sampling = at >= self.arguments.warm_up();
-        let announced = self.announcements.as_ref().map(Announcements::read);
-        let Some(figures) = self.processes.read(&moment, announced.as_ref(), sampling).await? else {
+        let opened = match &mut self.announcements {
+            Some(announcements) => Some(announcements.read().await),
+            None => None,
+        };
+        let Some(figures) = self.processes.read(&moment, opened, sampling).await? else {
             return Ok(false);
         };
         self.rows.push(Row { moment, figures });

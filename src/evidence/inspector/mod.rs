@@ -1,4 +1,5 @@
-//! A client of V8's inspector in a Node process: one session over a WebSocket on loopback.
+//! A client of V8's inspector in a Node process: one session over a WebSocket on loopback, or over a Unix socket on which the
+//! process itself opened it to us and to nobody else.
 //!
 //! | part       | what it is for                                             | pure |
 //! |------------|------------------------------------------------------------|------|
@@ -14,7 +15,6 @@
 mod commands;
 mod session;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -26,8 +26,8 @@ pub use self::session::Inspector;
 #[derive(Debug, Error)]
 #[error("the inspector at {address}: {kind}")]
 pub struct InspectorError {
-    /// Where it listens.
-    pub address: SocketAddr,
+    /// Where it listens, or which process it is in.
+    pub address: String,
     /// What happened.
     pub kind: InspectorErrorKind,
 }

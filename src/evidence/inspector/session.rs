@@ -10,8 +10,8 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use tokio::io::{AsyncWrite, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::CapacityError;
@@ -24,7 +24,7 @@ use crate::http::client;
 /// The most that a list of targets may say.
 const LONGEST_LIST: usize = 64 << 10;
 /// The longest single message: a sampling profile comes in one. Chunks of a snapshot have 100 kB.
-const LONGEST_MESSAGE: usize = 64 << 20;
+const LONGEST_MESSAGE: usize = 32 << 20;
 /// The longest text quoted from the other side in an error.
 const LONGEST_QUOTE: usize = 300;
 const CHUNK: &str = "HeapProfiler.addHeapSnapshotChunk";
@@ -32,9 +32,70 @@ const CHUNK: &str = "HeapProfiler.addHeapSnapshotChunk";
 /// One session with one process's inspector.
 #[derive(Debug)]
 pub struct Inspector {
-    address: SocketAddr,
-    socket: WebSocketStream<TcpStream>,
+    address: String,
+    wire: Wire,
     last_id: u64,
+}
+
+/// What messages come and go on.
+#[derive(Debug)]
+enum Wire {
+    WebSocket(Box<WebSocketStream<TcpStream>>),
+    /// One message a line, with what has come of the next one.
+    Lines(UnixStream, Vec<u8>),
+}
+
+/// Why no message comes any more.
+enum Gone {
+    Closed,
+    Broken(String),
+    TooLarge,
+}
+
+impl Wire {
+    async fn send(&mut self, text: String) -> Result<(), String> {
+        match self {
+            Self::WebSocket(socket) => socket.send(Message::text(text)).await.map_err(|error| error.to_string()),
+            Self::Lines(stream, _) => {
+                stream.write_all(format!("{text}\n").as_bytes()).await.map_err(|error| error.to_string())
+            }
+        }
+    }
+
+    /// The next message. Nothing is lost where this is given up half-way.
+    async fn next(&mut self) -> Result<String, Gone> {
+        match self {
+            Self::WebSocket(socket) => loop {
+                match socket.next().await {
+                    Some(Ok(Message::Text(text))) => return Ok(text.as_str().to_owned()),
+                    // Pings are answered by the library.
+                    Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Binary(_) | Message::Frame(_))) => {}
+                    Some(Ok(Message::Close(_))) | None => return Err(Gone::Closed),
+                    Some(Err(Error::Capacity(CapacityError::MessageTooLong { .. }))) => return Err(Gone::TooLarge),
+                    Some(Err(error)) => return Err(Gone::Broken(error.to_string())),
+                }
+            },
+            Self::Lines(stream, come) => {
+                let mut seen = 0;
+                loop {
+                    if let Some(end) = come[seen..].iter().position(|byte| *byte == b'\n') {
+                        let rest = come.split_off(seen + end + 1);
+                        let line = std::mem::replace(come, rest);
+                        return String::from_utf8(line).map_err(|error| Gone::Broken(error.to_string()));
+                    }
+                    seen = come.len();
+                    if seen > LONGEST_MESSAGE {
+                        return Err(Gone::TooLarge);
+                    }
+                    match stream.read_buf(come).await {
+                        Ok(0) => return Err(Gone::Closed),
+                        Ok(_) => {}
+                        Err(error) => return Err(Gone::Broken(error.to_string())),
+                    }
+                }
+            }
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -88,7 +149,7 @@ impl Inspector {
     /// # Errors
     /// [`InspectorError`], naming the address.
     pub async fn open(address: SocketAddr, deadline: Duration) -> Result<Self, InspectorError> {
-        let failed = |kind| InspectorError { address, kind };
+        let failed = |kind| InspectorError { address: address.to_string(), kind };
         let connect = |error: &dyn std::fmt::Display| failed(InspectorErrorKind::Connect(quoted(&error.to_string())));
         let opening = async {
             let list = client::get(&address.to_string(), "/json/list", deadline, LONGEST_LIST)
@@ -107,16 +168,16 @@ impl Inspector {
             let (socket, _response) = tokio_tungstenite::client_async_with_config(url, stream, Some(config))
                 .await
                 .map_err(|error| connect(&error))?;
-            Ok(Self { address, socket, last_id: 0 })
+            Ok(Self { address: address.to_string(), wire: Wire::WebSocket(Box::new(socket)), last_id: 0 })
         };
         timeout(deadline, opening)
             .await
             .map_err(|_elapsed| failed(InspectorErrorKind::Deadline { step: "attaching", limit: deadline }))?
     }
 
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    /// A session that a process opened to us on this stream, by a name for people.
+    pub fn over(stream: UnixStream, name: String) -> Self {
+        Self { address: name, wire: Wire::Lines(stream, Vec::new()), last_id: 0 }
     }
 
     /// Sends one command and returns what it brought.
@@ -137,7 +198,9 @@ impl Inspector {
     /// Ends the session in good order; dropping it ends it, too.
     pub async fn close(mut self, deadline: Duration) {
         // Who is gone needs no farewell.
-        let _ended = timeout(deadline, self.socket.close(None)).await;
+        if let Wire::WebSocket(socket) = &mut self.wire {
+            let _ended = timeout(deadline, WebSocketStream::close(socket, None)).await;
+        }
     }
 
     /// Sends a command whose reply is to be read with [`Self::reply`].
@@ -150,9 +213,9 @@ impl Inspector {
         self.last_id += 1;
         let sent = Sent { id: self.last_id, method, end: Instant::now() + limit, limit };
         let text = serde_json::json!({"id": sent.id, "method": method, "params": params}).to_string();
-        match timeout_at(sent.end, self.socket.send(Message::text(text))).await {
+        match timeout_at(sent.end, self.wire.send(text)).await {
             Ok(Ok(())) => Ok(sent),
-            Ok(Err(error)) => Err(self.broken(sent, &error)),
+            Ok(Err(error)) => Err(self.ended(sent, &error)),
             Err(_elapsed) => Err(self.late(sent)),
         }
     }
@@ -164,17 +227,15 @@ impl Inspector {
         mut chunks: Option<&mut Chunks<'_>>,
     ) -> Result<Box<RawValue>, InspectorError> {
         loop {
-            let message = match timeout_at(sent.end, self.socket.next()).await {
-                Ok(Some(Ok(message))) => message,
-                Ok(Some(Err(error))) => return Err(self.broken(sent, &error)),
-                Ok(None) => return Err(self.ended(sent, "closed by the process")),
+            let text = match timeout_at(sent.end, self.wire.next()).await {
+                Ok(Ok(text)) => text,
+                Ok(Err(Gone::Closed)) => return Err(self.ended(sent, "closed by the process")),
+                Ok(Err(Gone::Broken(reason))) => return Err(self.ended(sent, &reason)),
+                Ok(Err(Gone::TooLarge)) => {
+                    let limit = u64::try_from(LONGEST_MESSAGE).unwrap_or(u64::MAX);
+                    return Err(self.failed(InspectorErrorKind::TooLarge { method: sent.method, limit }));
+                }
                 Err(_elapsed) => return Err(self.late(sent)),
-            };
-            let text = match message {
-                Message::Text(text) => text,
-                Message::Close(_) => return Err(self.ended(sent, "closed by the process")),
-                // Pings are answered by the library.
-                Message::Ping(_) | Message::Pong(_) | Message::Binary(_) | Message::Frame(_) => continue,
             };
             let incoming: Incoming<'_> =
                 serde_json::from_str(&text).map_err(|error| self.unreadable(sent.method, &error))?;
@@ -210,7 +271,7 @@ impl Inspector {
     }
 
     pub(super) fn failed(&self, kind: InspectorErrorKind) -> InspectorError {
-        InspectorError { address: self.address, kind }
+        InspectorError { address: self.address.clone(), kind }
     }
 
     pub(super) fn unreadable(&self, method: &'static str, reason: &dyn std::fmt::Display) -> InspectorError {
@@ -223,14 +284,6 @@ impl Inspector {
 
     fn ended(&self, sent: Sent, reason: &str) -> InspectorError {
         self.failed(InspectorErrorKind::Closed { step: sent.method, reason: quoted(reason) })
-    }
-
-    fn broken(&self, sent: Sent, error: &Error) -> InspectorError {
-        if let Error::Capacity(CapacityError::MessageTooLong { .. }) = error {
-            let limit = u64::try_from(LONGEST_MESSAGE).unwrap_or(u64::MAX);
-            return self.failed(InspectorErrorKind::TooLarge { method: sent.method, limit });
-        }
-        self.ended(sent, &error.to_string())
     }
 }
 

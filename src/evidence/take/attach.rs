@@ -39,9 +39,15 @@ const LATE: Duration = Duration::from_secs(2);
 /// How often it is looked whether an app goes on, [`POLL`] apart.
 const LOOKS: usize = 40;
 const POLL: Duration = Duration::from_millis(50);
+/// How often it is looked who is connected while an inspector is open.
+const WATCHING: Duration = Duration::from_millis(100);
 /// Closes the inspector a moment later, when whoever asked is gone: with somebody attached it would block the app.
 const CLOSE: &str = "(inspector => { const end = () => { try { inspector.close(); } catch { /* closed already */ } }; \
     setTimeout(end, 100).unref(); return true; })(require('inspector'))";
+
+/// What is said where nobody asked for an inspector.
+const NOT_OPENED: &str = "pm2's agent is off in it, and its inspector is opened without a person asking only where \
+    evidence.open_inspector names the app, since every user of this machine can use an open one";
 
 /// A process that cannot come to mean another: its pid and its start.
 #[derive(Debug)]
@@ -88,7 +94,7 @@ pub(super) struct Opened {
     pub(super) noted: Option<Noted>,
 }
 
-/// Opens the inspector of the process, unless it is open, and attaches to it.
+/// Opens the inspector of the process, unless it is open or `opens` forbids it, and attaches to it.
 ///
 /// # Errors
 /// Refused before anything was done to the app, or failed with its inspector closed again (or the sentence says so).
@@ -97,6 +103,7 @@ pub(super) async fn attach(
     look: &Look,
     ledger: &Ledger,
     now: WallTime,
+    opens: bool,
 ) -> Result<Attached, TakeErrorKind> {
     let (pid, peer) = (target.life.pid, look.peer);
     let listed = look.find(target.key.pm_id).map_err(TakeErrorKind::Refused)?.clone();
@@ -117,6 +124,9 @@ pub(super) async fn attach(
         checked.and_then(|checked| checked).map_err(TakeErrorKind::Refused)?;
     opened.port = already_open(&opened).await.map_err(TakeErrorKind::Refused)?;
     if opened.port.is_none() {
+        if !opens {
+            return Err(TakeErrorKind::Refused(NOT_OPENED.to_owned()));
+        }
         let mut objection = against_signal;
         if objection.is_none() {
             objection = own_listener(&seen).await;
@@ -132,7 +142,13 @@ pub(super) async fn attach(
     }
     let attached = session(&opened).await;
     match attached {
-        Ok((inspector, watch)) => Ok(Attached { inspector, watch, opened }),
+        Ok((inspector, watch)) => {
+            let attached = Attached { inspector, watch, opened };
+            match attached.alone() {
+                Ok(()) => Ok(attached),
+                Err(why) => Err(attached.given_up(why).await),
+            }
+        }
         Err(error) => Err(opened.given_up(&error).await),
     }
 }
@@ -256,7 +272,7 @@ async fn open(
         if Instant::now() >= end {
             opened.ours = false;
             // The record is left behind for it.
-            let later = if opened.noted.take().is_some() {
+            let later = if opened.noted.take().map(Noted::give_up).is_some() {
                 "is closed by the sidecar, or by the next `leakslope heap profile` or `heap snapshot`"
             } else {
                 "stays open until the app is restarted"
@@ -317,21 +333,37 @@ impl Attached {
         &mut self.inspector
     }
 
-    /// Waits while the process lives.
+    /// Whether nobody else is connected to an inspector that is open on our account.
     ///
     /// # Errors
-    /// It has ended.
+    /// A sentence where somebody is.
+    fn alone(&self) -> Result<(), String> {
+        let Some(port) = self.opened.port.filter(|_| self.opened.ours) else { return Ok(()) };
+        if connections(Path::new(PROC), self.opened.process.pid, port) <= 1 {
+            return Ok(());
+        }
+        Err(format!(
+            "somebody else connected to its inspector at 127.0.0.1:{port} while it was open, so it was closed at once: whoever \
+             did could run code in the app"
+        ))
+    }
+
+    /// Waits while the process lives and nobody else connects to its inspector.
+    ///
+    /// # Errors
+    /// It has ended, or somebody has.
     pub(super) async fn wait(&self, duration: Duration) -> Result<(), String> {
         let end = Instant::now() + duration;
         loop {
             if !self.opened.process.is_alive() {
                 return Err(ENDED.to_owned());
             }
+            self.alone()?;
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(());
             }
-            sleep(left.min(Duration::from_millis(500))).await;
+            sleep(left.min(WATCHING)).await;
         }
     }
 
@@ -408,7 +440,9 @@ impl Opened {
             if left.is_zero() {
                 self.ours = false;
                 // What was asked waits in the app; the record stays until it was seen to be done.
-                self.noted = None;
+                if let Some(noted) = self.noted.take() {
+                    noted.give_up();
+                }
                 return Err(format!(
                     "its inspector is still open at 127.0.0.1:{port} and closes as soon as its event loop goes on"
                 ));

@@ -49,6 +49,9 @@ pub(super) struct Entry {
     pub(super) port: Option<u16>,
     /// When it was asked for.
     pub(super) at: WallTime,
+    /// Whether whoever opened it saw that it does not close, and went on.
+    #[serde(default)]
+    pub(super) given_up: bool,
 }
 
 /// A record that is held.
@@ -88,7 +91,7 @@ impl Entry {
     pub(super) fn new(target: &Target, start_ticks: u64, before: Vec<u16>, at: WallTime) -> Self {
         let ProcessKey { daemon, pm_id } = target.key.clone();
         let (app, pid, boot) = (target.app.clone(), target.life.pid, boot_id());
-        Self { daemon, app, pm_id, pid, start_ticks, boot, before, port: None, at }
+        Self { daemon, app, pm_id, pid, start_ticks, boot, before, port: None, at, given_up: false }
     }
 
     /// Whether the machine was started anew since: then its process is gone, whoever has its pid.
@@ -102,6 +105,14 @@ impl Noted {
     pub(super) fn rewrite(self, entry: &Entry) -> Self {
         let (Some(folder), Some(name)) = (self.path.parent(), self.path.file_stem()) else { return self };
         write(folder, &name.to_string_lossy(), entry).unwrap_or(self)
+    }
+
+    /// Leaves the record for others: the inspector does not close now.
+    pub(super) fn give_up(self) {
+        let known = std::fs::read(&self.path).ok().and_then(|text| serde_json::from_slice::<Entry>(&text).ok());
+        if let Some(entry) = known {
+            self.rewrite(&Entry { given_up: true, ..entry });
+        }
     }
 
     /// The inspector is closed, or its process gone.
@@ -153,7 +164,18 @@ mod tests {
 
     fn entry() -> Entry {
         let (daemon, app, boot) = ("default".into(), "shop".into(), boot_id());
-        Entry { daemon, app, pm_id: 3, pid: 4711, start_ticks: 99, boot, before: vec![80], port: None, at: WallTime(1) }
+        Entry {
+            daemon,
+            app,
+            pm_id: 3,
+            pid: 4711,
+            start_ticks: 99,
+            boot,
+            before: vec![80],
+            port: None,
+            at: WallTime(1),
+            given_up: false,
+        }
     }
 
     #[test]
@@ -168,7 +190,8 @@ mod tests {
         let seen = Entry { port: Some(9229), ..entry() };
         let held = held.rewrite(&seen);
         assert!(ledger.left().is_empty(), "it is still held");
-        drop(held);
+        held.give_up();
+        let seen = Entry { given_up: true, ..seen };
         let left = ledger.left();
         assert_eq!(left.iter().map(|(_, entry)| entry).collect::<Vec<_>>(), [&seen]);
         assert!(ledger.left().is_empty(), "one at a time");

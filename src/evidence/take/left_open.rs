@@ -61,11 +61,14 @@ impl Closer {
             let path = noted.path.clone();
             let who = format!("{} ({}/{}, pid {})", entry.app, entry.daemon, entry.pm_id, entry.pid);
             let Standing::Told(closed) = close(noted, &entry, now).await else { continue };
+            let given_up = "did not close when leakslope asked it to";
+            let was = if entry.given_up { given_up } else { "was left open by a leakslope that was killed" };
             let sentence = match &closed {
+                Ok(()) if entry.given_up => format!("the inspector of {who} {given_up}, and is closed now"),
                 Ok(()) => format!("the inspector of {who}, left open by a leakslope that was killed, is closed again"),
                 Err(why) => format!(
-                    "the inspector of {who} was left open by a leakslope that was killed: {why}; the next start of the sidecar \
-                     and the next `leakslope heap profile` look at it again"
+                    "the inspector of {who} {was}: {why}; the next start of the sidecar and the next `leakslope heap profile` \
+                     look at it again"
                 ),
             };
             if closed.is_err() {

@@ -99,6 +99,8 @@ pub struct ProfileOrder {
     pub at: WallTime,
     /// Why it is taken, for its record.
     pub trigger: Trigger,
+    /// Whether the app's inspector may be opened where pm2's agent is off.
+    pub opens: bool,
 }
 
 impl ProfileOrder {
@@ -223,7 +225,7 @@ async fn sample(target: &Target, order: &ProfileOrder, ledger: &Ledger) -> Resul
     if listed.pmx {
         return action::sample(&mut client, target, order).await;
     }
-    let mut attached = attach::attach(target, &look, ledger, order.at).await?;
+    let mut attached = attach::attach(target, &look, ledger, order.at, order.opens).await?;
     match sample_attached(&mut attached, order).await {
         Ok(profile) => {
             let released = attached.release().await;
@@ -292,7 +294,7 @@ mod tests {
             (SHORTEST, 0, "1 byte to 4 GiB"),
             (SHORTEST, u64::MAX, "1 byte to 4 GiB"),
         ] {
-            let order = ProfileOrder { duration, sampling_interval: Bytes(bytes), at, trigger };
+            let order = ProfileOrder { duration, sampling_interval: Bytes(bytes), at, trigger, opens: true };
             let error = profile(&target, &order, &Ledger::default(), Path::new("/nonexistent")).await.unwrap_err();
             assert!(error.to_string().contains(why), "{error} | {why}");
         }

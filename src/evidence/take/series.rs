@@ -94,7 +94,7 @@ pub async fn snapshots(
     // Where the list tells the heap's size, much is refused before anything is opened.
     let heap = target.heap_used.unwrap_or_default();
     series.check(&look, &[], &estimate(heap, None)).await.map_err(TakeErrorKind::Refused).map_err(error)?;
-    let mut attached = attach(target, &look, ledger, (series.wall)()).await.map_err(error)?;
+    let mut attached = attach(target, &look, ledger, (series.wall)(), true).await.map_err(error)?;
     let run = series.run(&mut attached, tell).await;
     if let Err(TakeErrorKind::Failed(why)) = run {
         return Err(error(attached.given_up(why).await));

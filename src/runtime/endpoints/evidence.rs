@@ -38,7 +38,7 @@ pub(super) async fn list(shared: Arc<Shared>, request: Request) -> Response {
         None => None,
     };
     let daemon = request.query.get("daemon").map(DaemonName::from);
-    let acting = acting(&shared, &request);
+    let acting = acting(&shared, &request).await;
     let looking = shared.clone();
     let look = move || {
         let items = looking.evidence.items();
@@ -83,7 +83,7 @@ struct Order {
 }
 
 pub(super) async fn ask(shared: Arc<Shared>, request: Request) -> Response {
-    if let Err(refusal) = admitted(&shared, &request) {
+    if let Err(refusal) = admitted(&shared, &request).await {
         return *refusal;
     }
     let order: Order = match read(&request) {
@@ -135,7 +135,7 @@ pub(super) async fn ask(shared: Arc<Shared>, request: Request) -> Response {
 }
 
 pub(super) async fn file(shared: Arc<Shared>, request: Request) -> Response {
-    if let Err(refusal) = guard_secrets(&request, &shared.acting) {
+    if let Err(refusal) = guard_secrets(&request.asker(), shared.access.has_tokens()) {
         return refusal.response();
     }
     let id = request.parameters.first().map(String::as_str).unwrap_or_default();

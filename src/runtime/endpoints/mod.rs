@@ -5,8 +5,10 @@ mod evidence;
 mod page;
 mod past;
 mod restarts;
+mod session;
 
 pub(super) use restarts::Rates;
+pub use session::LinkView;
 
 use std::sync::Arc;
 
@@ -40,6 +42,8 @@ pub(super) fn router(shared: Arc<Shared>) -> Router<Shared> {
         .route(Route::get("/api/v1/evidence", evidence::list))
         .route(Route::post("/api/v1/evidence", evidence::ask))
         .route(Route::get("/api/v1/evidence/{id}/file", evidence::file))
+        .route(Route::post("/api/v1/session", session::begin).open())
+        .route(Route::post("/api/v1/session/link", session::link))
         .route(Route::get("/api/v1/lives", compare::remembered))
         .route(Route::get("/api/v1/compare", compare::versions))
         .route(Route::get("/api/v1/processes/{daemon}/{pm_id}/history", past::history))

@@ -1,4 +1,4 @@
-//! How restarts stand, and the orders that ask for one. Whatever acts goes through the guard first.
+//! How restarts stand, and the orders that ask for one. Whatever acts has been let through by the gatekeeper, body unread.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,32 +9,31 @@ use serde::Deserialize;
 use super::{not_yet, tagged};
 use crate::actuate::{Closed, Handle};
 use crate::alertmanager::{WebhookError, parse_webhook};
-use crate::http::{Content, Identity, RateLimit, Reach, Request, Response, guard_acting};
+use crate::http::{Asker, Content, Identity, RateLimits, Refusal, Request, Response, who_acts};
 use crate::model::{AppName, DaemonName};
 use crate::policy::{AppPlan, Mode, PersonCall, Plan};
 use crate::runtime::{Shared, restarting};
 use crate::ui::{ActingView, PreviewView, RestartsView, Said, TakenView};
 
-/// Orders of people at once, and the time after which one more is taken.
+/// Orders of one who asks at once, and the time after which one more is taken.
 const ORDERS: (u32, Duration) = (20, Duration::from_secs(3));
-/// Webhook bodies at once, and the time after which one more is taken.
+/// Webhook bodies of one sender at once, and the time after which one more is taken.
 const WEBHOOKS: (u32, Duration) = (120, Duration::from_millis(250));
 
 /// Refused alerts that an answer tells of at the most.
 const MOST_REFUSED: usize = 100;
 
-/// The buckets of orders and webhooks.
+/// The buckets of orders and webhooks, one for each who asks.
 #[derive(Debug)]
 pub struct Rates {
-    orders: Mutex<RateLimit>,
-    webhooks: Mutex<RateLimit>,
+    orders: Mutex<RateLimits>,
+    webhooks: Mutex<RateLimits>,
 }
 
-impl Rates {
-    /// Full buckets.
-    pub fn new(now: crate::model::Steady) -> Self {
-        let limit = |(most, refill)| Mutex::new(RateLimit::new(most, refill, now));
-        Self { orders: limit(ORDERS), webhooks: limit(WEBHOOKS) }
+impl Default for Rates {
+    fn default() -> Self {
+        let limits = |(most, refill)| Mutex::new(RateLimits::new(most, refill));
+        Self { orders: limits(ORDERS), webhooks: limits(WEBHOOKS) }
     }
 }
 
@@ -52,7 +51,7 @@ pub(super) async fn list(shared: Arc<Shared>, request: Request) -> Response {
     let offset_ms = shared.clock.wall().0.saturating_sub(shared.clock.now().0);
     let said =
         Said { settings: &settings.restart, plan: &standing.plan, state: &standing.state, audit: &audit, offset_ms };
-    let view = RestartsView::new(&said, acting(&shared, &request));
+    let view = RestartsView::new(&said, acting(&shared, &request).await);
     match serde_json::to_vec(&view) {
         Ok(body) => tagged(&request, Content::Json, body),
         Err(_unwritable) => Response::json(&view),
@@ -60,24 +59,36 @@ pub(super) async fn list(shared: Arc<Shared>, request: Request) -> Response {
 }
 
 /// Whether an order from there would be taken.
-pub(super) fn acting(shared: &Shared, request: &Request) -> ActingView {
-    let authentication = match (&shared.acting.tokens, &request.identity) {
-        (_, Identity::User(_)) => "basic",
-        (Some(_), Identity::Anonymous) => "bearer",
-        (None, Identity::Anonymous) => "none",
+pub(super) async fn acting(shared: &Shared, request: &Request) -> ActingView {
+    let identity = shared.access.identity(request).await;
+    let asker = Asker { identity: &identity, ..request.asker() };
+    let view = |allowed, authentication: &str, sentence: String| ActingView {
+        allowed,
+        authentication: authentication.to_owned(),
+        sentence,
     };
-    let open = authentication != "none" || request.reach != Reach::Network;
-    let sentence = match (authentication, open) {
-        ("bearer", _) => "orders need a bearer token",
-        ("basic", _) => "orders are taken from a user whose password was checked",
-        (_, true) => "orders are taken from this machine",
-        _ => "orders over the network need authentication, and none is set up",
-    };
-    ActingView { allowed: open, authentication: authentication.to_owned(), sentence: sentence.to_owned() }
+    match (who_acts(&asker, shared.access.has_tokens()), &identity) {
+        (Err(Refusal::NoToken | Refusal::WrongToken), _) | (Ok(()), Identity::Token) => {
+            view(true, "bearer", "orders need a bearer token".to_owned())
+        }
+        (Err(refusal), _) => view(false, "none", refusal.to_string()),
+        (Ok(()), Identity::User(_)) => {
+            view(true, "basic", "orders are taken from a user whose password was checked".to_owned())
+        }
+        (Ok(()), Identity::Session) => {
+            view(true, "session", "orders are taken from this browser, which `leakslope open` let in".to_owned())
+        }
+        (Ok(()), Identity::Process { uid: Some(uid), .. }) => {
+            view(true, "none", format!("orders are taken from you, user {uid} of this machine"))
+        }
+        (Ok(()), Identity::Process { uid: None, .. } | Identity::Anonymous) => {
+            view(true, "none", "orders are taken from this machine".to_owned())
+        }
+    }
 }
 
 pub(super) async fn ask(shared: Arc<Shared>, request: Request) -> Response {
-    let policy = match the_policy(&shared, &request) {
+    let policy = match the_policy(&shared, &request).await {
         Ok(policy) => policy,
         Err(refusal) => return *refusal,
     };
@@ -159,7 +170,7 @@ struct Withdrawal {
 }
 
 pub(super) async fn withdraw(shared: Arc<Shared>, request: Request) -> Response {
-    let policy = match the_policy(&shared, &request) {
+    let policy = match the_policy(&shared, &request).await {
         Ok(policy) => policy,
         Err(refusal) => return *refusal,
     };
@@ -188,7 +199,7 @@ struct Reset {
 }
 
 pub(super) async fn reset_breaker(shared: Arc<Shared>, request: Request) -> Response {
-    let policy = match the_policy(&shared, &request) {
+    let policy = match the_policy(&shared, &request).await {
         Ok(policy) => policy,
         Err(refusal) => return *refusal,
     };
@@ -209,11 +220,8 @@ pub(super) async fn reset_breaker(shared: Arc<Shared>, request: Request) -> Resp
 
 /// Alertmanager's webhook. An answer of the 2xx family means that every call is written down.
 pub(super) async fn alerts(shared: Arc<Shared>, request: Request) -> Response {
-    if let Err(refusal) = guard_acting(&request, &shared.acting) {
-        return refusal.response();
-    }
-    if let Err(wait) = admit(&shared.rates.webhooks, &shared) {
-        return too_many(wait);
+    if let Err(refusal) = admit(&shared.rates.webhooks, &shared, &request).await {
+        return *refusal;
     }
     let Some(policy) = &shared.policy else { return unavailable() };
     let webhook = match parse_webhook(&request.body) {
@@ -242,20 +250,21 @@ pub(super) async fn alerts(shared: Arc<Shared>, request: Request) -> Response {
     }
 }
 
-/// Lets an order through the guard and the rate limit.
-pub(super) fn admitted(shared: &Shared, request: &Request) -> Result<(), Box<Response>> {
-    guard_acting(request, &shared.acting).map_err(|refusal| Box::new(refusal.response()))?;
-    admit(&shared.rates.orders, shared).map_err(|wait| Box::new(too_many(wait)))
+/// Lets an order through the rate limit of the one who asks.
+pub(super) async fn admitted(shared: &Shared, request: &Request) -> Result<(), Box<Response>> {
+    admit(&shared.rates.orders, shared, request).await
 }
 
 /// The policy, for an order that was let through.
-fn the_policy<'a>(shared: &'a Shared, request: &Request) -> Result<&'a Handle, Box<Response>> {
-    admitted(shared, request)?;
+async fn the_policy<'a>(shared: &'a Shared, request: &Request) -> Result<&'a Handle, Box<Response>> {
+    admitted(shared, request).await?;
     shared.policy.as_ref().ok_or_else(|| Box::new(unavailable()))
 }
 
-fn admit(limit: &Mutex<RateLimit>, shared: &Shared) -> Result<(), Duration> {
-    limit.lock().unwrap_or_else(PoisonError::into_inner).admit(shared.clock.now())
+async fn admit(limits: &Mutex<RateLimits>, shared: &Shared, request: &Request) -> Result<(), Box<Response>> {
+    let who = request.peer.key().await;
+    let admitted = limits.lock().unwrap_or_else(PoisonError::into_inner).admit(who, shared.clock.now());
+    admitted.map_err(|wait| Box::new(too_many(wait)))
 }
 
 pub(super) fn read<'a, T: Deserialize<'a>>(request: &'a Request) -> Result<T, Box<Response>> {

@@ -1,6 +1,6 @@
 // The page as a whole: which view is shown, when the sidecar is asked, and what is said when it does not answer.
 
-import { Source } from "./api.js";
+import { Source, send } from "./api.js";
 import { orderDialog } from "./dialog.js";
 import { show, write, mark, plain } from "./dom.js";
 import { instant } from "./format.js";
@@ -44,6 +44,16 @@ const routeOf = (fragment) => {
   }
   return { view: "overview", query: new URLSearchParams(query ?? "").get("q") ?? "" };
 };
+
+/** A link of `leakslope open` holds a secret, good once, that lets this browser act. */
+const letIn = async () => {
+  const secret = location.hash.match(/^#open=([0-9a-f]+)$/)?.[1];
+  if (!secret) return;
+  history.replaceState(null, "", "#/");
+  // A link that is spent lets nobody in: the page is as it was, and says how to come by another one where an order is refused.
+  await send("api/v1/session", { secret }).catch(() => null);
+};
+await letIn();
 
 let route = routeOf(location.hash);
 
@@ -144,7 +154,7 @@ const plan = () => {
 };
 
 views.process.onChange(() => refresh());
-addEventListener("hashchange", () => navigate(true));
+addEventListener("hashchange", () => letIn().then(() => navigate(true)));
 document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(timer) : refresh()));
 element("skip").addEventListener("click", () => main.focus());
 document.addEventListener("keydown", (event) => {

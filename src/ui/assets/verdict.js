@@ -8,6 +8,7 @@ export const STATES = {
   leaking: { word: "Leaking", rank: 5 },
   suspect: { word: "Suspect", rank: 4 },
   failed: { word: "Errored", rank: 3 },
+  growing: { word: "Growing", rank: 2.5 },
   learning: { word: "Learning", rank: 2 },
   stable: { word: "Stable", rank: 1 },
   off: { word: "Not running", rank: 0 },
@@ -28,7 +29,7 @@ export const slopeOf = (process) => process.verdict?.slopes[process.verdict.sign
  * best estimate alone would put a date on noise.
  */
 export const leftOf = (process) => {
-  const worrying = ["suspect", "leaking"].includes(stateOf(process));
+  const worrying = ["growing", "suspect", "leaking"].includes(stateOf(process));
   if (!worrying && (slopeOf(process)?.low ?? 0) <= 0) return null;
   return process.verdict?.projected_exhaustion_seconds ?? null;
 };

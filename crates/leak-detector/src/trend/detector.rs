@@ -6,7 +6,9 @@ use std::cell::LazyCell;
 use std::collections::BTreeMap;
 
 use crate::history::ProcessHistory;
-use model::{Basis, Bytes, LeakState, Life, LifeSummary, Limit, Provisional, Rejection, Signal, Slope, Steady, Verdict};
+use model::{
+    Basis, Bytes, LeakState, Life, LifeSummary, Limit, Provisional, Rejection, Signal, Slope, Steady, Verdict,
+};
 
 use super::frame::Frame;
 use super::limits::{Limits, time_left};
@@ -14,8 +16,8 @@ use super::pool::{Pooled, pooled};
 use super::reason;
 use super::reference::{Siblings, explained};
 use super::settings::Settings;
-use crate::stats::{MOST, as_f64, scaled, slope_with_interval, theil_sen_interval};
 use super::trial::{Finding, Garbage, Outcome, PERSISTENCE, REFERENCE, Scene, TESTS, Trial, examine};
+use crate::stats::{MOST, as_f64, scaled, slope_with_interval, theil_sen_interval};
 
 /// What is remembered of a process between evaluations: a few hundred bytes.
 #[derive(Debug, Clone, Default)]
@@ -238,7 +240,8 @@ impl Detector {
         let per_second = 1.0 / settings.minute_seconds();
         let mut slopes = BTreeMap::new();
         for each in Signal::ALL {
-            let width = if each == signal && state >= LeakState::Growing { window } else { slope_window(frame, settings) };
+            let width =
+                if each == signal && state >= LeakState::Growing { window } else { slope_window(frame, settings) };
             if let Some(slope) = slope_of(frame, each, width) {
                 slopes.insert(each, scaled(slope, per_second));
             }
@@ -514,6 +517,58 @@ mod tests {
         gone.end(model::LifeEnd::Stopped);
         let verdict = detector.evaluate(&gone, Vec::new, &Limits::default(), Steady(0), &Settings::default());
         assert_eq!((verdict.state, verdict.slopes.len()), (LeakState::Learning, 0));
+    }
+
+    /// Runs of `minutes` minutes each that grow by 40 MiB a minute from 60 MiB, judged every minute.
+    fn fast_runs(runs: u32, minutes: i64) -> Vec<Verdict> {
+        let key = ProcessKey { daemon: "d".into(), pm_id: 0 };
+        let mut history = ProcessHistory::new(key, "shop".into(), Retention::default());
+        let about = About { app: "shop".into(), version: None, revision: None };
+        let limit = Limit { kind: model::LimitKind::MaxMemoryRestart, bytes: Bytes(512 << 20) };
+        let (mut detector, mut verdicts, mut minute) = (Detector::new(), Vec::new(), 0);
+        for run in 0..runs {
+            let life = Life { pid: run + 1, started: i64::from(run) };
+            for age in 0..minutes {
+                let held = Bytes(u64::try_from(60 + 40 * age).expect("small") << 20);
+                history.push(&Sample { held: Some(held), ..Sample::empty(life) }, &about, Steady(minute * 60_000));
+                minute += 1;
+                let at = Steady(minute * 60_000);
+                history.settle(at);
+                let limits = Limits::new([limit]);
+                verdicts.push(detector.evaluate(&history, Vec::new, &limits, at, &Settings::default()));
+            }
+        }
+        verdicts
+    }
+
+    #[test]
+    fn a_fast_leak_is_warned_of_before_its_first_death_and_found_before_its_second() {
+        let verdicts = fast_runs(2, 12);
+        let third = &verdicts[2];
+        assert_eq!(third.state, LeakState::Learning);
+        let growth = third.provisional.expect("growth is told");
+        assert!(growth.slope.low > 0.0 && growth.exhaustion.is_some(), "{growth:?}");
+        assert!(third.reason.contains("; too early to call it a leak"), "{}", third.reason);
+        assert!(third.first_verdict_at > Some(third.at));
+        let last = verdicts.last().expect("some");
+        assert_eq!(last.state, LeakState::Leaking, "{}", last.reason);
+        assert!(last.reason.contains("until the limit was met"), "{}", last.reason);
+    }
+
+    #[test]
+    fn a_flat_run_is_not_called_a_leak_for_what_came_before() {
+        let mut detector = Detector::resume(LIFE, LeakState::Leaking, Steady(0), Steady(0));
+        let mut history = flat(300);
+        let about = About { app: "shop".into(), version: None, revision: None };
+        let next = Life { pid: 10, started: 10 };
+        for minute in 300..306 {
+            let sample = Sample { held: Some(Bytes(100 << 20)), ..Sample::empty(next) };
+            history.push(&sample, &about, Steady(minute * 60_000));
+        }
+        let verdict =
+            detector.evaluate(&history, Vec::new, &Limits::default(), Steady(306 * 60_000), &Settings::default());
+        assert_eq!((verdict.state, verdict.previous), (LeakState::Learning, Some(LeakState::Leaking)));
+        assert!(verdict.reason.ends_with("the run before was leaking when it ended"), "{}", verdict.reason);
     }
 
     #[test]

@@ -75,7 +75,7 @@ impl Default for Settings {
             enter_share: 0.06,
             suspect: Grade {
                 watch_share: 0.9,
-                watch_cap: 960.0,
+                watch_cap: 1440.0,
                 evidence_watch: 240.0,
                 evidence_least: 480.0,
                 rise_pace: 0.6,
@@ -84,7 +84,7 @@ impl Default for Settings {
             },
             leaking: Grade {
                 watch_share: 1.5,
-                watch_cap: 1080.0,
+                watch_cap: 2160.0,
                 evidence_watch: 260.0,
                 evidence_least: 510.0,
                 rise_pace: 0.7,

@@ -68,7 +68,10 @@ pub(super) fn has_stopped(at: &[f64], value: &[f64]) -> bool {
     let slope = theil_sen(earlier.at(), earlier.value());
     let (noise, _) = residuals(&earlier, slope);
     let mut heights = [0.0; MOST];
-    heights.iter_mut().zip(at[..before].iter().zip(value)).for_each(|(height, (at, value))| *height = value - slope * at);
+    heights
+        .iter_mut()
+        .zip(at[..before].iter().zip(value))
+        .for_each(|(height, (at, value))| *height = value - slope * at);
     let base = median(&mut heights[..before]);
     let (mut missing, mut expected) = (0.0, 0.0);
     for (at_now, value) in at[before..].iter().zip(&value[before..]) {
@@ -160,7 +163,14 @@ fn rise_pace(series: Series<'_>, whole: &Floors, now: usize) -> f64 {
 
 /// Whether the process has grown like this before and given it back: a backlog that drained, a day's swing. Then
 /// growth counts only if it is twice as large, or if the troughs between the peaks have risen as well.
-pub(super) fn recurs(series: Series<'_>, frame: &Frame, settings: &Settings, from: usize, slope: f64, growth: f64) -> bool {
+pub(super) fn recurs(
+    series: Series<'_>,
+    frame: &Frame,
+    settings: &Settings,
+    from: usize,
+    slope: f64,
+    growth: f64,
+) -> bool {
     let start = (settings.warm_up as usize).saturating_sub(frame.before);
     let bucket = ((frame.len() - from) / MOST).max(5);
     let (mut before, mut peak, mut drop) = ((f64::INFINITY, 0.0), f64::NEG_INFINITY, 0.0);

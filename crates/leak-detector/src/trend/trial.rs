@@ -8,8 +8,8 @@ use model::{Basis, Signal};
 use super::frame::Frame;
 use super::settings::{Grade, Settings};
 use super::shape::{
-    Life, all_time_high, has_stopped, increment_noise, last_third_pace, median_of, recurs, rises_every_season, rising_for,
-    spread_share,
+    Life, all_time_high, has_stopped, increment_noise, last_third_pace, median_of, recurs, rises_every_season,
+    rising_for, spread_share,
 };
 use crate::stats::{MOST, as_f64, kendall, kendall_variance, residuals, theil_sen};
 

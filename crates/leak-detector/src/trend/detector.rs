@@ -325,8 +325,7 @@ impl Detector {
                 return reason::resumed(state, slope.map(|slope| (signal, slope, span)));
             }
             None if state == LeakState::Growing => {
-                let until = limit.map(|(limit, left)| (limit, left));
-                return reason::not_yet(signal, slope.unwrap_or(flat), span, until, rejection);
+                return reason::not_yet(signal, slope.unwrap_or(flat), span, limit, rejection);
             }
             None => {
                 return reason::stable(rejection, slope.map(|slope| (signal, slope, span)), floor);
@@ -356,7 +355,7 @@ fn look(
     let mut sight = Sight::default();
     let Some(level) = frame.latest(Signal::Resident) else { return sight };
     let peak = history.peak(60).unwrap_or(level);
-    let pool_signal = if frame.basis != Basis::ResidentOnly { Signal::Footprint } else { Signal::Resident };
+    let pool_signal = if frame.basis == Basis::ResidentOnly { Signal::Resident } else { Signal::Footprint };
     let ceiling = limits.nearest(level, None, Signal::Native).map(|(limit, _)| limit.bytes.as_f64());
     let now_growing = || {
         let floors = frame.series(pool_signal).floors(frame.len().min(1), frame.len(), MOST);

@@ -212,7 +212,7 @@ pub(super) fn stable(
             "points" | "watched" | "persistence" => {
                 write!(text, "; not called a leak yet because {}", explain(rejection.test))
             }
-            test => write!(text, "; not a leak because {}", explain(test)),
+            said_no => write!(text, "; not a leak because {}", explain(said_no)),
         };
     }
     text

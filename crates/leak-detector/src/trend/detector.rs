@@ -338,6 +338,11 @@ impl Detector {
     }
 }
 
+/// How long a life has to be watched before its first verdict.
+pub fn first_verdict_after(settings: &Settings) -> std::time::Duration {
+    settings.span(as_f64(first_answer(settings)))
+}
+
 /// Minutes of a life before the first answer.
 fn first_answer(settings: &Settings) -> usize {
     settings.warm_up as usize + settings.ladder.first().map_or(30, |shortest| *shortest as usize)

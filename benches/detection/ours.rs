@@ -59,7 +59,8 @@ pub fn judge(series: &Series, view: View, settings: &Settings) -> Vec<(LeakState
 }
 
 fn note(replay: &Replay, states: &mut Vec<(LeakState, &'static str)>) {
-    if let Some(verdict) = replay.verdict() {
+    // Young processes are judged every minute; the score counts steps of five.
+    if let Some(verdict) = replay.verdict().filter(|verdict| verdict.at.0 % 300_000 == 0) {
         states.push((verdict.state, verdict.rejection.map_or("", |rejection| rejection.test)));
     }
 }

@@ -237,6 +237,9 @@ mod tests {
             floor: None,
             limit: None,
             projected_exhaustion: Some(Duration::from_hours(hours_left)),
+            provisional: None,
+            first_verdict_at: None,
+            previous: None,
             rejection: None,
             reason: String::new(),
         }

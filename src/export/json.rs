@@ -154,7 +154,7 @@ pub struct PlanView {
 /// The verdict on one process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VerdictView {
-    /// `learning`, `stable`, `suspect` or `leaking`.
+    /// `learning`, `stable`, `growing`, `suspect` or `leaking`.
     pub state: String,
     /// When the state was entered, in seconds since the Unix epoch.
     pub since: f64,

@@ -147,6 +147,9 @@ fn verdict() -> Verdict {
         floor: Some(Bytes(70 << 20)),
         limit: Some(Limit { kind: LimitKind::MaxMemoryRestart, bytes: Bytes(300 << 20) }),
         projected_exhaustion: None,
+        provisional: None,
+        first_verdict_at: None,
+        previous: None,
         rejection: Some(Rejection { signal: Signal::Native, test: "plateau" }),
         reason: "grew".to_owned(),
     }

@@ -143,10 +143,10 @@ impl Narrator {
                 LeakState::Leaking | LeakState::Suspect => {
                     tracing::warn!(daemon, app, pm_id, state, reason, "verdict");
                 }
-                LeakState::Stable | LeakState::Learning if worried => {
+                LeakState::Growing | LeakState::Stable | LeakState::Learning if worried => {
                     tracing::info!(daemon, app, pm_id, state, reason, "verdict");
                 }
-                LeakState::Stable | LeakState::Learning => {
+                LeakState::Growing | LeakState::Stable | LeakState::Learning => {
                     tracing::debug!(daemon, app, pm_id, state, reason, "verdict");
                 }
             }

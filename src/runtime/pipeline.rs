@@ -196,10 +196,12 @@ impl Pipeline {
 
     /// Whether it is a process's turn to be judged; what was thought of a life that is over is dropped.
     fn is_due(&mut self, process: &ProcessSample, at: Steady) -> bool {
-        let every = i64::from(self.settings.evaluate_every.max(1));
-        // Processes take turns: those of one minute are judged together, the rest wait for theirs.
-        let slot = (self.retention.minute_of(at) + i64::from(process.key.pm_id)).div_euclid(every);
         let Some(watched) = self.watched.get_mut(&process.key) else { return false };
+        // A young process is judged every minute, for it may be over soon. The others take turns: those of one minute are
+        // judged together, the rest wait for theirs.
+        let young = watched.verdict.as_ref().is_none_or(|verdict| verdict.state == LeakState::Learning);
+        let every = if young { 1 } else { i64::from(self.settings.evaluate_every.max(1)) };
+        let slot = (self.retention.minute_of(at) + i64::from(process.key.pm_id)).div_euclid(every);
         if watched.history.current().is_none() {
             (watched.verdict, watched.slot) = (None, None);
             return false;

@@ -106,6 +106,9 @@ fn verdict() -> Verdict {
         floor: Some(Bytes(150 << 20)),
         limit: Some(Limit { kind: LimitKind::MaxMemoryRestart, bytes: Bytes(512 << 20) }),
         projected_exhaustion: Some(Duration::from_hours(100)),
+        provisional: None,
+        first_verdict_at: None,
+        previous: None,
         rejection: Some(Rejection { signal: Signal::Footprint, test: "plateau" }),
         reason: text("footprint grew 3.1 MiB/h"),
     }

@@ -21,4 +21,4 @@ pub use process::{
 pub use snapshot::{CollectorName, CollectorReport, DaemonSample, Orphan, Snapshot};
 pub use time::{Steady, WallTime};
 pub use units::Bytes;
-pub use verdict::{Basis, LeakState, Limit, LimitKind, Rejection, Signal, Slope, Verdict};
+pub use verdict::{Basis, LeakState, Limit, LimitKind, Provisional, Rejection, Signal, Slope, Verdict};

@@ -16,6 +16,8 @@ pub enum LeakState {
     Learning,
     /// No growth that would go on.
     Stable,
+    /// Growth beyond chance that still goes on, but that need not be a leak.
+    Growing,
     /// Growth that looks like a leak: worth a ticket.
     Suspect,
     /// Growth that is a leak by the strict tests: worth acting on.
@@ -24,13 +26,14 @@ pub enum LeakState {
 
 impl LeakState {
     /// Every state, from the least to the most worrying.
-    pub const ALL: [Self; 4] = [Self::Learning, Self::Stable, Self::Suspect, Self::Leaking];
+    pub const ALL: [Self; 5] = [Self::Learning, Self::Stable, Self::Growing, Self::Suspect, Self::Leaking];
 
     /// The word used in labels, JSON, logs and on the page.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Learning => "learning",
             Self::Stable => "stable",
+            Self::Growing => "growing",
             Self::Suspect => "suspect",
             Self::Leaking => "leaking",
         }
@@ -136,12 +139,31 @@ pub struct Verdict {
     pub floor: Option<Bytes>,
     /// The nearest ceiling.
     pub limit: Option<Limit>,
-    /// Time until that ceiling at the present pace; none when not growing or without a ceiling.
+    /// Time until that ceiling at the present pace; none where no growth is found or without a ceiling.
     pub projected_exhaustion: Option<Duration>,
+    /// While learning: growth so far and what it would come to, too early to rest a state on.
+    pub provisional: Option<Provisional>,
+    /// While learning: when the first verdict on this run comes.
+    pub first_verdict_at: Option<Steady>,
+    /// While learning: what the run before was found to be when it ended, where that was *suspect* or *leaking*.
+    pub previous: Option<LeakState>,
     /// The test that spoke against a leak most recently, with the signal it looked at; none while leaking.
     pub rejection: Option<Rejection>,
     /// The whole verdict as a sentence for people; the same in log, metric, API and page.
     pub reason: String,
+}
+
+/// Growth of a run that is too young for a verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Provisional {
+    /// The signal that was fitted.
+    pub signal: Signal,
+    /// Its slope so far, with an interval of 95 %.
+    pub slope: Slope,
+    /// The span it is fitted over.
+    pub window: Duration,
+    /// Time until the nearest ceiling at this pace; none where the interval holds zero or without a ceiling.
+    pub exhaustion: Option<Duration>,
 }
 
 /// What the heap figures of a verdict come from, best first.

@@ -658,8 +658,8 @@ fn leak_asks(policy: &PolicySettings, process: &ProcessObservation, now: Steady)
     let Some(verdict) = &process.verdict else { return Asks::Unsure };
     let long_enough = now.since(verdict.since) >= trigger.r#for.0;
     match verdict.state {
-        LeakState::Stable | LeakState::Suspect if long_enough => Asks::No,
-        LeakState::Learning | LeakState::Stable | LeakState::Suspect => Asks::Unsure,
+        LeakState::Stable | LeakState::Growing | LeakState::Suspect if long_enough => Asks::No,
+        LeakState::Learning | LeakState::Stable | LeakState::Growing | LeakState::Suspect => Asks::Unsure,
         LeakState::Leaking => {
             let left = verdict.time_left(now);
             let near = trigger.exhaustion_within.is_none_or(|within| left.is_some_and(|left| left <= within.0));

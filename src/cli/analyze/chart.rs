@@ -296,6 +296,7 @@ fn strip(text: &mut String, plot: &[Stretch], setting: &Setting) {
         let (ink, character) = match stretch.state {
             None | Some(LeakState::Learning) => ("", '·'),
             Some(state @ LeakState::Stable) => (state_ink(state), '─'),
+            Some(state @ LeakState::Growing) => (state_ink(state), '░'),
             Some(state @ LeakState::Suspect) => (state_ink(state), '▒'),
             Some(state @ LeakState::Leaking) => (state_ink(state), '█'),
         };
@@ -316,6 +317,7 @@ pub(in crate::cli) fn state_ink(state: LeakState) -> &'static str {
     match state {
         LeakState::Learning => "",
         LeakState::Stable => "\u{1b}[32m",
+        LeakState::Growing => "\u{1b}[36m",
         LeakState::Suspect => "\u{1b}[33m",
         LeakState::Leaking => "\u{1b}[31m",
     }

@@ -61,6 +61,9 @@ fn verdict(at: i64, window: u64) -> Verdict {
         floor: None,
         limit: Some(Limit { kind: LimitKind::MaxMemoryRestart, bytes: Bytes(512 << 20) }),
         projected_exhaustion: Some(Duration::from_mins(100)),
+        provisional: None,
+        first_verdict_at: None,
+        previous: None,
         rejection: None,
         reason: String::new(),
     }

@@ -116,11 +116,11 @@ impl CurrentLife {
         };
         let mut floors = parts(rest, footprint);
         let resident_floors = parts(rest, |minute| minute.resident);
-        if floors.iter().filter(|floor| !floor.is_nan()).count() < PARTS / 2 {
+        if 2 * floors.iter().filter(|floor| !floor.is_nan()).count() < floors.len() {
             floors.clone_from(&resident_floors);
         }
         #[allow(clippy::cast_precision_loss, reason = "a life has few minutes")]
-        let part_seconds = rest.len() as f64 * minute_seconds / PARTS as f64;
+        let part_seconds = rest.len() as f64 * minute_seconds / floors.len().max(1) as f64;
         LifeSummary {
             key: key.clone(),
             app: about.app.clone(),
@@ -138,15 +138,13 @@ impl CurrentLife {
     }
 }
 
-/// The smallest figure in each of [`PARTS`] equal parts; empty where there are fewer minutes than parts.
+/// The smallest figure in each of [`PARTS`] equal parts; of each minute where there are fewer.
 fn parts(minutes: &[Minute], figure: impl Fn(&Minute) -> f32) -> Vec<f32> {
-    if minutes.len() < PARTS {
-        return Vec::new();
-    }
-    (0..PARTS)
+    let count = PARTS.min(minutes.len());
+    (0..count)
         .map(|part| {
-            let from = part * minutes.len() / PARTS;
-            let to = (part + 1) * minutes.len() / PARTS;
+            let from = part * minutes.len() / count;
+            let to = (part + 1) * minutes.len() / count;
             minutes[from..to].iter().map(&figure).fold(f32::NAN, f32::min)
         })
         .collect()

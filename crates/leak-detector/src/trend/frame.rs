@@ -3,7 +3,7 @@
 use crate::history::ProcessHistory;
 use model::{Basis, Signal};
 
-use crate::stats::{Floors, MOST};
+use crate::stats::{Floors, MOST, as_f64, median};
 
 /// The minutes of the current life that are still held. Index 0 is the oldest; the life may have begun before.
 #[derive(Debug)]
@@ -11,7 +11,7 @@ pub(super) struct Frame {
     resident: Vec<f32>,
     native: Vec<f32>,
     heap: Vec<f32>,
-    footprint: Vec<f32>,
+    used: Vec<f32>,
     pub(super) load: Vec<f32>,
     /// Minutes of the life that lie before index 0.
     pub(super) before: usize,
@@ -30,7 +30,7 @@ impl Frame {
             resident: Vec::with_capacity(held),
             native: Vec::with_capacity(held),
             heap: Vec::with_capacity(held),
-            footprint: Vec::with_capacity(held),
+            used: Vec::with_capacity(held),
             load: Vec::with_capacity(held),
             before: usize::try_from(from - current.first_minute).unwrap_or(0),
             basis: Basis::ResidentOnly,
@@ -44,7 +44,7 @@ impl Frame {
             frame.resident.push(minute.resident);
             frame.native.push(minute.native);
             frame.heap.push(heap);
-            frame.footprint.push(heap + minute.native);
+            frame.used.push(minute.heap_used);
             frame.load.push(if minute.minute < load_from { f32::NAN } else { minute.load });
         }
         if has_heap {
@@ -63,12 +63,21 @@ impl Frame {
         self.before + self.len()
     }
 
-    pub(super) fn series(&self, signal: Signal) -> &[f32] {
+    pub(super) fn series(&self, signal: Signal) -> Series<'_> {
         match signal {
-            Signal::Resident => &self.resident,
-            Signal::Heap => &self.heap,
-            Signal::Native => &self.native,
-            Signal::Footprint => &self.footprint,
+            Signal::Resident => Series { lowest: Some(&self.resident), middle: None },
+            Signal::Heap => Series { lowest: Some(&self.heap), middle: None },
+            Signal::Native => Series { lowest: None, middle: Some(&self.native) },
+            Signal::Footprint => Series { lowest: Some(&self.heap), middle: Some(&self.native) },
+        }
+    }
+
+    /// The heap as polled, garbage included, though collections are known.
+    pub(super) fn polled(&self, signal: Signal) -> Series<'_> {
+        match signal {
+            Signal::Heap => Series { lowest: Some(&self.used), middle: None },
+            Signal::Footprint => Series { lowest: Some(&self.used), middle: Some(&self.native) },
+            Signal::Resident | Signal::Native => self.series(signal),
         }
     }
 
@@ -77,34 +86,77 @@ impl Frame {
         (least as usize).max(self.age() / 10).saturating_sub(self.before)
     }
 
-    /// The newest figure of a series that is not missing.
+    /// The newest figure of a signal that is not missing.
     pub(super) fn latest(&self, signal: Signal) -> Option<f64> {
-        self.series(signal).iter().rev().find(|value| !value.is_nan()).map(|value| f64::from(*value))
+        let series = self.series(signal);
+        let newest = |figures: &[f32]| figures.iter().rposition(|figure| !figure.is_nan());
+        let at = newest(series.lowest.or(series.middle)?)?;
+        Some(series.floor(at, at + 1)).filter(|floor| floor.is_finite())
     }
 }
 
-/// The minimum of `series` in each of `count` equal buckets of `from..to`, with the minute it fell into. Buckets
-/// without figures are left out.
-pub(super) fn floors(series: &[f32], from: usize, to: usize, count: usize) -> Floors {
-    let mut floors = Floors::new();
-    let (to, count) = (to.min(series.len()), count.clamp(1, MOST));
-    let span = to.saturating_sub(from);
-    for bucket in 0..count {
-        let (start, end) = (from + bucket * span / count, from + (bucket + 1) * span / count);
-        let bucket = &series[start..end];
-        let lowest = lowest(bucket);
-        if lowest.is_finite() {
-            #[allow(clippy::float_cmp, reason = "the minimum is one of the figures")]
-            let place = start + bucket.iter().position(|value| *value == lowest).unwrap_or(0);
-            #[allow(clippy::cast_precision_loss, reason = "a ring holds a few thousand minutes")]
-            floors.push(place as f64, f64::from(lowest));
+/// A signal as two parts, either of which may be missing: one that is read at its lowest, because what lies above is
+/// garbage, and one that is read at its middle, because its lowest figure is a glitch of the committed heap.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Series<'a> {
+    lowest: Option<&'a [f32]>,
+    middle: Option<&'a [f32]>,
+}
+
+/// Least minutes of native memory whose middle is taken.
+const MIDDLE_OF: usize = 5;
+/// Most figures that a middle is taken of.
+const MOST_OF_MIDDLE: usize = 31;
+
+impl Series<'_> {
+    /// The floor of the minutes `from..to`; infinite where nothing was measured.
+    pub(super) fn floor(&self, from: usize, to: usize) -> f64 {
+        let low = self.lowest.map_or(0.0, |figures| f64::from(lowest(&figures[from..to])));
+        if low.is_infinite() {
+            return low;
         }
+        low + self.middle.map_or(0.0, |figures| middle(&figures[from.min(to.saturating_sub(MIDDLE_OF))..to]))
     }
-    floors
+
+    /// The floor in each of `count` equal buckets of `from..to`, with the minute it fell into. Buckets without figures
+    /// are left out.
+    pub(super) fn floors(&self, from: usize, to: usize, count: usize) -> Floors {
+        let mut floors = Floors::new();
+        let count = count.clamp(1, MOST);
+        let span = to.saturating_sub(from);
+        for bucket in 0..count {
+            let (start, end) = (from + bucket * span / count, from + (bucket + 1) * span / count);
+            if start == end {
+                continue;
+            }
+            let floor = self.floor(start, end);
+            if floor.is_finite() {
+                let place = self.lowest.map_or((end - start) / 2, |figures| {
+                    let lowest = lowest(&figures[start..end]);
+                    #[allow(clippy::float_cmp, reason = "the minimum is one of the figures")]
+                    figures[start..end].iter().position(|value| *value == lowest).unwrap_or(0)
+                });
+                floors.push(as_f64(start + place), floor);
+            }
+        }
+        floors
+    }
+}
+
+/// The median of at most [`MOST_OF_MIDDLE`] figures spread over the slice; infinite where there is none.
+fn middle(figures: &[f32]) -> f64 {
+    let mut sample = [0.0; MOST_OF_MIDDLE];
+    let mut count = 0;
+    let step = figures.len().div_ceil(MOST_OF_MIDDLE).max(1);
+    for figure in figures.iter().step_by(step).filter(|figure| !figure.is_nan()) {
+        sample[count] = f64::from(*figure);
+        count += 1;
+    }
+    if count == 0 { f64::INFINITY } else { median(&mut sample[..count]) }
 }
 
 /// The smallest figure; infinite where there is none. Eight lanes at a time, for this is where most time goes.
-pub(super) fn lowest(figures: &[f32]) -> f32 {
+fn lowest(figures: &[f32]) -> f32 {
     // A comparison with NaN is false, so missing minutes drop out by themselves.
     let smaller = |lowest: f32, value: f32| if value < lowest { value } else { lowest };
     let mut lanes = [f32::INFINITY; 8];
@@ -123,8 +175,8 @@ mod tests {
 
     #[test]
     fn buckets_take_their_minimum_and_skip_gaps() {
-        let series = [5.0, 4.0, f32::NAN, f32::NAN, 7.0, 6.0];
-        let floors = floors(&series, 0, 6, 3);
+        let figures = [5.0, 4.0, f32::NAN, f32::NAN, 7.0, 6.0];
+        let floors = Series { lowest: Some(&figures), middle: None }.floors(0, 6, 3);
         assert_eq!(floors.value(), &[4.0, 6.0]);
         assert_eq!(floors.at(), &[1.0, 5.0]);
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use model::{Bytes, LeakState, Limit, LimitKind, Rejection, Signal, Slope};
+use model::{Bytes, LeakState, Limit, LimitKind, Provisional, Rejection, Signal, Slope};
 
 use super::pool::Pooled;
 use super::trial::Finding;
@@ -99,6 +99,16 @@ pub(super) fn lives(
     lasted: Duration,
     limit: Option<(Limit, Option<Duration>)>,
 ) -> String {
+    if pooled.at_limit > 0 && pooled.grew < 3 {
+        let runs = if pooled.at_limit == 1 { "the last run" } else { "the last runs" };
+        let mut text = format!(
+            "{runs} grew by about {} until the limit was met, after {}, and so does this one",
+            pace(slope.bytes_per_second),
+            span(lasted),
+        );
+        until(&mut text, limit);
+        return text;
+    }
     let mut text = format!(
         "{} of the last {} lives grew without levelling off, by about {}; the last one ended after {}",
         pooled.grew,
@@ -125,9 +135,55 @@ pub(super) fn resumed(state: LeakState, slope: Option<(Signal, Slope, Duration)>
     text
 }
 
-/// Nothing yet.
-pub(super) fn learning(age: Duration, needed: Duration) -> String {
-    format!("the process has run for {}; a first answer takes {} of it", span(age), span(needed))
+/// Nothing yet, but what can be told already: growth so far, and what the run before was.
+pub(super) fn learning(
+    age: Duration,
+    needed: Duration,
+    provisional: Option<Provisional>,
+    limit: Option<Limit>,
+    previous: Option<LeakState>,
+) -> String {
+    let mut text = format!("the process has run for {}; a first answer takes {} of it", span(age), span(needed));
+    if let Some(growth) = provisional {
+        let slope = growth.slope;
+        let _infallible = write!(
+            text,
+            "; so far {} moves by {} (between {} and {})",
+            subject(growth.signal),
+            pace(slope.bytes_per_second),
+            pace(slope.low),
+            pace(slope.high),
+        );
+        if let Some((limit, left)) = limit.zip(growth.exhaustion) {
+            let _infallible = write!(
+                text,
+                ": at this pace {} of {} in {}; too early to call it a leak",
+                limit_name(limit.kind),
+                limit.bytes,
+                span(left),
+            );
+        }
+    }
+    if let Some(previous) = previous {
+        let _infallible = write!(text, "; the run before was {} when it ended", previous.as_str());
+    }
+    text
+}
+
+/// Growth that goes on but is not called a leak, and why.
+pub(super) fn not_yet(
+    signal: Signal,
+    slope: Slope,
+    watched: Duration,
+    limit: Option<(Limit, Option<Duration>)>,
+    rejection: Option<Rejection>,
+) -> String {
+    let mut text = format!("{} grows {} over {}", subject(signal), pace(slope.bytes_per_second), span(watched));
+    until(&mut text, limit);
+    if let Some(rejection) = rejection {
+        let _infallible = write!(text, "; not called a leak yet because {}", explain(rejection.test));
+    }
+    text
 }
 
 /// No growth that goes on, and why not.
@@ -149,10 +205,15 @@ pub(super) fn stable(
         let _infallible = write!(text, " around a floor of {floor}");
     }
     if let Some(rejection) = rejection {
-        // These say nothing against a leak, only that it is too early to speak of one.
-        let is_open = matches!(rejection.test, "points" | "watched" | "persistence");
-        let answer = if is_open { "not called a leak yet" } else { "not a leak" };
-        let _infallible = write!(text, "; {answer} because {}", explain(rejection.test));
+        let flat = slope.is_none_or(|(_, slope, _)| slope.bytes_per_second <= 0.0);
+        let _infallible = match rejection.test {
+            // These say nothing against a leak, only that it is too early to speak of one; where nothing grows, nothing.
+            "points" | "watched" | "persistence" if flat => Ok(()),
+            "points" | "watched" | "persistence" => {
+                write!(text, "; not called a leak yet because {}", explain(rejection.test))
+            }
+            said_no => write!(text, "; not a leak because {}", explain(said_no)),
+        };
     }
     text
 }
@@ -174,6 +235,7 @@ pub(super) fn explain(test: &str) -> &'static str {
         "rise" => "the rise has been slowing down since it began",
         "recurrence" => "it has grown like this before and given it back",
         "reference" => "an earlier life or another worker of the same version levelled off no lower",
+        "collections" => "no garbage collection is known that it has outlived",
         "persistence" => "it has not been seen often enough in a row",
         _ => "a test said no",
     }

@@ -96,7 +96,9 @@ impl Replay {
 
     fn boundary_after(&self, at: Steady) -> Steady {
         let retention = self.history.retention();
-        let every = i64::from(self.settings.evaluate_every.max(1));
+        // A young process is judged every minute, for it may be over soon.
+        let young = self.latest.as_ref().is_none_or(|latest| latest.state == LeakState::Learning);
+        let every = if young { 1 } else { i64::from(self.settings.evaluate_every.max(1)) };
         let minute = retention.minute_of(at);
         retention.start_of(minute - minute.rem_euclid(every) + every)
     }

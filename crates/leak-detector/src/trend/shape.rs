@@ -2,19 +2,19 @@
 //!
 //! Each function answers one question about floors. Pure arithmetic; which answer counts is the trial's.
 
-use super::frame::{Frame, floors, lowest};
+use super::frame::{Frame, Series};
 use super::settings::Settings;
-use crate::stats::{Floors, MOST, as_f64, kendall, kendall_variance, median, theil_sen};
+use crate::stats::{Floors, MOST, as_f64, kendall, kendall_variance, median, residuals, theil_sen};
 
 /// Whether floors rise from season to season, whatever they do within one: a seasonal Kendall test (Hirsch and Slack
 /// 1984) at any lag of which the window holds two and a half, with each season's rise like the other's. Buckets without
 /// a floor repeat the one before.
-pub(super) fn rises_every_season(series: &[f32], from: usize, to: usize) -> bool {
+pub(super) fn rises_every_season(series: Series<'_>, from: usize, to: usize) -> bool {
     let mut value = [0.0_f64; MOST];
     let mut missing = 0_usize;
     for (bucket, value) in value.iter_mut().enumerate() {
         let (start, end) = (from + bucket * (to - from) / MOST, from + (bucket + 1) * (to - from) / MOST);
-        *value = lowest(&series[start..end]).into();
+        *value = series.floor(start, end);
         missing += usize::from(value.is_infinite());
     }
     if missing > MOST / 6 || value[0].is_infinite() {
@@ -58,6 +58,29 @@ pub(super) fn rises_every_season(series: &[f32], from: usize, to: usize) -> bool
     })
 }
 
+/// Whether growth has come to an end: the newest floors lie below the line through those before by most of what it
+/// would have added, and by more than noise.
+pub(super) fn has_stopped(at: &[f64], value: &[f64]) -> bool {
+    const NEWEST: usize = 3;
+    let Some(before) = value.len().checked_sub(NEWEST).filter(|before| *before >= 9) else { return false };
+    let mut earlier = Floors::new();
+    at[..before].iter().zip(value).for_each(|(at, value)| earlier.push(*at, *value));
+    let slope = theil_sen(earlier.at(), earlier.value());
+    let (noise, _) = residuals(&earlier, slope);
+    let mut heights = [0.0; MOST];
+    heights
+        .iter_mut()
+        .zip(at[..before].iter().zip(value))
+        .for_each(|(height, (at, value))| *height = value - slope * at);
+    let base = median(&mut heights[..before]);
+    let (mut missing, mut expected) = (0.0, 0.0);
+    for (at_now, value) in at[before..].iter().zip(&value[before..]) {
+        missing += (base + slope * at_now - value) / as_f64(NEWEST);
+        expected += slope * (at_now - at[before - 1]) / as_f64(NEWEST);
+    }
+    slope > 0.0 && missing > 0.7 * expected && missing > 2.0 * noise
+}
+
 /// Minutes since floors were last within a tenth of the rise from their lowest level.
 pub(super) fn rising_for(floors: &Floors, now: f64) -> f64 {
     let value = floors.value();
@@ -69,7 +92,7 @@ pub(super) fn rising_for(floors: &Floors, now: f64) -> f64 {
 
 /// Whether the floor now lies above every bucket floor of this life before the window.
 pub(super) fn all_time_high(
-    series: &[f32],
+    series: Series<'_>,
     frame: &Frame,
     settings: &Settings,
     from: usize,
@@ -81,9 +104,9 @@ pub(super) fn all_time_high(
     let mut end = from;
     let mut highest = f64::NEG_INFINITY;
     while end >= oldest + bucket {
-        let lowest = lowest(&series[end - bucket..end]);
+        let lowest = series.floor(end - bucket, end);
         if lowest.is_finite() {
-            highest = highest.max(f64::from(lowest));
+            highest = highest.max(lowest);
         }
         end -= bucket;
     }
@@ -104,8 +127,8 @@ pub(super) struct Life {
 }
 
 impl Life {
-    pub(super) fn of(frame: &Frame, series: &[f32], settings: &Settings) -> Self {
-        let whole = floors(series, frame.warm(settings.warm_up).min(frame.len()), frame.len(), MOST);
+    pub(super) fn of(frame: &Frame, series: Series<'_>, settings: &Settings) -> Self {
+        let whole = series.floors(frame.warm(settings.warm_up).min(frame.len()), frame.len(), MOST);
         if whole.len() < 8 {
             return Self { first: 0.0, second: 0.0, rise_pace: 1.0, log_fits_better_by: 1.0 };
         }
@@ -124,13 +147,13 @@ impl Life {
 
 /// Pace of the second half of the rise over the first: the rise begins where the floors were last within a tenth of
 /// their lowest level.
-fn rise_pace(series: &[f32], whole: &Floors, now: usize) -> f64 {
+fn rise_pace(series: Series<'_>, whole: &Floors, now: usize) -> f64 {
     let value = whole.value();
     let lowest = value.iter().copied().fold(f64::INFINITY, f64::min);
     let near = lowest + 0.1 * (value[value.len() - 1] - lowest).max(0.0);
     let Some(last_low) = value.iter().rposition(|value| *value <= near) else { return 1.0 };
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "places are indices")]
-    let rise = floors(series, whole.at()[last_low] as usize, now, MOST);
+    let rise = series.floors(whole.at()[last_low] as usize, now, MOST);
     if rise.len() < 8 {
         return 1.0;
     }
@@ -140,7 +163,14 @@ fn rise_pace(series: &[f32], whole: &Floors, now: usize) -> f64 {
 
 /// Whether the process has grown like this before and given it back: a backlog that drained, a day's swing. Then
 /// growth counts only if it is twice as large, or if the troughs between the peaks have risen as well.
-pub(super) fn recurs(series: &[f32], frame: &Frame, settings: &Settings, from: usize, slope: f64, growth: f64) -> bool {
+pub(super) fn recurs(
+    series: Series<'_>,
+    frame: &Frame,
+    settings: &Settings,
+    from: usize,
+    slope: f64,
+    growth: f64,
+) -> bool {
     let start = (settings.warm_up as usize).saturating_sub(frame.before);
     let bucket = ((frame.len() - from) / MOST).max(5);
     let (mut before, mut peak, mut drop) = ((f64::INFINITY, 0.0), f64::NEG_INFINITY, 0.0);
@@ -148,9 +178,9 @@ pub(super) fn recurs(series: &[f32], frame: &Frame, settings: &Settings, from: u
     let mut lowest_before_peak = (f64::INFINITY, 0.0);
     let mut at = start;
     while at + bucket <= frame.len() {
-        let low = lowest(&series[at..at + bucket]);
+        let low = series.floor(at, at + bucket);
         if low.is_finite() {
-            let here = (f64::from(low), as_f64(at));
+            let here = (low, as_f64(at));
             if here.0 > peak {
                 peak = here.0;
                 lowest_before_peak = before;

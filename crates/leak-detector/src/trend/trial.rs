@@ -5,20 +5,21 @@
 
 use model::{Basis, Signal};
 
-use super::frame::{Frame, floors};
+use super::frame::Frame;
 use super::settings::{Grade, Settings};
 use super::shape::{
-    Life, all_time_high, increment_noise, last_third_pace, median_of, recurs, rises_every_season, rising_for,
-    spread_share,
+    Life, all_time_high, has_stopped, increment_noise, last_third_pace, median_of, recurs, rises_every_season,
+    rising_for, spread_share,
 };
 use crate::stats::{MOST, as_f64, kendall, kendall_variance, residuals, theil_sen};
 
 /// The tests by name, in the order they are made.
-pub const TESTS: [&str; 15] = [
+pub const TESTS: [&str; 16] = [
     "points",
     "direction",
     "significance",
     "size",
+    "collections",
     "plateau",
     "step",
     "spread",
@@ -36,19 +37,20 @@ const POINTS: usize = 0;
 const DIRECTION: usize = 1;
 const SIGNIFICANCE: usize = 2;
 const SIZE: usize = 3;
-const PLATEAU: usize = 4;
-const STEP: usize = 5;
-const SPREAD: usize = 6;
-const SEPARATION: usize = 7;
-const WATCHED: usize = 8;
-const HIGH: usize = 9;
-const LIFE: usize = 10;
-const RISE: usize = 11;
-const RECURRENCE: usize = 12;
+const COLLECTIONS: usize = 4;
+const PLATEAU: usize = 5;
+const STEP: usize = 6;
+const SPREAD: usize = 7;
+const SEPARATION: usize = 8;
+const WATCHED: usize = 9;
+const HIGH: usize = 10;
+const LIFE: usize = 11;
+const RISE: usize = 12;
+const RECURRENCE: usize = 13;
 /// An earlier life or a sibling levelled off higher.
-pub(super) const REFERENCE: usize = 13;
+pub(super) const REFERENCE: usize = 14;
 /// Not seen often enough in a row.
-pub(super) const PERSISTENCE: usize = 14;
+pub(super) const PERSISTENCE: usize = 15;
 
 /// Figures of the process that a trial needs beside the series.
 #[derive(Debug, Clone, Copy)]
@@ -63,8 +65,14 @@ pub(super) struct Scene {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Trial {
     pub(super) signal: Signal,
+    /// Whether its heap is taken as polled although collections are known.
+    pub(super) polled: bool,
+    /// How growth is told from garbage.
+    pub(super) garbage: Garbage,
     /// Growth below this share of resident memory does not count.
     pub(super) share: f64,
+    /// Growth below this many bytes does not count.
+    pub(super) least: f64,
     /// Fewest floors a window needs.
     pub(super) points: usize,
     /// Growth that leaves more time than this (minutes) does not count.
@@ -73,6 +81,17 @@ pub(super) struct Trial {
     pub(super) amplification: f64,
     /// How much growth by once the first floor is worth as evidence: less for a part of memory that starts small.
     pub(super) weight: f64,
+}
+
+/// How growth is told from garbage that no collection has freed yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Garbage {
+    /// The signal holds none.
+    None,
+    /// The heap right after collections must have grown as well.
+    Known,
+    /// Collections must have been seen to happen, or the heap has outgrown what V8 lets pile up.
+    Seen,
 }
 
 /// Growth in one window that has passed every test of a grade.
@@ -86,6 +105,8 @@ pub(super) struct Finding {
     pub(super) intervals: usize,
     /// Minutes until the nearest limit.
     pub(super) left: f64,
+    /// Minutes since the floors left their lowest tenth.
+    pub(super) risen: f64,
     /// Pace of the second half over the first.
     pub(super) pace: f64,
 }
@@ -95,6 +116,8 @@ pub(super) struct Finding {
 pub(super) struct Outcome {
     pub(super) suspect: Option<Finding>,
     pub(super) leaking: Option<Finding>,
+    /// Growth that goes on, of which only the length of the watch is missing.
+    pub(super) growing: Option<Finding>,
     /// The furthest test that said no to *leaking*, as an index into [`TESTS`].
     pub(super) furthest: Option<usize>,
 }
@@ -125,10 +148,28 @@ pub(super) fn examine(frame: &Frame, scene: Scene, trial: Trial, settings: &Sett
                     Err(test) => outcome.furthest = outcome.furthest.max(Some(test)),
                 }
             }
-            Err(test) => outcome.furthest = outcome.furthest.max(Some(test)),
+            Err(No { test, growing }) => {
+                outcome.furthest = outcome.furthest.max(Some(test));
+                outcome.growing = outcome.growing.or(growing.filter(|growing| growing.span >= GROWING_LEAST));
+            }
         }
     }
     outcome
+}
+
+/// Least minutes of growth that is called *growing*.
+const GROWING_LEAST: f64 = 60.0;
+
+/// The test that said no, and growth where only time is missing.
+struct No {
+    test: usize,
+    growing: Option<Finding>,
+}
+
+impl From<usize> for No {
+    fn from(test: usize) -> Self {
+        Self { test, growing: None }
+    }
 }
 
 /// Tries one window: the finding for *suspect*, with the strict tests' answer, or the test that said no.
@@ -140,16 +181,16 @@ fn window(
     settings: &Settings,
     from: usize,
     life: &mut Option<Life>,
-) -> Result<(Finding, Result<(), usize>), usize> {
-    let series = frame.series(trial.signal);
+) -> Result<(Finding, Result<(), usize>), No> {
+    let series = if trial.polled { frame.polled(trial.signal) } else { frame.series(trial.signal) };
     let now = frame.len();
     let span = as_f64(now - from);
-    let floors = floors(series, from, now, MOST);
+    let floors = series.floors(from, now, MOST);
     let count = floors.len();
     let (at, value) = (floors.at(), floors.value());
     let start = as_f64(from);
     if count < trial.points || at[count / 2] < start + 0.25 * span || at[count / 2] > start + 0.75 * span {
-        return Err(POINTS);
+        return Err(POINTS.into());
     }
     // Rank statistics first: they are cheap, and most windows end here.
     let s = kendall(value);
@@ -158,11 +199,11 @@ fn window(
     let may_be_seasonal =
         trial.signal != Signal::Resident && count * 6 >= MOST * 5 && span >= settings.season_from && tau > 0.25;
     if (s - 1.0) / variance.sqrt() < 2.5 && tau < 0.85 && !may_be_seasonal {
-        return Err(if s <= 0.0 { DIRECTION } else { SIGNIFICANCE });
+        return Err(if s <= 0.0 { DIRECTION } else { SIGNIFICANCE }.into());
     }
     let slope = theil_sen(at, value);
     if s <= 0.0 || slope <= 0.0 {
-        return Err(DIRECTION);
+        return Err(DIRECTION.into());
     }
     let (mad, rho) = residuals(&floors, slope);
     let growth = slope * (at[count - 1] - at[0]);
@@ -171,30 +212,41 @@ fn window(
     // A trend that shows only from season to season is exempt from the tests of its shape within them.
     let seasonal = !significant && may_be_seasonal && rises_every_season(series, from, now);
     if !significant && !seasonal {
-        return Err(SIGNIFICANCE);
+        return Err(SIGNIFICANCE.into());
     }
-    let least = (trial.share * scene.level).max(settings.smallest_growth.as_f64());
+    let least = (trial.share * scene.level).max(trial.least);
     if growth < least || growth < 3.0 * mad {
-        return Err(SIZE);
+        return Err(SIZE.into());
+    }
+    let outlived = match trial.garbage {
+        Garbage::None => true,
+        Garbage::Known => known_to_outlive_collections(frame, from, slope, growth),
+        Garbage::Seen => seen_to_outlive_collections(frame, settings, from, growth),
+    };
+    if !outlived {
+        return Err(COLLECTIONS.into());
     }
     let half = count / 2;
     let later = if seasonal { slope } else { theil_sen(&at[half..], &value[half..]) };
     if later < 0.4 * slope || (!seasonal && count >= 12 && last_third_pace(at, value) < 0.55 * slope) {
-        return Err(PLATEAU);
+        return Err(PLATEAU.into());
+    }
+    if !seasonal && has_stopped(at, value) {
+        return Err(PLATEAU.into());
     }
     let step = largest_step(at, value, slope);
     // Exact floors hardly wobble, so a few steps must not pass for noise.
     let exact = frame.basis == Basis::MajorGc && trial.signal != Signal::Resident;
     let noise = 2.0 * if exact { mad.min(increment_noise(value)) } else { mad };
     if !seasonal && step > settings.suspect.step_share * growth + noise {
-        return Err(STEP);
+        return Err(STEP.into());
     }
     let spread = spread_share(value, growth);
     if spread < settings.suspect.spread_share {
-        return Err(SPREAD);
+        return Err(SPREAD.into());
     }
     if !seasonal && !separated(value) {
-        return Err(SEPARATION);
+        return Err(SEPARATION.into());
     }
     let left = (scene.headroom / (slope.min(later) * trial.amplification)).max(0.0);
     let earlier = theil_sen(&at[..half], &value[..half]);
@@ -206,29 +258,30 @@ fn window(
     let risen = rising_for(&floors, as_f64(now));
     let busier = busier(frame, from);
     let watch = Watch { span: span / busier, left, risen: risen / busier, evidence };
-    if left > trial.soon || !watch.enough(&settings.suspect) {
-        return Err(WATCHED);
-    }
-    if !all_time_high(series, frame, settings, from, median_of(value, count - 3..count), least) {
-        return Err(HIGH);
-    }
-    if frame.age() > 60 {
-        let life = life.get_or_insert_with(|| Life::of(frame, series, settings));
-        if let Some(test) = slowing(life, seasonal, settings) {
-            return Err(test);
-        }
-    }
-    if recurs(series, frame, settings, from, slope, growth) {
-        return Err(RECURRENCE);
-    }
     let finding = Finding {
         signal: trial.signal,
         span,
         left,
+        risen,
         rising,
         intervals: count - 1,
         pace: if earlier > 0.0 { later / earlier } else { f64::INFINITY },
     };
+    if left > trial.soon || !watch.enough(&settings.suspect) {
+        return Err(No { test: WATCHED, growing: Some(finding).filter(|_| left <= trial.soon) });
+    }
+    if !all_time_high(series, frame, settings, from, median_of(value, count - 3..count), least) {
+        return Err(HIGH.into());
+    }
+    if frame.age() > 60 {
+        let life = life.get_or_insert_with(|| Life::of(frame, series, settings));
+        if let Some(test) = slowing(life, seasonal, settings) {
+            return Err(test.into());
+        }
+    }
+    if recurs(series, frame, settings, from, slope, growth) {
+        return Err(RECURRENCE.into());
+    }
     let strict = if !seasonal && step > settings.leaking.step_share * growth + noise {
         Err(STEP)
     } else if spread < settings.leaking.spread_share {
@@ -241,6 +294,53 @@ fn window(
         Ok(())
     };
     Ok((finding, strict))
+}
+
+/// Whether what collections left behind has grown at no less than half the pace.
+fn known_to_outlive_collections(frame: &Frame, from: usize, slope: f64, growth: f64) -> bool {
+    let kept = frame.series(Signal::Footprint);
+    let at = |minute: &usize| kept.floor(*minute, minute + 1).is_finite();
+    let last = (from..frame.len()).rev().find(at);
+    let first = (from..frame.len()).find(at);
+    let (Some(first), Some(last)) = (first, last) else { return false };
+    let apart = as_f64(last - first);
+    let rise = kept.floor(last, last + 1) - kept.floor(first, first + 1);
+    3 * (last - first) >= frame.len() - from && rise >= 0.5 * slope * apart && rise >= 0.25 * growth
+}
+
+/// Least bytes that V8 lets a heap grow by before it collects.
+const LEAST_STEP: f64 = 10e6;
+/// Most times its floor that V8 lets a heap grow by before it collects.
+const MOST_STEP: f64 = 1.2;
+
+/// Whether collections were seen to free a part of the growth and left the rest, or the heap has outgrown what V8
+/// lets pile up without one.
+fn seen_to_outlive_collections(frame: &Frame, settings: &Settings, from: usize, growth: f64) -> bool {
+    let heap = frame.series(Signal::Heap);
+    let warm = (settings.warm_up as usize).saturating_sub(frame.before).min(from);
+    let lowest = heap.floor(warm, frame.len());
+    let now = frame.len();
+    let latest = heap.floor(now - (now - from) / MOST - 1, now);
+    if latest - lowest >= LEAST_STEP.max(MOST_STEP * lowest) {
+        return true;
+    }
+    let bucket = ((now - from) / (4 * MOST)).max(5);
+    let (mut peak, mut seen) = (f64::NEG_INFINITY, [0_usize; 2]);
+    let mut count = 0;
+    let mut at = from;
+    while at + bucket <= now {
+        let low = heap.floor(at, at + bucket);
+        if low.is_finite() {
+            if peak - low >= (0.2 * growth).max(2e6) {
+                seen[usize::from(count > 0)] = at;
+                count += 1;
+                peak = low;
+            }
+            peak = peak.max(low);
+        }
+        at += bucket;
+    }
+    count >= 2 && 3 * (seen[1] - seen[0]) >= now - from
 }
 
 /// The test that sees the whole life slowing down, if one does.

@@ -11,7 +11,7 @@
 //!
 //! | room           | what it is for                                              | pure |
 //! |----------------|-------------------------------------------------------------|------|
-//! | `model`        | the words every room shares                                 | yes  |
+//! | `crates/model` | the words every room shares                                 | yes  |
 //! | `config`       | text to settings, every error with its file, line and key   | yes, but for reading the file |
 //! | `collect`      | what pm2 and the system say now                             | codecs and parsers |
 //! | `history`      | minutes and lives of a process, in memory and on disk       | all but the store |
@@ -37,11 +37,12 @@ pub mod evidence;
 pub mod export;
 pub mod history;
 pub mod http;
-pub mod model;
 pub mod policy;
 pub mod runtime;
 pub mod trend;
 pub mod ui;
+
+pub use ::model;
 
 /// The source revision this binary was built from; `unknown` outside a git checkout.
 pub const REVISION: &str = env!("LEAKSLOPE_REVISION");

@@ -105,7 +105,7 @@ fn settings(flags: &Flags) -> Result<Settings, ConfigError> {
 /// [`settings`], with what has to be known when they are read again.
 fn load(flags: &Flags) -> Result<Loaded, ConfigError> {
     let surroundings = flags.surroundings();
-    let mut loaded = config::load(&config::find(&surroundings, present), &surroundings)?;
+    let mut loaded = config::load(&found(&surroundings), &surroundings)?;
     flags.lay_over(&mut loaded.settings);
     Ok(loaded)
 }
@@ -124,10 +124,11 @@ fn beside(settings: &Settings, token_file: Option<&std::path::Path>) -> anyhow::
     let sure = certificate.is_some() || address.starts_with(config::UNIX_PREFIX);
     let token = match (token_file, web.token_file.as_ref().filter(|_| sure)) {
         (Some(path), _) => {
-            let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+            let text =
+                config::read_trusted_text(path, config::Readers::Nobody).with_context(|| path.display().to_string())?;
             Some(first(&text).with_context(|| format!("{}: holds no token", path.display()))?)
         }
-        (None, Some(path)) => std::fs::read_to_string(path).ok().as_deref().and_then(first),
+        (None, Some(path)) => config::read_trusted_text(path, config::Readers::Nobody).ok().as_deref().and_then(first),
         (None, None) => None,
     };
     Ok(Beside { address: client::reachable(address), certificate, token })
@@ -147,13 +148,18 @@ fn evidence_folder(flags: &Flags) -> std::path::PathBuf {
     config::state_directory(&flags.surroundings()).map_or_else(|| ".".into(), |state| state.join(keep::FOLDER))
 }
 
-fn present(candidate: &str) -> bool {
-    std::path::Path::new(candidate).exists()
+/// The configuration file to read; says where one of the current folder is passed over.
+fn found(surroundings: &config::Surroundings) -> config::Found {
+    let config::Choice { found, passed_over } = config::find(surroundings, config::look_for);
+    if let Some((candidate, why)) = passed_over {
+        output::complain(&output::clean(&format!("leakslope: {candidate} is passed over: {why}")));
+    }
+    found
 }
 
 fn check_config(flags: &Flags) -> anyhow::Result<ExitCode> {
     let surroundings = flags.surroundings();
-    let found = config::find(&surroundings, present);
+    let config::Choice { found, .. } = config::find(&surroundings, config::look_for);
     let settings = settings(flags)?;
     runtime::access(&settings)?;
     let name = match &found {

@@ -2,22 +2,25 @@
 //!
 //! The embedded `default.toml` is both the documentation and the lowest layer; a user's file is laid over it key by
 //! key. [`Settings`] can be made only by [`parse`], so whoever holds one holds a valid one. Apart from [`load`], which
-//! reads the file, this room is pure; it refuses to look at the environment on its own.
+//! reads the file, and `trust`, which tells whose a file is, this room is pure; it refuses to look at the environment on its
+//! own.
 
 mod error;
 mod raw;
 mod search;
 mod text;
+mod trust;
 mod validate;
 pub mod web;
 mod yaml;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub use error::{ConfigError, Problem};
-pub use search::{Found, Surroundings, find, state_directory};
+pub use search::{Candidate, Choice, Found, Surroundings, find, look_for, state_directory};
 pub use text::{parse_duration, parse_size};
+pub use trust::{Readers, Untrusted, check_ours, read_trusted, read_trusted_text, tighten_folder};
 
 use crate::collect::{DaemonSpec, MetricsUrl};
 use crate::evidence::EvidenceSettings;
@@ -181,7 +184,8 @@ pub fn load(found: &Found, surroundings: &Surroundings) -> Result<Loaded, Config
     match found {
         Found::Embedded => Ok(Loaded { settings: parse(DEFAULT_NAME, DEFAULT, surroundings)?, empty: None }),
         Found::Named(path) | Found::Present(path) => {
-            let text = read_text(path).map_err(|source| ConfigError::Unreadable { path: path.clone(), source })?;
+            let text = read_trusted_text(path, Readers::Everybody)
+                .map_err(|source| ConfigError::Unreadable { path: path.clone(), source })?;
             let settings = parse(&path.display().to_string(), &text, surroundings)?;
             Ok(Loaded { settings, empty: text.is_empty().then(|| path.clone()) })
         }
@@ -242,34 +246,6 @@ pub fn check_listen_address(address: &str) -> Result<(), String> {
 /// Whether `name` matches `glob`: `*` stands for any text, `?` for one character.
 pub fn matches_glob(glob: &str, name: &str) -> bool {
     wildmatch::WildMatch::new(glob).matches(name)
-}
-
-/// The largest file of settings that is read.
-const MAX_FILE: u64 = 1 << 20;
-
-/// Reads a whole file of settings, certificates or tokens, up to the largest size that one may have.
-///
-/// # Errors
-///
-/// When it cannot be opened or read, or is larger than 1 MiB.
-pub fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
-    use std::io::Read;
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, "larger than 1 MiB"));
-    }
-    Ok(bytes)
-}
-
-/// [`read_bounded`], as text.
-///
-/// # Errors
-///
-/// As [`read_bounded`], and when it is not UTF-8.
-pub fn read_text(path: &Path) -> std::io::Result<String> {
-    let not_text = |_not_text| std::io::Error::new(std::io::ErrorKind::InvalidData, "it is not UTF-8 text");
-    String::from_utf8(read_bounded(path)?).map_err(not_text)
 }
 
 #[cfg(test)]

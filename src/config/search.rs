@@ -1,6 +1,11 @@
 //! Where the configuration and the state live, decided from what the caller saw of the environment.
+//!
+//! The current folder is anybody's: a file in it counts only where it and the folder are ours or root's and nobody else may
+//! write to them. Else whoever could lay a file there would have their commands run by whoever comes by.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use super::trust::{Readers, Untrusted, check_ours};
 
 /// What the environment offers; the caller fills it in, so that the search itself stays pure.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,16 +38,71 @@ pub enum Found {
 /// The files looked for when the user names none, in order.
 const CANDIDATES: [&str; 2] = ["./leakslope.toml", "/etc/leakslope/leakslope.toml"];
 
+/// What stands where a configuration file is looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Candidate {
+    /// No file.
+    Absent,
+    /// A file that may be read.
+    Present,
+    /// A file of the current folder that others could have laid there, and the reason.
+    PassedOver(String),
+}
+
+/// The configuration file that was chosen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// Which.
+    pub found: Found,
+    /// A candidate before it that does not count, and the reason.
+    pub passed_over: Option<(&'static str, String)>,
+}
+
 /// Chooses the configuration file: the flag, the variable, `./leakslope.toml`, `/etc/leakslope/leakslope.toml`, else
-/// the embedded default. `exists` tells whether a candidate is there.
-pub fn find(surroundings: &Surroundings, exists: impl Fn(&str) -> bool) -> Found {
+/// the embedded default. `look_for` tells what stands at a candidate.
+pub fn find(surroundings: &Surroundings, look_for: impl Fn(&str) -> Candidate) -> Choice {
     if let Some(path) = surroundings.flag.as_ref().or(surroundings.variable.as_ref()) {
-        return Found::Named(path.clone());
+        return Choice { found: Found::Named(path.clone()), passed_over: None };
     }
-    CANDIDATES
-        .into_iter()
-        .find(|candidate| exists(candidate))
-        .map_or(Found::Embedded, |candidate| Found::Present(PathBuf::from(candidate)))
+    let mut passed_over = None;
+    for candidate in CANDIDATES {
+        match look_for(candidate) {
+            Candidate::Absent => {}
+            Candidate::Present => return Choice { found: Found::Present(PathBuf::from(candidate)), passed_over },
+            Candidate::PassedOver(why) => passed_over = Some((candidate, why)),
+        }
+    }
+    Choice { found: Found::Embedded, passed_over }
+}
+
+/// Tells what stands at a candidate. One of the current folder has to be a file that, with the folder, only this user or root
+/// may write to; nothing of it is read. That of `/etc` is checked when it is read.
+pub fn look_for(candidate: &str) -> Candidate {
+    let path = Path::new(candidate);
+    if path.is_absolute() {
+        return if path.exists() { Candidate::Present } else { Candidate::Absent };
+    }
+    let Ok(file) = std::fs::symlink_metadata(path) else { return Candidate::Absent };
+    if !file.is_file() {
+        return Candidate::PassedOver("it is no regular file".to_owned());
+    }
+    let folder = std::fs::metadata(".").map_err(|error| format!("the folder cannot be seen: {error}"));
+    let checked = folder
+        .and_then(|folder| {
+            check_ours(Path::new("."), &folder, Readers::Everybody).map_err(|why| said("the folder", &why))
+        })
+        .and_then(|()| check_ours(path, &file, Readers::Everybody).map_err(|why| said("it", &why)));
+    checked.map_or_else(Candidate::PassedOver, |()| Candidate::Present)
+}
+
+fn said(what: &str, why: &Untrusted) -> String {
+    match why {
+        Untrusted::Foreign { owner, .. } => {
+            format!("{what} belongs to user {owner}; a copy of your own may be named by --config")
+        }
+        Untrusted::Writable { mend } => format!("others may write to {what}; if it is yours: {mend}"),
+        Untrusted::NotAFile | Untrusted::Readable { .. } => why.to_string(),
+    }
 }
 
 /// Chooses the state directory: `$STATE_DIRECTORY`, else `$XDG_STATE_HOME/leakslope`, else
@@ -68,16 +128,22 @@ mod tests {
             variable: Some(PathBuf::from("/b.toml")),
             ..Surroundings::default()
         };
-        assert_eq!(find(&surroundings, |_| true), Found::Named(PathBuf::from("/a.toml")));
+        let chosen = |surroundings: &Surroundings, here: Candidate, etc: Candidate| {
+            find(surroundings, |path| if path.starts_with("/etc") { etc.clone() } else { here.clone() })
+        };
+        let (present, absent) = (Candidate::Present, Candidate::Absent);
+        let named = |path: &str| Found::Named(PathBuf::from(path));
+        assert_eq!(chosen(&surroundings, present.clone(), present.clone()).found, named("/a.toml"));
         surroundings.flag = None;
-        assert_eq!(find(&surroundings, |_| true), Found::Named(PathBuf::from("/b.toml")));
+        assert_eq!(chosen(&surroundings, present.clone(), present.clone()).found, named("/b.toml"));
         surroundings.variable = None;
-        assert_eq!(find(&surroundings, |_| true), Found::Present(PathBuf::from("./leakslope.toml")));
-        assert_eq!(
-            find(&surroundings, |candidate| candidate.starts_with("/etc")),
-            Found::Present(PathBuf::from("/etc/leakslope/leakslope.toml"))
-        );
-        assert_eq!(find(&surroundings, |_| false), Found::Embedded);
+        let found = |path: &str| Found::Present(PathBuf::from(path));
+        assert_eq!(chosen(&surroundings, present.clone(), present.clone()).found, found("./leakslope.toml"));
+        let etc = found("/etc/leakslope/leakslope.toml");
+        assert_eq!(chosen(&surroundings, absent.clone(), present.clone()).found, etc);
+        assert_eq!(chosen(&surroundings, absent.clone(), absent).found, Found::Embedded);
+        let choice = chosen(&surroundings, Candidate::PassedOver("theirs".to_owned()), present);
+        assert_eq!(choice, Choice { found: etc, passed_over: Some(("./leakslope.toml", "theirs".to_owned())) });
     }
 
     #[test]

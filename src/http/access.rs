@@ -30,7 +30,7 @@ use super::router::{Admission, Gatekeeper};
 use super::server::Transport;
 use super::tls::{self, Fault, Material};
 use crate::config::web::{Pem, PemSource, TlsSettings, Users, WebConfig};
-use crate::config::{ConfigError, Problem, read_bounded, read_text};
+use crate::config::{ConfigError, Problem, Readers, read_trusted, read_trusted_text};
 use crate::model::Steady;
 
 /// The pause between two looks at the files.
@@ -281,7 +281,7 @@ fn problem(file: &str, line: usize, key: &str, message: impl Into<String>) -> Co
 
 /// What the web configuration says, and whether it has no bytes at all.
 fn parse(path: &Path) -> (Result<WebConfig, ConfigError>, bool) {
-    let text = match read_text(path) {
+    let text = match read_trusted_text(path, Readers::Everybody) {
         Ok(text) => text,
         Err(source) => return (Err(ConfigError::Unreadable { path: path.to_owned(), source }), false),
     };
@@ -291,7 +291,8 @@ fn parse(path: &Path) -> (Result<WebConfig, ConfigError>, bool) {
 
 fn read_tokens(path: &Path) -> Result<BearerTokens, ConfigError> {
     let name = path.display().to_string();
-    let bytes = read_bounded(path).map_err(|error| problem(&name, 1, "web.token_file", error.to_string()))?;
+    let bytes =
+        read_trusted(path, Readers::Nobody).map_err(|error| problem(&name, 1, "web.token_file", error.to_string()))?;
     let text = String::from_utf8_lossy(&bytes);
     BearerTokens::parse(&text).map_err(|error| problem(&name, error.line(), "web.token_file", error.to_string()))
 }
@@ -312,7 +313,9 @@ fn name_of(files: &AccessFiles) -> String {
 /// Reads a text in PEM.
 fn text(files: &AccessFiles, pem: &Pem) -> Result<Vec<u8>, ConfigError> {
     match &pem.source {
-        PemSource::File(path) => read_bounded(path).map_err(|error| about(files, pem, error.to_string())),
+        PemSource::File(path) => {
+            read_trusted(path, Readers::Everybody).map_err(|error| about(files, pem, error.to_string()))
+        }
         PemSource::Inline(text) => Ok(text.clone().into_bytes()),
     }
 }

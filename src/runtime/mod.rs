@@ -31,7 +31,7 @@ pub use shared::Shared;
 pub use supervisor::{Class, Ended, Supervisor};
 
 use crate::collect::ExposedReader;
-use crate::config::{ConfigError, Settings};
+use crate::config::{self, ConfigError, Settings};
 use crate::export::json::ProcessesView;
 use crate::history::store::{StoreError, StoreWorker};
 use crate::http::{Access, AccessFiles, OccupancyHandle, ServeError};
@@ -68,6 +68,14 @@ pub enum RunError {
     /// The state directory belongs to another sidecar.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Others may write to the state directory.
+    #[error("state directory {}: {source}", path.display())]
+    StateFolder {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: std::io::Error,
+    },
     /// The web configuration or the file of bearer tokens cannot be used.
     #[error(transparent)]
     Access(#[from] ConfigError),
@@ -93,6 +101,12 @@ impl RunError {
 pub fn run(settings: Settings, state_directory: Option<PathBuf>, reload: Reload) -> Result<(), RunError> {
     let inherited = serving::Inherited::take()?;
     let logging = Logging::start(settings.log);
+    if let Some(folder) = &state_directory {
+        let failed = |source| RunError::StateFolder { path: folder.clone(), source };
+        if config::tighten_folder(folder).map_err(failed)? {
+            tracing::warn!("{}: others could write to the state directory; that right is taken away", folder.display());
+        }
+    }
     let runtime = supervisor::runtime().map_err(|source| RunError::System { what: "starting the threads", source })?;
     let result = runtime.block_on(serve(settings, state_directory, reload, &logging, inherited));
     runtime.shutdown_background();

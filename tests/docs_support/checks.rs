@@ -80,14 +80,20 @@ fn units(words: &[&str]) -> Vec<String> {
     named.map(unit).filter(|unit| !ours(unit)).map(|unit| format!("{unit} is not in deploy/systemd")).collect()
 }
 
+/// The text of a file, or of every file in a folder.
+fn sources(path: &Path) -> std::io::Result<String> {
+    if path.is_file() {
+        return fs::read_to_string(path);
+    }
+    let files = fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.path()));
+    files.filter(|file| file.as_ref().is_ok_and(|file| file.is_file())).map(|file| fs::read_to_string(file?)).collect()
+}
+
 /// Tests and benches that a command names, and words that it says to a program of the project, must stand in the sources.
 fn own_words(words: &[&str]) -> Vec<String> {
     let at = |flag: &str| words.iter().position(|word| *word == flag);
     let (source, rest) = if let Some(at) = at("--test") {
-        let more = words[at..].chunks(2).take_while(|pair| pair[0] == "--test").count();
-        let tests = words[at..].iter().skip(1).step_by(2).take(more);
-        let lost = tests.map(|test| format!("tests/{test}.rs")).find(|test| !root().join(test).exists());
-        (lost.unwrap_or(format!("tests/{}.rs", words[at + 1])), at + 2 * more)
+        (format!("tests/{}", words[at + 1]), at + 2)
     } else if let Some(at) = at("--bench") {
         let (file, folder) = (format!("benches/{}.rs", words[at + 1]), format!("benches/{}/main.rs", words[at + 1]));
         (if root().join(&file).exists() { file } else { folder }, at + 2)
@@ -98,7 +104,7 @@ fn own_words(words: &[&str]) -> Vec<String> {
     } else {
         return Vec::new();
     };
-    let Ok(text) = fs::read_to_string(root().join(&source)) else { return vec![format!("{source} is not there")] };
+    let Ok(text) = sources(&root().join(&source)) else { return vec![format!("{source} is not there")] };
     // Numbers, names of files and words in capitals are the reader's.
     let readers = |word: &str| word.contains(|one: char| "./".contains(one) || one.is_ascii_uppercase());
     let said = words[rest..].iter().filter(|word| !readers(word) && word.parse::<f64>().is_err());

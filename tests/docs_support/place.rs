@@ -2,6 +2,8 @@
 //! Prometheus that scrapes it, a desk with the project's files and the recordings, snapshots and profiles they name, and a
 //! system of folders instead of the machine's own.
 
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test may panic and measure")]
+
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};

@@ -48,6 +48,20 @@ pub fn stripped_binary(folder: &Path) -> PathBuf {
     stripped
 }
 
+/// Runs a test, by its path, in a process of its own: for what is limited or measured by process. True in that process; the
+/// other one has nothing more to do.
+pub fn in_own_process(test: &str) -> bool {
+    const MARK: &str = "LEAKSLOPE_TEST_IN_OWN_PROCESS";
+    if std::env::var_os(MARK).is_some() {
+        return true;
+    }
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let output = command.args(["--exact", test, "--nocapture"]).env(MARK, "1").output().unwrap();
+    let said = [&output.stdout[..], &output.stderr].map(String::from_utf8_lossy).concat();
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    false
+}
+
 /// Asks again and again until there is an answer; panics with the last refusal after `deadline`.
 pub fn wait_for<T>(what: &str, deadline: Duration, mut ask: impl FnMut() -> Result<T, String>) -> T {
     let end = Instant::now() + deadline;

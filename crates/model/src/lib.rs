@@ -1,0 +1,24 @@
+//! The words every crate of leakslope shares: what a daemon, a process, one run of a process and one collection are.
+//!
+//! Pure data with the few questions that can be asked of it. This crate refuses to read anything (no clock, no
+//! file, no socket) and to decide anything: verdicts live in `leak-detector`, restarts in `restart-policy`.
+
+mod history;
+mod host;
+mod identity;
+mod process;
+mod snapshot;
+mod time;
+mod units;
+mod verdict;
+
+pub use history::{LifeEnd, LifeSummary, Minute};
+pub use host::{HostSample, SelfSample};
+pub use identity::{AppName, DaemonName, Life, ProcessKey};
+pub use process::{
+    AppMetrics, CustomMetric, GcReport, Listed, MemoryLimits, MemorySource, ProcessSample, Status, SystemSample,
+};
+pub use snapshot::{CollectorName, CollectorReport, DaemonSample, Snapshot};
+pub use time::{Steady, WallTime};
+pub use units::Bytes;
+pub use verdict::{Basis, LeakState, Limit, LimitKind, Rejection, Signal, Slope, Verdict};

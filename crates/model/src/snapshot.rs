@@ -1,0 +1,85 @@
+//! One collection, whole and immutable: what every reader (metrics, API, page, trend) looks at.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::{Bytes, DaemonName, HostSample, ProcessSample, Steady, WallTime};
+
+/// The names of collectors in metrics and logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CollectorName {
+    /// pm2's process list, by socket or command.
+    Pm2,
+    /// The operating system.
+    System,
+    /// The metrics that apps expose by HTTP; reports only of daemons with such apps.
+    #[serde(rename = "app_metrics")]
+    Exposed,
+}
+
+impl CollectorName {
+    /// The label value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pm2 => "pm2",
+            Self::System => "system",
+            Self::Exposed => "app_metrics",
+        }
+    }
+}
+
+/// How one collector fared in one collection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CollectorReport {
+    /// Which one.
+    pub collector: CollectorName,
+    /// Time it took.
+    pub duration: Duration,
+    /// Why it failed, in plain words; none when it succeeded.
+    pub failure: Option<String>,
+}
+
+/// What one collection saw of one daemon. After a failed collection the processes are empty, not stale.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DaemonSample {
+    /// The daemon's name.
+    pub name: DaemonName,
+    /// Whether it answered.
+    pub up: bool,
+    /// Its version, where it told.
+    pub version: Option<String>,
+    /// Its pid, where the socket told.
+    pub pid: Option<u32>,
+    /// Its own resident memory.
+    pub resident: Option<Bytes>,
+    /// Its processes, by `pm_id`.
+    pub processes: Vec<ProcessSample>,
+    /// Entries of the list that are not among `processes`: beyond the configured bound, unreadable, or repeating a `pm_id`.
+    pub processes_left_out: usize,
+    /// How each collector fared.
+    pub reports: Vec<CollectorReport>,
+    /// When it last answered, if ever.
+    pub last_success: Option<WallTime>,
+}
+
+/// One collection of everything.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Snapshot {
+    /// The instant on the steady line.
+    pub at: Steady,
+    /// The same instant by the wall clock.
+    pub wall: WallTime,
+    /// The daemons, by name.
+    pub daemons: Vec<DaemonSample>,
+    /// The machine.
+    pub host: HostSample,
+}
+
+impl Snapshot {
+    /// Iterates over the processes of all daemons, by daemon and `pm_id`.
+    pub fn processes(&self) -> impl Iterator<Item = &ProcessSample> {
+        self.daemons.iter().flat_map(|daemon| &daemon.processes)
+    }
+}

@@ -1,0 +1,12 @@
+//! What is read of pm2, `/proc` and the apps, of real daemons and of ones that misbehave.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod command;
+mod exposed;
+mod faults;
+mod memory;
+mod pm2;
+mod preload;
+mod system;

@@ -1,0 +1,172 @@
+//! Real apps without pm2's agent, looked into by their inspector, and what must never come of it.
+
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test may panic")]
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::process::Stdio;
+use std::time::Duration;
+
+use crate::support::inspected::{PORT, Turn, assert_untouched, is_open, pid, refused, run, told};
+use crate::support::pm2::{Pm2, app, is_alive};
+use crate::support::sidecar::{DEADLINE, Place};
+use crate::support::wait_for;
+use leakslope::evidence::inspector::Inspector;
+use leakslope::evidence::keep::{self, Road};
+use rstest::rstest;
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
+use rustix::process::{Pid, Signal, kill_process};
+
+const SHORT: [&str; 5] = ["heap", "profile", "app", "--duration", "2s"];
+
+/// Far longer than a test waits.
+const LONG: [&str; 5] = ["heap", "profile", "app", "--duration", "30m"];
+
+fn started(script: &str, more: &[&str]) -> (Pm2, Place, u32) {
+    let pm2 = Pm2::start("pm2-7");
+    pm2.run(&[&["start", script, "--name", "app", "--no-pmx"], more].concat());
+    let place = Place::new(&pm2.home(), "");
+    let pid = pid(&pm2, "app");
+    (pm2, place, pid)
+}
+
+#[rstest]
+#[case::fork("leaker.js", &[])]
+#[case::cluster("leaker.js", &["-i", "1"])]
+#[case::module("leaker.mjs", &[])]
+fn the_leaking_function_is_named(#[case] script: &str, #[case] more: &[&str]) {
+    let _turn = Turn::wait();
+    let (pm2, place, pid) = started(&app(script), more);
+    // Twice: the second finds the app as the first did.
+    for _ in 0..2 {
+        let text = run(&place, &SHORT);
+        assert!(text.contains("keepForEver") && text.contains(&format!("{script}:")), "{text}");
+        assert!(text.contains("Taken through the app's inspector: it is as it was before; its event loop"), "{text}");
+        assert_untouched(pid, &text);
+    }
+    let records = keep::records(&place.state().join("leakslope/evidence"));
+    assert_eq!(records.len(), 2, "{records:?}");
+    for record in records {
+        let cost = record.cost.unwrap();
+        assert_eq!(cost.road, Road::Inspector);
+        assert!(cost.pause_seconds.is_some_and(|pause| pause < DEADLINE.as_secs_f64()), "{cost:?}");
+    }
+    drop(pm2);
+}
+
+#[test]
+fn an_app_that_takes_the_signal_for_its_own_is_not_sent_it() {
+    let _turn = Turn::wait();
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("own.js");
+    fs::write(&script, "setInterval(() => {}, 1000);\nprocess.on('SIGUSR1', () => process.exit(1));\n").unwrap();
+    let (_pm2, place, pid) = started(script.to_str().unwrap(), &[]);
+    let text = refused(&place, &SHORT, "refused: it may listen for SIGUSR1 itself");
+    assert!(text.contains("own.js:2)"), "{text}");
+    assert_untouched(pid, &text);
+}
+
+#[test]
+fn a_program_that_is_not_node_is_not_sent_it() {
+    let _turn = Turn::wait();
+    let (_pm2, place, pid) = started(&app("sleeper.sh"), &["--interpreter", "bash"]);
+    let text = refused(&place, &SHORT, "refused: it runs bash, not node");
+    assert_untouched(pid, &text);
+}
+
+#[test]
+fn a_port_that_is_taken_is_told_before_anything_is_done() {
+    let _turn = Turn::wait();
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, PORT)).unwrap();
+    let (_pm2, place, pid) = started(&app("leaker.js"), &[]);
+    let text =
+        refused(&place, &SHORT, "refused: port 9229, where its inspector would open, is taken by another process");
+    assert_untouched(pid, &text);
+    drop(taken);
+    run(&place, &SHORT);
+}
+
+#[tokio::test]
+async fn an_app_that_is_being_debugged_is_left_to_its_debugger_and_its_own_inspector_stays_open() {
+    let _turn = Turn::wait();
+    let (_pm2, place, pid) = started(&app("leaker.js"), &["--node-args", "--inspect"]);
+    let debugger = crate::support::wait_until("the inspector", DEADLINE, || async {
+        let open = Inspector::open((Ipv4Addr::LOCALHOST, PORT).into(), Duration::from_secs(10)).await;
+        open.map_err(|error| error.to_string())
+    })
+    .await;
+    refused(&place, &SHORT, "refused: somebody debugs it at 127.0.0.1:9229; close the debugger, then try again");
+    debugger.close(DEADLINE).await;
+    let text = run(&place, &SHORT);
+    assert!(text.contains("keepForEver"), "{text}");
+    assert!(is_alive(pid) && is_open(pid), "what was open before is not closed: {text}");
+}
+
+#[test]
+fn an_app_that_stands_still_now_and_then_is_profiled_and_its_pause_is_told() {
+    let _turn = Turn::wait();
+    let folder = tempfile::tempdir().unwrap();
+    let stop = folder.path().join("stop");
+    let (_pm2, place, pid) = started(&app("stutter.js"), &["--", stop.to_str().unwrap()]);
+    let text = run(&place, &["heap", "profile", "app", "--duration", "5s"]);
+    assert!(text.contains("keepForEver"), "{text}");
+    let pause = text.split("event loop was ").nth(1).unwrap().split(' ').next().unwrap();
+    assert!(pause.parse::<u64>().unwrap() >= 1000, "it stood still for 1500 ms: {text}");
+    assert_untouched(pid, &text);
+
+    // Now it stands still for good: the inspector stays open, which is told, and closes as soon as it can.
+    fs::write(&stop, "").unwrap();
+    let open = "its inspector is still open at 127.0.0.1:9229 and closes as soon as its event loop goes on";
+    let text = wait_for("it to stand still", DEADLINE * 4, || {
+        let text = told(&place.run(&SHORT));
+        if text.contains(open) { Ok(text) } else { Err(text) }
+    });
+    assert!(is_alive(pid) && is_open(pid), "{text}");
+    fs::remove_file(&stop).unwrap();
+    wait_for("the inspector to close", DEADLINE, || if is_open(pid) { Err("open".to_owned()) } else { Ok(()) });
+    assert_untouched(pid, &text);
+}
+
+#[test]
+fn an_app_that_the_signal_would_break_off_is_not_sent_it() {
+    let _turn = Turn::wait();
+    let folder = tempfile::tempdir().unwrap();
+    let (pipe, script) = (folder.path().join("pipe"), folder.path().join("reader.js"));
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    fs::write(&script, "setInterval(() => require('fs').readFileSync(process.argv[2]), 100);").unwrap();
+    let (_pm2, place, pid) = started(script.to_str().unwrap(), &["--", pipe.to_str().unwrap()]);
+    let _never_written = wait_for("it to read", DEADLINE, || {
+        rustix::fs::open(&pipe, OFlags::WRONLY | OFlags::NONBLOCK, Mode::empty()).map_err(|error| error.to_string())
+    });
+    let text = refused(&place, &SHORT, "refused: it waits in the system (");
+    assert!(text.contains("and the signal would break that off; try again when it answers requests"), "{text}");
+    assert_untouched(pid, &text);
+}
+
+#[test]
+fn an_app_that_ends_in_the_middle_is_told_and_one_that_goes_on_is_closed_when_the_command_is_stopped() {
+    let _turn = Turn::wait();
+    let (pm2, place, first) = started(&app("leaker.js"), &[]);
+    let spawn = || place.command(&LONG).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let opened = |pid: u32| {
+        wait_for("the inspector", DEADLINE, || if is_open(pid) { Ok(()) } else { Err("closed".to_owned()) });
+    };
+    let command = spawn();
+    opened(first);
+    pm2.run(&["restart", "app"]);
+    let output = command.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(told(&output).contains("failed: it ended meanwhile; try again when it runs"), "{}", told(&output));
+
+    let second = pid(&pm2, "app");
+    for signal in [Signal::INT, Signal::TERM] {
+        let command = spawn();
+        opened(second);
+        kill_process(Pid::from_raw(command.id().try_into().unwrap()).unwrap(), signal).unwrap();
+        let output = command.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+        assert!(told(&output).contains("no profile was taken"), "{}", told(&output));
+        assert_untouched(second, &told(&output));
+    }
+    assert_eq!(place.state_files(), []);
+}

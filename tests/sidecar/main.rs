@@ -1,0 +1,18 @@
+//! The program as it is run: what it serves, to whom, how it starts and ends, and its commands that need a while.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod demo;
+mod golden;
+mod http_descriptors;
+mod http_server;
+mod listeners;
+mod live;
+mod pm2;
+mod prometheus;
+mod run;
+mod security;
+mod watch;
+mod web;
+mod web_format;

@@ -1,0 +1,118 @@
+// Runs every test that the build has built: `cargo test --no-run --message-format=json | node tests/suite.mjs`. A test of
+// `tests/` has a process of its own, as under cargo-nextest, so that no limit, lock or figure of one meets another; the unit
+// tests of a crate share one. A built program without tests, and a test without a result, fail the run.
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, openSync, closeSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { createInterface } from 'node:readline';
+
+// Most tests wait, for pm2, Prometheus or time to pass, and run six at a time; those that compute, two.
+const ROOM = 6;
+const COMPUTING = 3;
+const COMPUTE = [/^heap::/, /^policy::random/, /^rules::(detection|docs_commands|deploy_debian)/, /^ui::page/, /^unit tests/];
+// The longest begin first, in this order.
+const LONGEST = [/^ui::page::/, /^heap::patterns/, /^policy::(end_to_end|pm2)/, /^rules::(alerts_end_to_end|docs_commands|deploy)/, /^sidecar::(demo|live|pm2)/, /^evidence::/, /^unit tests/];
+// These share what the first of them makes.
+const TOGETHER = ['rules::deploy_npm::'];
+const DEADLINE_MS = 20 * 60_000;
+
+const programs = [];
+for await (const line of createInterface({ input: process.stdin })) {
+  if (!line.startsWith('{')) continue;
+  const message = JSON.parse(line);
+  if (message.reason === 'compiler-artifact' && message.executable && message.profile.test) {
+    programs.push({ name: message.target.name, integration: message.target.kind.includes('test'), path: message.executable, cwd: dirname(message.manifest_path) });
+  }
+}
+
+const logs = mkdtempSync(join(tmpdir(), 'leakslope-tests-'));
+process.on('exit', () => rmSync(logs, { recursive: true, force: true }));
+const running = new Set();
+const stop = () => {
+  for (const child of running) try { process.kill(-child.pid, 'SIGTERM'); } catch { /* it has ended */ }
+};
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => { stop(); process.exit(1); });
+
+let number = 0;
+/** Runs a program in a process group of its own; resolves with its exit code and everything it printed. */
+function run(program, args) {
+  const log = join(logs, String(number++));
+  const file = openSync(log, 'w');
+  return new Promise((resolve) => {
+    const child = spawn(program.path, args, { cwd: program.cwd, stdio: ['ignore', file, file], detached: true });
+    running.add(child);
+    const late = setTimeout(() => { try { process.kill(-child.pid, 'SIGKILL'); } catch { /* it has ended */ } }, DEADLINE_MS);
+    child.on('error', (error) => resolve({ code: error.message, said: '' }));
+    child.on('close', (code, signal) => {
+      clearTimeout(late);
+      closeSync(file);
+      running.delete(child);
+      const said = readFileSync(log, 'utf8');
+      rmSync(log);
+      resolve({ code: code ?? signal, said });
+    });
+  });
+}
+
+const jobs = [];
+let failed = 0;
+let passed = 0;
+for (const program of programs) {
+  const { code, said } = await run(program, ['--list', '--format', 'terse']);
+  const tests = [...said.matchAll(/^(.*): test$/gm)].map((found) => found[1]);
+  if (code !== 0) {
+    console.log(`FAILED ${program.path} does not list its tests (${code}): ${said}`);
+    failed += 1;
+  } else if (!program.integration) {
+    jobs.push({ name: `unit tests of ${program.name}`, program, tests, args: ['--test-threads=2'] });
+  } else {
+    if (tests.length === 0) {
+      console.log(`FAILED ${program.name}: a test program without a test`);
+      failed += 1;
+    }
+    const named = (test) => `${program.name}::${test}`;
+    for (const prefix of TOGETHER) {
+      const some = tests.filter((test) => named(test).startsWith(prefix));
+      if (some.length > 0) jobs.push({ name: `${prefix}*`, program, tests: some, args: ['--exact', ...some] });
+    }
+    const rest = tests.filter((test) => !TOGETHER.some((prefix) => named(test).startsWith(prefix)));
+    jobs.push(...rest.map((test) => ({ name: named(test), program, tests: [test], args: ['--exact', test] })));
+  }
+}
+const rank = (name) => LONGEST.findIndex((pattern) => pattern.test(name));
+const place = (name) => (rank(name) === -1 ? LONGEST.length : rank(name));
+jobs.sort((one, other) => place(one.name) - place(other.name));
+const costs = (job) => (COMPUTE.some((pattern) => pattern.test(job.name)) ? COMPUTING : 1);
+
+async function judge(job) {
+  const began = Date.now();
+  const { code, said } = await run(job.program, [...job.args, '--nocapture']);
+  const seconds = Math.round((Date.now() - began) / 1000);
+  const result = said.match(/^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored;/gm)?.at(-1) ?? 'no result';
+  const all = code === 0 && result.includes(` ${job.tests.length} passed; 0 failed; 0 ignored;`);
+  if (all) passed += job.tests.length;
+  else failed += 1;
+  if (!all) console.log(said);
+  if (!all || seconds > 5 || job.tests.length > 1) {
+    console.log(`${all ? 'passed' : `FAILED (${code}; ${result})`} ${job.name} in ${seconds} s`);
+  }
+}
+
+const waiting = [...jobs];
+let room = ROOM;
+await new Promise((resolve) => {
+  const next = () => {
+    if (waiting.length === 0 && room === ROOM) resolve();
+    for (;;) {
+      const index = waiting.findIndex((job) => costs(job) <= room);
+      if (index === -1) return;
+      const [job] = waiting.splice(index, 1);
+      room -= costs(job);
+      judge(job).then(() => { room += costs(job); next(); });
+    }
+  };
+  next();
+});
+console.log(`${passed} passed, ${failed} failed, in ${programs.length} programs`);
+process.exitCode = failed === 0 && passed > 0 ? 0 : 1;

@@ -1,0 +1,441 @@
+//! The API is what `docs/openapi.yaml` says: every body is held against it, field by field, in both directions.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::schema::Document;
+use leakslope::evidence::report::{Added, ClassGrowth, Place, SeriesGrowth};
+use leakslope::evidence::snapshot::patterns::Pattern;
+use leakslope::export::Collected;
+use leakslope::export::json::{PlanView, ProcessesView};
+use leakslope::export::timeline::{HistoryView, Past, Range, TimeScale, sparkline};
+use leakslope::model::{
+    AppMetrics, AppName, Basis, Bytes, CollectorName, CollectorReport, DaemonName, DaemonSample, HostSample, LeakState,
+    Life, LifeEnd, LifeSummary, Limit, LimitKind, Listed, MemoryLimits, MemorySource, Minute, ProcessKey,
+    ProcessSample, Rejection, Signal, Slope, Snapshot, Status, Steady, SystemSample, Verdict, WallTime,
+};
+use leakslope::ui::{
+    ActingView, AppPolicyView, AuditView, BreakerView, CompareView, ComparisonView, EvidenceItemView,
+    EvidenceTakenView, EvidenceView, FrameView, GateView, RequestView, RestartsView, TakenView, TargetView,
+    VersionView,
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+const NOW: Steady = Steady(1_795_400_000_000);
+const SCALE: TimeScale = TimeScale { minute: Duration::from_mins(1), offset_ms: 250 };
+
+fn holds(schema: &str, view: &impl Serialize) {
+    let value = serde_json::to_value(view).expect("a view becomes JSON");
+    let faults = Document::read().faults(schema, &value);
+    assert!(faults.is_empty(), "{schema}:\n{}\n{value:#}", faults.join("\n"));
+}
+
+fn text(value: &str) -> String {
+    value.to_owned()
+}
+
+fn slope() -> Slope {
+    Slope { bytes_per_second: 903.5, low: 820.0, high: 990.0 }
+}
+
+fn listed(pm_id: u32, status: Status) -> Listed {
+    Listed {
+        pm_id,
+        app: AppName::from("shop <b>"),
+        pid: status.has_live_pid().then_some(4_000),
+        status,
+        pm_uptime: Some(NOW.0 - 7_200_000),
+        restarts: Some(3),
+        unstable_restarts: Some(0),
+        namespace: Some(text("default")),
+        exec_mode: "cluster",
+        version: Some(text("1.4.2")),
+        revision: None,
+        node_version: Some(text("20.20.2")),
+        interpreter: Some(text("node")),
+        pmx: true,
+        instance: Some(0),
+        max_memory_restart: Some(Bytes(512 << 20)),
+        max_old_space: None,
+        kill_timeout_ms: None,
+        listen_timeout_ms: None,
+        min_uptime_ms: None,
+        wait_ready: false,
+        monit_memory: None,
+        monit_cpu_percent: None,
+        metrics: AppMetrics {
+            heap_used: Some(Bytes(80 << 20)),
+            heap_total: Some(Bytes(100 << 20)),
+            event_loop_p50_seconds: Some(0.0004),
+            ..AppMetrics::default()
+        },
+    }
+}
+
+fn sample(pm_id: u32, status: Status) -> ProcessSample {
+    let listed = listed(pm_id, status);
+    let life = listed.life();
+    ProcessSample {
+        key: key(pm_id),
+        limits: MemoryLimits { max_memory_restart: listed.max_memory_restart, ..MemoryLimits::default() },
+        system: life.map(|_| SystemSample { resident: Bytes(200 << 20), ..SystemSample::default() }),
+        resident: life.map(|_| Bytes(200 << 20)),
+        resident_source: life.map(|_| MemorySource::System),
+        life,
+        listed,
+        metrics_age_seconds: None,
+        metrics_frozen: false,
+    }
+}
+
+fn key(pm_id: u32) -> ProcessKey {
+    ProcessKey { daemon: DaemonName::from("default"), pm_id }
+}
+
+fn verdict() -> Verdict {
+    Verdict {
+        state: LeakState::Suspect,
+        since: NOW - Duration::from_mins(10),
+        at: NOW,
+        signal: Signal::Footprint,
+        basis: Basis::SampledHeap,
+        slopes: BTreeMap::from([(Signal::Footprint, slope()), (Signal::Resident, slope())]),
+        window: Duration::from_hours(2),
+        floor: Some(Bytes(150 << 20)),
+        limit: Some(Limit { kind: LimitKind::MaxMemoryRestart, bytes: Bytes(512 << 20) }),
+        projected_exhaustion: Some(Duration::from_hours(100)),
+        rejection: Some(Rejection { signal: Signal::Footprint, test: "plateau" }),
+        reason: text("footprint grew 3.1 MiB/h"),
+    }
+}
+
+fn minutes() -> Vec<Minute> {
+    (0..120_u8)
+        .map(|age| Minute {
+            minute: NOW.minute() - i64::from(age),
+            resident: 2.0e8 - f32::from(age) * 5.0e4,
+            native: 6.0e7,
+            heap_floor: 9.0e7 - f32::from(age) * 5.0e4,
+            heap_used: 1.0e8,
+            load: 0.1,
+        })
+        .rev()
+        .collect()
+}
+
+fn life(pid: u32, age: u64, version: &str, end: LifeEnd) -> LifeSummary {
+    LifeSummary {
+        key: key(0),
+        app: AppName::from("shop"),
+        life: Life { pid, started: 0 },
+        version: Some(text(version)),
+        revision: None,
+        first: NOW - Duration::from_secs(age),
+        last: NOW - Duration::from_secs(age / 2),
+        end,
+        floors: Vec::new(),
+        resident_floors: Vec::new(),
+        resident_max: 2.1e8,
+        slope: Some(slope()),
+    }
+}
+
+/// Returns every `$ref` of the document that leads nowhere, and every field without a value (a comma in a text that should
+/// have been quoted).
+fn broken_parts(document: &Document) -> Vec<String> {
+    let mut broken = Vec::new();
+    let mut open = vec![&document.0];
+    while let Some(value) = open.pop() {
+        match value {
+            Value::Object(fields) => {
+                let dangling = fields.get("$ref").filter(|pointer| document.resolve(pointer).is_none());
+                broken.extend(dangling.map(ToString::to_string));
+                broken.extend(fields.iter().filter(|(_, held)| held.is_null()).map(|(field, _)| field.clone()));
+                open.extend(fields.values());
+            }
+            Value::Array(items) => open.extend(items),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+    broken
+}
+
+#[test]
+fn every_part_of_the_document_is_whole() {
+    let document = Document::read();
+    assert_eq!(broken_parts(&document), Vec::<String>::new());
+    assert_eq!(document.0["openapi"], "3.1.0");
+    let operations =
+        document.0["paths"].as_object().unwrap().values().flat_map(|path| path.as_object().unwrap().keys());
+    assert_eq!(operations.count(), 12);
+}
+
+#[test]
+fn the_checker_finds_what_is_wrong() {
+    let document = Document::read();
+    let wrong = [
+        ("Slope", json!({ "bytes_per_second": 1.0, "low": 1.0 }), "Slope: high is missing"),
+        (
+            "Slope",
+            json!({ "bytes_per_second": "1", "low": 1, "high": 1 }),
+            "Slope.bytes_per_second: \"1\" is not of type \"number\"",
+        ),
+        ("Slope", json!({ "bytes_per_second": 1, "low": 1, "high": 1, "x": 1 }), "Slope: x is not documented"),
+        ("Mode", json!("perhaps"), "Mode: \"perhaps\" is none of [\"off\",\"dry-run\",\"enforce\"]"),
+        ("Column", json!([1, null, -1]), "Column[2]: -1 is below 0"),
+        ("Nothing", json!(1), "Nothing: there is no schema"),
+    ];
+    for (schema, value, fault) in wrong {
+        assert_eq!(document.faults(schema, &value), [fault], "{schema} {value}");
+    }
+}
+
+#[test]
+fn processes() {
+    let snapshot = Snapshot {
+        at: NOW,
+        wall: WallTime(NOW.0 + 250),
+        daemons: [true, false]
+            .map(|up| DaemonSample {
+                name: DaemonName::from(if up { "default" } else { "gone" }),
+                up,
+                version: up.then(|| text("7.0.4")),
+                pid: up.then_some(9),
+                resident: up.then_some(Bytes(60 << 20)),
+                processes: if up { vec![sample(0, Status::Online), sample(1, Status::Errored)] } else { Vec::new() },
+                processes_left_out: 0,
+                reports: vec![CollectorReport {
+                    collector: CollectorName::Pm2,
+                    duration: Duration::from_millis(1),
+                    failure: (!up).then(|| text("connection refused")),
+                }],
+                last_success: up.then_some(WallTime(NOW.0)),
+            })
+            .to_vec(),
+        host: HostSample { memory_total: Bytes(16 << 30), memory_available: Bytes(9 << 30) },
+    };
+    let verdicts = BTreeMap::from([(key(0), verdict())]);
+    let mut view = ProcessesView::new(&Collected {
+        snapshot: &snapshot,
+        verdicts: &verdicts,
+        version_slopes: &[],
+        restarts: None,
+        evidence: &[],
+    });
+    holds("Processes", &view);
+    view.interval_seconds = Some(15.0);
+    view.processes[0].sparkline = sparkline(&minutes(), 60, SCALE);
+    view.processes[0].plan = Some(plan());
+    assert_eq!(view.processes[0].sparkline.as_ref().map(|line| line.resident_min_bytes.len()), Some(60));
+    holds("Processes", &view);
+}
+
+#[test]
+fn history() {
+    let (key, minutes, verdict) = (key(0), minutes(), verdict());
+    let lives = [life(1, 7_000, "1.4.1", LifeEnd::RestartedByUs), life(2, 3_000, "1.4.2", LifeEnd::Running)];
+    let all = Range { from: WallTime(0), to: WallTime(i64::MAX / 2), step: None };
+    let full = Past {
+        key: &key,
+        app: "shop",
+        minutes: &minutes,
+        lives: &lives,
+        verdict: Some(&verdict),
+        exact_since: None,
+        scale: SCALE,
+    };
+    let view = HistoryView::new(&full, all);
+    assert!(view.fit.is_some() && view.projection.is_some() && view.marks.len() == 1 && view.lives.len() == 2);
+    holds("History", &view);
+    holds("History", &HistoryView::new(&Past { minutes: &[], lives: &[], verdict: None, ..full }, all));
+}
+
+#[test]
+fn compare() {
+    let version = VersionView {
+        version: text("1.4.2"),
+        from: 1.0,
+        to: 2.5,
+        lives: 2,
+        hours: 30.5,
+        slope: Some(slope()),
+        resident_max_bytes: Some(1),
+    };
+    let comparison = ComparisonView {
+        before: text("1.4.1"),
+        after: text("1.4.2"),
+        outcome: text("too_early"),
+        hours_needed: Some(7.5),
+        sentence: text("too early to say: 7.5 more hours are needed"),
+    };
+    let versions = vec![VersionView { slope: None, resident_max_bytes: None, ..version.clone() }, version];
+    let mut view = CompareView { daemon: text("default"), app: text("shop"), versions, comparison: Some(comparison) };
+    holds("Compare", &view);
+    view.comparison = None;
+    holds("Compare", &view);
+}
+
+fn plan() -> PlanView {
+    PlanView { decision: text("hold"), sentence: text("no maintenance window is open"), at: Some(1.0) }
+}
+
+#[test]
+fn restarts() {
+    let gates = [None, Some(text("window_closed"))].map(|reason| GateView {
+        gate: text("window"),
+        open: reason.is_none(),
+        reason,
+        sentence: text("a window is open"),
+    });
+    let target = TargetView { pm_id: 0, state: text("waiting"), plan: Some(plan()), gates: gates.to_vec() };
+    let done = TargetView { pm_id: 1, state: text("done"), plan: None, gates: Vec::new() };
+    let record = AuditView {
+        id: 7,
+        at: 1.0,
+        kind: text("restart"),
+        request: Some(1),
+        trigger: Some(text("leak")),
+        daemon: text("default"),
+        app: text("shop"),
+        pm_id: Some(0),
+        action: Some(text("reload")),
+        outcome: Some(text("verified")),
+        detail: None,
+        sentence: text("reloaded"),
+        memory_before_bytes: Some(2),
+        memory_after_bytes: Some(1),
+        slope_before: Some(900.0),
+        slope_after: Some(-3.0),
+        time_bought_seconds: Some(1.5),
+        helped: Some(true),
+        evidence: Some(text("shop-0-1.heapprofile")),
+    };
+    let asked = AuditView {
+        evidence: None,
+        kind: text("requested"),
+        action: None,
+        outcome: None,
+        trigger: None,
+        memory_before_bytes: None,
+        helped: None,
+        ..record.clone()
+    };
+    let breaker = BreakerView { open: true, cause: Some(text("restarts did not help")), closes_at: Some(2.0) };
+    let app = AppPolicyView {
+        daemon: text("default"),
+        app: text("shop"),
+        opted_in: true,
+        mode: text("enforce"),
+        next_window_at: Some(9.0),
+        budget_left: 1,
+        host_budget_left: 60,
+        breaker,
+        memory_freed_bytes: Some(-5),
+    };
+    let view = RestartsView {
+        mode: text("dry-run"),
+        acting: ActingView { allowed: true, authentication: text("bearer"), sentence: text("with a token") },
+        requests: vec![RequestView {
+            id: 1,
+            trigger: text("leak"),
+            daemon: text("default"),
+            app: text("shop"),
+            made_at: 1.0,
+            reason: text("it leaks"),
+            begun: false,
+            targets: vec![target, done],
+        }],
+        apps: vec![app],
+        audit: vec![record, asked],
+    };
+    holds("Restarts", &view);
+    holds("Taken", &TakenView { requests: vec![1], sentence: text("it waits for its window") });
+}
+
+#[test]
+fn evidence() {
+    let leaf = FrameView { name: text("Session"), location: None, bytes: 1, children: Vec::new() };
+    let root =
+        FrameView { name: text("(root)"), location: Some(text("a.js:1")), bytes: 2, children: vec![leaf.clone()] };
+    let profile = EvidenceItemView {
+        id: text("shop-0-1"),
+        kind: text("heap_profile"),
+        daemon: text("default"),
+        app: text("shop"),
+        pm_id: 0,
+        taken_at: 1.0,
+        trigger: text("leak"),
+        state: text("done"),
+        duration_seconds: Some(300.0),
+        pause_seconds: Some(0.004),
+        size_bytes: Some(84_211),
+        sentence: text("74 % is held by remember"),
+        top: vec![leaf],
+        flame: Some(Box::new(root)),
+        growth: None,
+    };
+    let amount = Added { count: 3, bytes: 300 };
+    let class =
+        ClassGrowth { class: text("Session"), count: 9, shallow_bytes: -1, retained_bytes: 1, added: Some(amount) };
+    let place = Place {
+        pattern: Pattern::ClosureScope,
+        sentence: text("the Map `sessions` only grows"),
+        bytes: 1,
+        way: text("sessions (Map) → Session × 9"),
+        code: Some(text("a.js:1:1")),
+    };
+    let series = SeriesGrowth {
+        files: vec![text("shop.1.heapsnapshot"), text("shop.2.heapsnapshot")],
+        compared: text("by object id"),
+        added: Some(amount),
+        classes: vec![ClassGrowth { added: None, ..class.clone() }, class],
+        places: vec![Place { code: None, ..place.clone() }, place],
+        ways: vec![text("sessions (Map) → Session × 9")],
+    };
+    let snapshot = |growth: SeriesGrowth| EvidenceItemView {
+        kind: text("heap_snapshot"),
+        top: Vec::new(),
+        flame: None,
+        growth: Some(Box::new(growth)),
+        ..profile.clone()
+    };
+    let (whole, bare) = (snapshot(series), snapshot(SeriesGrowth::default()));
+    let failed = EvidenceItemView {
+        kind: text("heap_snapshot"),
+        state: text("failed"),
+        duration_seconds: None,
+        pause_seconds: None,
+        size_bytes: None,
+        top: Vec::new(),
+        flame: None,
+        ..profile.clone()
+    };
+    let acting = ActingView { allowed: true, authentication: text("none"), sentence: text("from here") };
+    let items = [profile, failed, whole, bare].to_vec();
+    let view = |standing| EvidenceView { evidence: items.clone(), acting: acting.clone(), standing };
+    holds("Evidence", &view(None));
+    holds("Evidence", &view(Some(text("it rests"))));
+    holds("EvidenceTaken", &EvidenceTakenView { id: text("shop-0-1"), sentence: text("it goes on") });
+}
+
+#[test]
+fn what_the_page_sends_is_what_the_document_asks_for() {
+    let document = Document::read();
+    let orders: [(&str, Value); 4] = [
+        ("EvidenceOrder", json!({ "daemon": "d", "app": "a", "pm_id": 0, "duration": "30s", "who": "the page" })),
+        (
+            "RestartOrder",
+            json!({ "daemon": "d", "app": "a", "now": true, "all": false, "who": "the page", "why": "", "pm_id": 0 }),
+        ),
+        ("WithdrawOrder", json!({ "request": 4, "who": "the page" })),
+        ("BreakerOrder", json!({ "daemon": "d", "app": "a", "who": "the page" })),
+    ];
+    let page = include_str!("../../src/ui/assets/dialog.js");
+    for (schema, order) in orders {
+        assert_eq!(document.faults(schema, &order), Vec::<String>::new());
+        for field in order.as_object().unwrap().keys() {
+            assert!(page.contains(&format!("{field}:")), "the page sends no {field}");
+        }
+    }
+}

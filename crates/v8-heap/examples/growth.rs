@@ -32,6 +32,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     for finding in &diff.findings {
         println!("{} ({})", finding.sentence, size(finding.bytes));
         println!("  {}", told(&finding.way, &finding.class, finding.count));
+        if let Some(course) = finding.course() {
+            println!("  it kept alive {course}");
+        }
     }
     Ok(())
 }

@@ -5,7 +5,7 @@
 
 use super::analysis::Analysis;
 use super::heap::{EdgeKind, NodeKind};
-use super::paths::{CONTEXT, Step, Teller};
+use super::paths::{CONTEXT, Home, Step, Teller};
 use super::patterns::{Finding, Kept, Pattern, Tense};
 use super::suspects::{Shape, Suspect};
 use super::tree::Tree;
@@ -36,21 +36,6 @@ impl<'a> Namer<'a> {
         Self { analysis, tree, weight, teller, tense }
     }
 
-    /// Puts the heaviest suspects in words; what hangs at the same holder is told once.
-    pub fn findings(&self, suspects: &[Suspect], most: usize) -> Vec<Finding> {
-        let mut told: Vec<Finding> = Vec::new();
-        for suspect in suspects.iter().take(most.saturating_mul(8)) {
-            let finding = self.finding(suspect);
-            let same = |other: &&mut Finding| other.way == finding.way && other.pattern == finding.pattern;
-            if let Some(known) = told.iter_mut().find(same) {
-                known.bytes += finding.bytes;
-            } else if told.len() < most {
-                told.push(finding);
-            }
-        }
-        told
-    }
-
     /// Puts a suspect in words.
     pub fn finding(&self, suspect: &Suspect) -> Finding {
         let mut holder = suspect.holder;
@@ -71,7 +56,7 @@ impl<'a> Namer<'a> {
         let seen = Seen { suspect, holder, way: &way };
         let (pattern, what, code) = self.name(&seen);
         let class = self.class(suspect.class);
-        let holder_name = Self::holder_name(&seen);
+        let holder_name = self.holder_name(&seen);
         let mut sentence = self.sentence(&seen, pattern, &what, code.as_deref(), &holder_name);
         if let Some(other) = also_held_by.first() {
             sentence = format!("{sentence}; also held by {other}");
@@ -87,6 +72,9 @@ impl<'a> Namer<'a> {
             code,
             keeps: self.keeps(suspect),
             examples: suspect.examples.iter().take(3).map(|&node| self.analysis.heap.id(node as usize)).collect(),
+            id: (!is_root(self.analysis, holder)).then(|| self.analysis.heap.id(holder)),
+            sizes: Vec::new(),
+            holder_node: Some(holder),
             way,
         }
     }
@@ -163,7 +151,7 @@ impl<'a> Namer<'a> {
             return (Pattern::ClosureScope, variable, code);
         }
         let code = self.constructor(seen.suspect.class).or_else(|| self.own_function(first));
-        if matches!(seen.suspect.shape, Shape::Chain(_)) {
+        if matches!(seen.suspect.shape, Shape::Chain(_) | Shape::Web) {
             return (Pattern::List, self.link(seen.suspect), code);
         }
         let pattern = match self.teller.what(seen.holder).as_str() {
@@ -172,7 +160,7 @@ impl<'a> Namer<'a> {
             "Array" => Pattern::Array,
             what if self.analysis.heap.kind(seen.holder) == NodeKind::Object
                 && (what == "Object" || what.starts_with('{'))
-                && seen.suspect.count > 16 =>
+                && (seen.suspect.count > 16 || seen.suspect.shape == Shape::Inside) =>
             {
                 Pattern::Table
             }
@@ -321,14 +309,15 @@ impl<'a> Namer<'a> {
     fn keeps(&self, suspect: &Suspect) -> Vec<Kept> {
         let mut bytes = std::collections::BTreeMap::<u32, u64>::new();
         let pieces: &[u32] = match suspect.shape {
-            Shape::Fan => &suspect.examples[..suspect.examples.len().min(16)],
+            Shape::Inside => return Vec::new(),
+            Shape::Fan | Shape::Web => &suspect.examples[..suspect.examples.len().min(16)],
             Shape::Chain(_) => &suspect.examples,
         };
         for &piece in pieces {
             let nodes = match suspect.shape {
-                Shape::Fan => self.below(piece as usize),
+                Shape::Fan | Shape::Inside => self.below(piece as usize),
                 // The next turn of a chain hangs below this one: count what hangs beside it.
-                Shape::Chain(_) => {
+                Shape::Chain(_) | Shape::Web => {
                     let heaviest = self.tree.children(piece as usize).max_by_key(|&child| self.weight[child]);
                     let beside = self.tree.children(piece as usize).filter(|&child| Some(child) != heaviest);
                     std::iter::once(piece as usize).chain(beside).collect()
@@ -339,7 +328,7 @@ impl<'a> Namer<'a> {
             }
         }
         let turns = match suspect.shape {
-            Shape::Fan => pieces.len() as u64,
+            Shape::Fan | Shape::Web | Shape::Inside => pieces.len() as u64,
             Shape::Chain(_) => 1,
         };
         let mut kept: Vec<Kept> = bytes
@@ -352,17 +341,24 @@ impl<'a> Namer<'a> {
         kept
     }
 
-    fn holder_name(seen: &Seen<'_>) -> String {
+    /// Names the holder by the variable or property that leads to it, the class that this belongs to, and that class's file
+    /// or the scope's.
+    fn holder_name(&self, seen: &Seen<'_>) -> String {
         let Some(last) = seen.way.last() else { return String::new() };
-        let in_file = seen.way.iter().rev().find_map(|step| step.written_at.as_deref());
         let container = matches!(last.what.as_str(), "Map" | "Set" | "Array");
-        let name = match &last.by {
+        let mut name = match &last.by {
             Some(by) if container => format!("`{by}`"),
             Some(by) => format!("{by} ({})", last.what),
             None => last.what.clone(),
         };
-        match in_file {
-            Some(file) => format!("{name} in {file}"),
+        if last.by.is_none()
+            && let Some(above) = seen.way[..seen.way.len() - 1].iter().rev().find(|step| step.by.is_some())
+        {
+            name = format!("{name} in {above}");
+        }
+        match self.teller.home(seen.holder) {
+            Some(Home { class: Some(class), file }) if class != last.what => format!("{name} of {class} in {file}"),
+            Some(Home { file, .. }) => format!("{name} in {file}"),
             None => name,
         }
     }
@@ -379,6 +375,10 @@ impl<'a> Namer<'a> {
             Tense::Holds => "holds",
             Tense::Grew => "only grows: by",
         };
+        let several = seen.suspect.holders.len() > 1;
+        if seen.suspect.shape == Shape::Inside || several && Self::is_container(pattern) {
+            return self.of_containers(seen, pattern, holder);
+        }
         match pattern {
             Pattern::Listener => {
                 let emitter = Self::emitter(seen.way);
@@ -396,7 +396,9 @@ impl<'a> Namer<'a> {
                 Shape::Chain(_) => {
                     format!("{number}{more} functions in a row, each keeping the one before: {what}{at}, from {holder}")
                 }
-                Shape::Fan => format!("{number}{more} functions in {holder}, each keeping its scope: {what}{at}"),
+                Shape::Fan | Shape::Web | Shape::Inside => {
+                    format!("{number}{more} functions in {holder}, each keeping its scope: {what}{at}")
+                }
             },
             Pattern::Map => format!("the Map {holder} {grows} {class} × {number}"),
             Pattern::Set => format!("the Set {holder} {grows} {class} × {number}"),
@@ -404,6 +406,30 @@ impl<'a> Namer<'a> {
             Pattern::Table => format!("the object {holder}, used as a table, {grows} {class} × {number}"),
             Pattern::List => format!("a list linked by `{what}` from {holder} {grows} {class} × {number}"),
             Pattern::Other => format!("{holder} {grows} {class} × {number}"),
+        }
+    }
+
+    fn is_container(pattern: Pattern) -> bool {
+        matches!(pattern, Pattern::Map | Pattern::Set | Pattern::Array | Pattern::Table | Pattern::Other)
+    }
+
+    /// Tells of containers that grow by values kept inside them, or of several that grow alike.
+    fn of_containers(&self, seen: &Seen<'_>, pattern: Pattern, holder: &str) -> String {
+        let kind = match pattern {
+            Pattern::Map => "Map",
+            Pattern::Set => "Set",
+            Pattern::Array => "array",
+            _ => "object",
+        };
+        let many = seen.suspect.holders.len();
+        let pieces = format!("{} × {}", self.class(seen.suspect.class), thousands(seen.suspect.count));
+        let inside = seen.suspect.shape == Shape::Inside;
+        match (self.tense, many, inside) {
+            (Tense::Holds, 1, true) => format!("the {kind} {holder} is large itself: its values lie inside it"),
+            (Tense::Grew, 1, true) => format!("the {kind} {holder} only grows: by values that lie inside it"),
+            (Tense::Holds, ..) => format!("{many} {kind}s like {holder} hold {pieces}"),
+            (Tense::Grew, _, true) => format!("{many} {kind}s like {holder} only grow: by values that lie inside them"),
+            (Tense::Grew, ..) => format!("{many} {kind}s like {holder} only grow: by {pieces}"),
         }
     }
 

@@ -14,8 +14,8 @@
 //! | `crates/model` | the words every room shares                                 | yes  |
 //! | `config`       | text to settings, every error with its file, line and key   | yes, but for reading the file |
 //! | `collect`      | what pm2 and the system say now                             | codecs and parsers |
-//! | `history`      | minutes and lives of a process, in memory and on disk       | all but the store |
-//! | `trend`        | the slope and the verdict                                   | yes  |
+//! | `history`      | what is remembered on disk                                  | no   |
+//! | `crates/leak-detector` | `history` in memory, and `trend`: the slope and the verdict | yes  |
 //! | `policy`       | when a process is restarted, and why not                    | yes  |
 //! | `actuate`      | carries out what the policy orders                          | no   |
 //! | `alertmanager` | Alertmanager's webhook, alerts and silences                 | yes  |
@@ -29,7 +29,6 @@
 //! A pure room takes its input and `now` as arguments and returns values.
 
 pub mod actuate;
-pub mod alertmanager;
 pub mod cli;
 pub mod collect;
 pub mod config;
@@ -37,12 +36,13 @@ pub mod evidence;
 pub mod export;
 pub mod history;
 pub mod http;
-pub mod policy;
 pub mod runtime;
-pub mod trend;
 pub mod ui;
 
 pub use ::model;
+pub use ::restart_policy as policy;
+pub use ::restart_policy::alertmanager;
+pub use leak_detector::trend;
 
 /// The source revision this binary was built from; `unknown` outside a git checkout.
 pub const REVISION: &str = env!("LEAKSLOPE_REVISION");

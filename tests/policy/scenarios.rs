@@ -6,11 +6,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::policy_support::{Code, EVIDENCE, HOUR, MINUTE, OWN_PIDS, Pm2, World, app, daemon, key, settings};
-use leakslope::alertmanager::{Matcher, Silence};
 use leakslope::model::{Bytes, LeakState, Status, WallTime};
 use leakslope::policy::{
-    Action, AlertCall, Command, Decision, Event, EvidenceTaken, FleetLock, LockAnswer, NoticeKind, PersonCall, Phase,
-    RecordKind, RefusalKind, Trigger, Wish,
+    Action, AlertCall, Command, Decision, Event, EvidenceTaken, FleetLock, LockAnswer, Matcher, NoticeKind, PersonCall,
+    Phase, RecordKind, RefusalKind, Silence, Trigger, Wish,
 };
 
 const ENFORCE: &str = "mode = 'enforce'\n[[policy]]\napps = ['shop']\n";

@@ -74,7 +74,7 @@ pub struct World {
     /// What comes of an order to take evidence; none where nobody answers.
     pub evidence: Option<EvidenceTaken>,
     pub promql: Result<Vec<bool>, String>,
-    pub silences: Result<Vec<leakslope::alertmanager::Silence>, String>,
+    pub silences: Result<Vec<leakslope::policy::Silence>, String>,
     pub lock_answer: LockAnswer,
     pub lock_is_ours: bool,
     pub lock_requests: usize,

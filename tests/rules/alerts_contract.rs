@@ -112,7 +112,7 @@ fn values_of_labels_are_words_that_the_code_uses() {
     let limits =
         [LimitKind::MaxMemoryRestart, LimitKind::Cgroup, LimitKind::Heap, LimitKind::Host, LimitKind::Configured];
     // The labels of reasons have no list of their own in the code but the function that gives them.
-    let source = read("src/policy/reason.rs");
+    let source = read("crates/restart-policy/src/reason.rs");
     let reasons = source.split("pub fn label(").nth(1).and_then(|rest| rest.split("pub fn").next()).unwrap_or_default();
     assert!(reasons.contains("window_closed"), "the labels of reasons are elsewhere now");
     let words: BTreeMap<&str, Vec<&str>> = BTreeMap::from([

@@ -1,0 +1,437 @@
+//! Verification of one replacement: pm2's word is not believed, the list is watched instead.
+//!
+//! A replacement is good when a new life is online past its minimum uptime, with an unchanged restart count, an event
+//! loop that moves and, where the old one's heap was readable, a readable heap. Everything else stops the roll. This
+//! room refuses to act.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::observation::ProcessObservation;
+use super::settings::VerifySettings;
+use super::values::Spoken;
+use model::{Life, Status, Steady};
+
+/// More lives than this within one verification are a process that does not settle.
+const MOST_LIVES: u32 = 3;
+/// An app that is still launching so shortly before pm2 stops waiting for it did not come online by itself. Lists are
+/// looked at several times within this span while a replacement is watched.
+const LAST_MOMENT: Duration = Duration::from_millis(600);
+/// The time from an order to the end of the old life that a life's age is rounded by.
+const AGE_SLACK: Duration = Duration::from_secs(1);
+
+/// What is watched after one action.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Verification {
+    old: Life,
+    deadline: Steady,
+    stable_for: Duration,
+    listen_timeout: Duration,
+    heap: bool,
+    unstable_before: Option<u64>,
+    /// Whether the old life may end before its minimum uptime: pm2 then counts that end too, although it was asked for.
+    #[serde(default)]
+    old_was_young: bool,
+    new: Option<NewLife>,
+    lives: u32,
+    late: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct NewLife {
+    life: Life,
+    restarts: Option<u64>,
+    steady_since: Option<Steady>,
+    /// The greatest age at which it was seen launching.
+    launching: Duration,
+}
+
+/// What a verification still waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// A new pid.
+    NewLife,
+    /// pm2's `online`.
+    Online,
+    /// Time online with a stable restart count.
+    Stable,
+    /// A readable heap and a moving event loop.
+    Heap,
+}
+
+/// Why a replacement is not good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Failure {
+    /// pm2 gave it up.
+    Errored,
+    /// The new code ended before its minimum uptime.
+    CrashedAtBoot,
+    /// It started over and over.
+    Restless,
+    /// It never came online.
+    NeverOnline,
+    /// It came online only because pm2 stopped waiting for it.
+    NeverReady {
+        /// How long pm2 waited.
+        waited: Duration,
+    },
+    /// It was not online for long enough.
+    NeverStable,
+    /// Its heap could not be read, or its event loop is blocked.
+    HeapUnreadable,
+    /// It left pm2's list.
+    Gone,
+    /// The daemon stopped answering and did not come back.
+    DaemonLost,
+}
+
+impl Failure {
+    /// The word used in labels and JSON.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Errored => "errored",
+            Self::CrashedAtBoot => "crashed_at_boot",
+            Self::Restless => "restless",
+            Self::NeverOnline => "never_online",
+            Self::NeverReady { .. } => "never_ready",
+            Self::NeverStable => "never_stable",
+            Self::HeapUnreadable => "heap_unreadable",
+            Self::Gone => "gone",
+            Self::DaemonLost => "daemon_lost",
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Errored => write!(out, "the new instance does not start: pm2 gave it up as errored"),
+            Self::CrashedAtBoot => write!(out, "the new instance ended before its minimum uptime"),
+            Self::Restless => write!(out, "it was started more than {MOST_LIVES} times and did not settle"),
+            Self::NeverOnline => write!(out, "the new instance did not come online in time"),
+            Self::NeverReady { waited } => {
+                write!(
+                    out,
+                    "the new instance never said that it is ready: pm2 stopped waiting after {}",
+                    Spoken(*waited)
+                )
+            }
+            Self::NeverStable => write!(out, "the new instance was not online for long enough"),
+            Self::HeapUnreadable => write!(out, "the new instance's heap cannot be read or its event loop is blocked"),
+            Self::Gone => write!(out, "it left pm2's list"),
+            Self::DaemonLost => write!(out, "pm2's daemon stopped answering and did not come back in time"),
+        }
+    }
+}
+
+/// How a verification stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// Not decided.
+    Waiting(Stage),
+    /// The new life is good; the number tells how many starts it took.
+    Verified {
+        /// The new life.
+        life: Life,
+        /// Starts seen since the action: more than one when somebody else restarted it too.
+        starts: u32,
+    },
+    /// The replacement is not good.
+    Failed(Failure),
+    /// The old life still runs: nothing was done.
+    NothingHappened,
+}
+
+impl Verification {
+    /// Begins to watch a process whose old life is `old` and has reached the age `age`.
+    pub fn begin(
+        old: Life,
+        age: Duration,
+        before: &ProcessObservation,
+        settings: &VerifySettings,
+        now: Steady,
+    ) -> Self {
+        let stable_for = settings.stable_for.0.max(before.min_uptime);
+        Self {
+            old,
+            deadline: now + settings.timeout.0 + stable_for + before.listen_timeout + before.kill_timeout,
+            stable_for,
+            listen_timeout: before.listen_timeout,
+            heap: settings.heap && before.heap_used.is_some() && !before.frozen,
+            unstable_before: before.unstable_restarts,
+            old_was_young: age < before.min_uptime + AGE_SLACK,
+            new: None,
+            lives: 0,
+            late: false,
+        }
+    }
+
+    /// The instant at which it is decided at the latest.
+    pub fn deadline(&self) -> Steady {
+        self.deadline
+    }
+
+    /// Starts the time-out anew: after a restart of the sidecar nobody has watched for a while.
+    pub fn resume(&mut self, settings: &VerifySettings, now: Steady) {
+        self.deadline = self.deadline.max(now + settings.timeout.0 + self.stable_for);
+        if let Some(new) = &mut self.new {
+            new.steady_since = None;
+        }
+    }
+
+    /// Notes that pm2 refused: a life that is still the old one a little later will stay.
+    pub fn refused(&mut self, now: Steady) {
+        self.deadline = self.deadline.min(now + self.listen_timeout + Duration::from_secs(5));
+    }
+
+    /// Notes that the new worker did not report in time, so that pm2 went on without it.
+    pub fn never_reported(&mut self) {
+        self.late = true;
+    }
+
+    /// Looks at the daemon's list; `process` is the entry with the process's `pm_id`, `uptime` the age of its life.
+    pub fn observe(&mut self, process: Option<&ProcessObservation>, uptime: Duration, now: Steady) -> Progress {
+        let overdue = now >= self.deadline;
+        let Some(process) = process else {
+            return if overdue { Progress::Failed(Failure::Gone) } else { Progress::Waiting(Stage::NewLife) };
+        };
+        if process.status == Status::Errored {
+            return Progress::Failed(Failure::Errored);
+        }
+        // pm2 sets the count to zero at every restart it is asked for, and then counts the end of a life that was too young:
+        // from then on one more is one too many.
+        let begun = self.new.is_some() || process.life.is_some_and(|life| life != self.old);
+        let counted = if begun { Some(0) } else { self.unstable_before };
+        let allowed = counted.map(|count| count + u64::from(self.old_was_young));
+        if process.unstable_restarts.zip(allowed).is_some_and(|(found, allowed)| found > allowed) {
+            return Progress::Failed(Failure::CrashedAtBoot);
+        }
+        match process.life {
+            Some(life) if life != self.old => self.observe_new(life, process, uptime, now, overdue),
+            Some(_) if self.new.is_none() => {
+                if overdue {
+                    Progress::NothingHappened
+                } else {
+                    Progress::Waiting(Stage::NewLife)
+                }
+            }
+            // Between two lives: the old one is gone, the next has no pid yet.
+            _ => {
+                if overdue {
+                    Progress::Failed(Failure::NeverOnline)
+                } else {
+                    Progress::Waiting(Stage::NewLife)
+                }
+            }
+        }
+    }
+
+    /// Looks at a daemon that does not answer.
+    pub fn unseen(&self, now: Steady) -> Progress {
+        if now >= self.deadline {
+            Progress::Failed(Failure::DaemonLost)
+        } else {
+            Progress::Waiting(self.new.as_ref().map_or(Stage::NewLife, |_| Stage::Stable))
+        }
+    }
+
+    fn observe_new(
+        &mut self,
+        life: Life,
+        process: &ProcessObservation,
+        uptime: Duration,
+        now: Steady,
+        overdue: bool,
+    ) -> Progress {
+        if self.new.as_ref().is_none_or(|new| new.life != life) {
+            self.lives += 1;
+            self.new =
+                Some(NewLife { life, restarts: process.restarts, steady_since: None, launching: Duration::ZERO });
+            if self.lives > MOST_LIVES {
+                return Progress::Failed(Failure::Restless);
+            }
+            if self.lives > 1 {
+                // Somebody else restarted it meanwhile: the newest life has its own time.
+                self.deadline = self.deadline.max(now + self.stable_for + self.listen_timeout);
+            }
+        }
+        let starts = self.lives;
+        let new = self.new.as_mut().expect("invariant: set just above");
+        if process.restarts > new.restarts {
+            new.restarts = process.restarts;
+            new.steady_since = None;
+        }
+        if process.status != Status::Online {
+            new.steady_since = None;
+            new.launching = new.launching.max(uptime);
+            return if overdue { Progress::Failed(Failure::NeverOnline) } else { Progress::Waiting(Stage::Online) };
+        }
+        let since = *new.steady_since.get_or_insert(now);
+        let never_ready = process.wait_ready && new.launching + LAST_MOMENT >= self.listen_timeout;
+        if self.late || never_ready {
+            return Progress::Failed(Failure::NeverReady { waited: self.listen_timeout });
+        }
+        if now.since(since) < self.stable_for {
+            return if overdue { Progress::Failed(Failure::NeverStable) } else { Progress::Waiting(Stage::Stable) };
+        }
+        if process.frozen || (self.heap && process.heap_used.is_none()) {
+            return if overdue { Progress::Failed(Failure::HeapUnreadable) } else { Progress::Waiting(Stage::Heap) };
+        }
+        Progress::Verified { life, starts }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::{Bytes, ProcessKey};
+
+    const OLD: Life = Life { pid: 10, started: 1000 };
+    const YOUNG: Duration = Duration::from_secs(1);
+    const GROWN: Duration = Duration::from_hours(1);
+    const NEW: Life = Life { pid: 11, started: 9000 };
+
+    fn process(status: Status, life: Option<Life>) -> ProcessObservation {
+        ProcessObservation {
+            key: ProcessKey { daemon: "default".into(), pm_id: 0 },
+            app: "shop".into(),
+            status,
+            life,
+            cluster: true,
+            restarts: Some(if life == Some(OLD) { 3 } else { 4 }),
+            unstable_restarts: Some(0),
+            held: Some(Bytes::MIB),
+            heap_used: Some(Bytes::MIB),
+            frozen: false,
+            min_uptime: Duration::from_secs(1),
+            listen_timeout: Duration::from_secs(3),
+            kill_timeout: Duration::from_secs(2),
+            wait_ready: false,
+            verdict: None,
+        }
+    }
+
+    fn begin() -> Verification {
+        let settings = VerifySettings::default();
+        Verification::begin(OLD, GROWN, &process(Status::Online, Some(OLD)), &settings, Steady(0))
+    }
+
+    fn at(seconds: i64) -> Steady {
+        Steady(seconds * 1000)
+    }
+
+    #[test]
+    fn a_new_life_that_stays_online_is_verified() {
+        let mut verification = begin();
+        let old = process(Status::Online, Some(OLD));
+        let new = process(Status::Online, Some(NEW));
+        assert_eq!(verification.observe(Some(&old), YOUNG, at(1)), Progress::Waiting(Stage::NewLife));
+        let launching = process(Status::Launching, Some(NEW));
+        assert_eq!(verification.observe(Some(&launching), YOUNG, at(2)), Progress::Waiting(Stage::Online));
+        assert_eq!(verification.observe(Some(&new), YOUNG, at(3)), Progress::Waiting(Stage::Stable));
+        assert_eq!(verification.observe(Some(&new), YOUNG, at(12)), Progress::Waiting(Stage::Stable));
+        assert_eq!(verification.observe(Some(&new), YOUNG, at(13)), Progress::Verified { life: NEW, starts: 1 });
+    }
+
+    #[test]
+    fn a_heap_that_was_readable_must_be_readable_again() {
+        let mut verification = begin();
+        let blind = ProcessObservation { heap_used: None, ..process(Status::Online, Some(NEW)) };
+        verification.observe(Some(&blind), YOUNG, at(2));
+        assert_eq!(verification.observe(Some(&blind), YOUNG, at(30)), Progress::Waiting(Stage::Heap));
+        assert_eq!(verification.observe(Some(&blind), YOUNG, at(80)), Progress::Failed(Failure::HeapUnreadable));
+        let seen = process(Status::Online, Some(NEW));
+        assert_eq!(verification.observe(Some(&seen), YOUNG, at(81)), Progress::Verified { life: NEW, starts: 1 });
+    }
+
+    #[test]
+    fn every_way_to_fail_is_told_apart() {
+        let errored = process(Status::Errored, None);
+        assert_eq!(begin().observe(Some(&errored), YOUNG, at(1)), Progress::Failed(Failure::Errored));
+        let crashed = ProcessObservation { unstable_restarts: Some(1), ..process(Status::Launching, Some(NEW)) };
+        assert_eq!(begin().observe(Some(&crashed), YOUNG, at(1)), Progress::Failed(Failure::CrashedAtBoot));
+        let late = at(76);
+        assert_eq!(begin().observe(None, YOUNG, late), Progress::Failed(Failure::Gone));
+        assert_eq!(begin().unseen(late), Progress::Failed(Failure::DaemonLost));
+        let old = process(Status::Online, Some(OLD));
+        assert_eq!(begin().observe(Some(&old), YOUNG, late), Progress::NothingHappened);
+        let stopped = process(Status::Stopped, None);
+        assert_eq!(begin().observe(Some(&stopped), YOUNG, late), Progress::Failed(Failure::NeverOnline));
+        let launching = process(Status::Launching, Some(NEW));
+        assert_eq!(begin().observe(Some(&launching), YOUNG, late), Progress::Failed(Failure::NeverOnline));
+        let mut verification = begin();
+        verification.never_reported();
+        let new = process(Status::Online, Some(NEW));
+        let failure = Failure::NeverReady { waited: Duration::from_secs(3) };
+        assert_eq!(verification.observe(Some(&new), YOUNG, at(4)), Progress::Failed(failure));
+    }
+
+    #[test]
+    fn a_second_restart_by_somebody_else_begins_the_wait_anew_and_a_loop_fails() {
+        let mut verification = begin();
+        let life = |pid| Life { pid, started: 9000 };
+        verification.observe(Some(&process(Status::Online, Some(life(11)))), YOUNG, at(1));
+        let other = ProcessObservation { restarts: Some(5), ..process(Status::Online, Some(life(12))) };
+        assert_eq!(verification.observe(Some(&other), YOUNG, at(9)), Progress::Waiting(Stage::Stable));
+        assert_eq!(verification.observe(Some(&other), YOUNG, at(12)), Progress::Waiting(Stage::Stable));
+        assert_eq!(verification.observe(Some(&other), YOUNG, at(19)), Progress::Verified { life: life(12), starts: 2 });
+        verification.observe(Some(&process(Status::Online, Some(life(13)))), YOUNG, at(20));
+        let fourth = process(Status::Online, Some(life(14)));
+        assert_eq!(verification.observe(Some(&fourth), YOUNG, at(21)), Progress::Failed(Failure::Restless));
+    }
+
+    #[test]
+    fn a_restart_count_that_moves_begins_the_wait_anew() {
+        let mut verification = begin();
+        let new = process(Status::Online, Some(NEW));
+        verification.observe(Some(&new), YOUNG, at(1));
+        let moved = ProcessObservation { restarts: Some(6), ..new.clone() };
+        assert_eq!(verification.observe(Some(&moved), YOUNG, at(11)), Progress::Waiting(Stage::Stable));
+        assert_eq!(verification.observe(Some(&moved), YOUNG, at(21)), Progress::Verified { life: NEW, starts: 1 });
+    }
+
+    #[test]
+    fn an_app_that_launches_until_pm2_stops_waiting_never_was_ready() {
+        let launching = ProcessObservation { wait_ready: true, ..process(Status::Launching, Some(NEW)) };
+        let online = ProcessObservation { wait_ready: true, ..process(Status::Online, Some(NEW)) };
+        for (milliseconds, ready) in [(1000, true), (2300, true), (2700, false)] {
+            let mut verification = begin();
+            verification.observe(Some(&launching), Duration::from_millis(milliseconds), at(3));
+            let progress = verification.observe(Some(&online), Duration::from_secs(4), at(4));
+            assert_eq!(progress == Progress::Waiting(Stage::Stable), ready, "{milliseconds}");
+        }
+    }
+
+    #[test]
+    fn a_count_of_unstable_restarts_from_earlier_days_hides_no_crash() {
+        let before = ProcessObservation { unstable_restarts: Some(5), ..process(Status::Online, Some(OLD)) };
+        let mut verification = Verification::begin(OLD, GROWN, &before, &VerifySettings::default(), Steady(0));
+        assert_eq!(verification.observe(Some(&before), YOUNG, at(1)), Progress::Waiting(Stage::NewLife));
+        let crashed = ProcessObservation { unstable_restarts: Some(1), ..process(Status::Launching, Some(NEW)) };
+        assert_eq!(verification.observe(Some(&crashed), YOUNG, at(2)), Progress::Failed(Failure::CrashedAtBoot));
+    }
+
+    #[test]
+    fn the_end_of_a_young_life_counts_once_and_a_crash_after_it_still_shows() {
+        let young = process(Status::Online, Some(OLD));
+        let counted = |unstable, status, life| ProcessObservation {
+            unstable_restarts: Some(unstable),
+            ..process(status, Some(life))
+        };
+        for (last, expected) in [
+            (counted(1, Status::Online, NEW), Progress::Verified { life: NEW, starts: 1 }),
+            (counted(2, Status::Launching, NEW), Progress::Failed(Failure::CrashedAtBoot)),
+        ] {
+            let mut verification = Verification::begin(OLD, YOUNG, &young, &VerifySettings::default(), Steady(0));
+            let ending = counted(1, Status::Stopping, OLD);
+            assert_eq!(verification.observe(Some(&ending), YOUNG, at(1)), Progress::Waiting(Stage::NewLife));
+            let new = counted(1, Status::Online, NEW);
+            assert_eq!(verification.observe(Some(&new), YOUNG, at(2)), Progress::Waiting(Stage::Stable));
+            assert_eq!(verification.observe(Some(&last), YOUNG, at(13)), expected);
+        }
+    }
+}

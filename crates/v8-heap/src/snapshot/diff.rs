@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::analysis::Analysis;
 use super::bits::Bits;
 use super::classes::Interface;
+use super::dom;
 use super::heap::{EdgeKind, Heap, NodeKind, ordinal};
 use super::namer::{Namer, is_root};
 use super::paths::{Step, Teller, Ways};
@@ -312,8 +313,7 @@ pub fn compare(earlier: &[Digest], last: &Analysis, file: &str, extent: Extent) 
     let verdicts: Vec<(bool, String)> = earlier.iter().map(|digest| same_session(&digest.ids, &ids)).collect();
     let same = !verdicts.is_empty() && verdicts.iter().all(|(same, _)| *same);
     let reasons: Vec<String> = verdicts.into_iter().map(|(_, text)| text).collect();
-    let mut because =
-        if reasons.is_empty() { "there is no earlier file".to_owned() } else { reasons.join("; ") };
+    let mut because = if reasons.is_empty() { "there is no earlier file".to_owned() } else { reasons.join("; ") };
     let newest = |ids: &[Known]| ids.iter().map(|known| known.id).filter(|id| id % 2 == 1).max().unwrap_or(0);
     let ages: Vec<u32> = earlier.iter().map(|digest| newest(&digest.ids)).chain([newest(&ids)]).collect();
     if same && !ages.is_sorted() {
@@ -340,24 +340,29 @@ pub fn compare(earlier: &[Digest], last: &Analysis, file: &str, extent: Extent) 
     let known = growth.known.as_ref();
     let mut found =
         suspects(Ground { analysis: last, tree: &tree, weight: &weight, inside: &growth.inside, known }, threshold);
-    found.retain(|suspect| match basis {
-        Basis::Ids => {
-            growth.is_lasting(last, &tree, suspect)
-                && (is_content(last, suspect, total_growth) || is_own(last, &teller, suspect))
+    let namer = Namer::new(last, &tree, &weight, &teller, Tense::Grew);
+    found.retain(|suspect| {
+        let own = || is_own(last, &teller, suspect) || namer.loose(suspect).is_some();
+        match basis {
+            Basis::Ids => growth.is_lasting(last, &tree, suspect) && (is_content(last, suspect, total_growth) || own()),
+            Basis::ClassesAndPaths => own(),
         }
-        Basis::ClassesAndPaths => is_own(last, &teller, suspect),
     });
     for suspect in found.iter_mut().filter(|suspect| suspect.shape != Shape::Inside) {
         if let Some(&share) = growth.share.get(suspect.class as usize) {
             suspect.count = (suspect.count * share).div_ceil(1000);
         }
     }
-    let namer = Namer::new(last, &tree, &weight, &teller, Tense::Grew);
     let mut findings = Vec::new();
     for suspect in &found {
         let mut finding = namer.finding(suspect);
         growth.measure(last, earlier, suspect, &mut finding);
-        findings.push(finding);
+        if !finding.holder.is_empty() && !finding.way.is_empty() {
+            findings.push(finding);
+        }
+    }
+    if let Some(known) = known {
+        findings.extend(dom::detached(last, &teller, Some(known)));
     }
     let findings = merge(findings, extent.findings);
     let ways = grown_ways(&classes, &table, &members, last, &growth, &teller, earlier, extent);
@@ -523,8 +528,11 @@ impl Growing {
     }
 }
 
+/// The least that an object must have grown in the last interval, where it stood still before, in bytes: tables double.
+const LATE: u64 = 64 << 10;
+
 /// Returns by how much an object grew in itself since the first file: nothing where it ever shrank, or stood still in
-/// more than a third of the intervals or in the last two.
+/// more than a third of the intervals and in the last.
 fn by_itself(earlier: &[Digest], id: u32, now: u64) -> u64 {
     let mut sizes: Vec<u64> = Vec::new();
     for digest in earlier {
@@ -534,8 +542,10 @@ fn by_itself(earlier: &[Digest], id: u32, now: u64) -> u64 {
     sizes.push(now);
     let intervals = sizes.len() - 1;
     let rose = sizes.windows(2).filter(|pair| pair[0] < pair[1]).count();
+    let grown = now - sizes[0].min(now);
+    let goes_on = sizes[intervals] > sizes[intervals - 1] && grown >= LATE;
     let still = intervals > 1 && sizes[intervals] == sizes[intervals - 2];
-    if !sizes.is_sorted() || rose * 3 < intervals * 2 || still { 0 } else { now - sizes[0] }
+    if sizes.is_sorted() && (goes_on || rose * 3 >= intervals * 2 && !still) { grown } else { 0 }
 }
 
 fn classes(earlier: &[Digest], last: &Analysis, table: &[super::rows::Row], growth: &Growing) -> Vec<Growth> {

@@ -7,7 +7,7 @@ use super::analysis::Analysis;
 use super::heap::{EdgeKind, NodeKind};
 use super::paths::{CONTEXT, Home, Step, Teller};
 use super::patterns::{Finding, Kept, Pattern, Tense};
-use super::suspects::{Shape, Suspect};
+use super::suspects::{NATIVE_CONTEXT, Shape, Suspect};
 use super::tree::Tree;
 use crate::format::thousands;
 
@@ -52,6 +52,11 @@ impl<'a> Namer<'a> {
             also_held_by = self.other_holders(suspect, shared);
             holder = shared;
         }
+        if holder == suspect.holder
+            && let Some(loose) = self.loose(suspect)
+        {
+            return self.loose_finding(suspect, loose);
+        }
         let way = self.teller.way(holder);
         let seen = Seen { suspect, holder, way: &way };
         let (pattern, what, code) = self.name(&seen);
@@ -79,6 +84,86 @@ impl<'a> Namer<'a> {
         }
     }
 
+    fn loose_finding(&self, suspect: &Suspect, loose: Loose) -> Finding {
+        let piece = suspect.examples.first().map_or(suspect.holder, |&node| node as usize);
+        let mut way = self.teller.way(piece);
+        way.pop();
+        if way.is_empty() {
+            way = self.teller.way(suspect.holder);
+        }
+        let more = if self.tense == Tense::Grew { " more" } else { "" };
+        let at = loose.code.as_ref().map(|code| format!(" (see {code})")).unwrap_or_default();
+        let number = thousands(loose.count);
+        let keeps = self.keeps(suspect);
+        let sentence = format!("{number}{more} {} are kept alive by Node itself, as open handles are{at}", loose.class);
+        Finding {
+            pattern: Pattern::Other,
+            sentence,
+            class: loose.class,
+            count: loose.count,
+            bytes: suspect.bytes,
+            holder: "Node's open handles".to_owned(),
+            also_held_by: Vec::new(),
+            code: loose.code,
+            keeps,
+            examples: suspect.examples.iter().take(3).map(|&node| self.analysis.heap.id(node as usize)).collect(),
+            id: None,
+            sizes: Vec::new(),
+            holder_node: None,
+            way,
+        }
+    }
+
+    /// Tells what pieces are that no object of the app holds: handles that Node keeps open, or what carries objects of the
+    /// app's own classes.
+    pub fn loose(&self, suspect: &Suspect) -> Option<Loose> {
+        let heap = &self.analysis.heap;
+        if suspect.shape != Shape::Fan || !is_root(self.analysis, suspect.holder) {
+            return None;
+        }
+        let first = *suspect.examples.first()? as usize;
+        if self.is_of_console(first) {
+            return None;
+        }
+        if heap.name_bytes(first) == NATIVE_CONTEXT.as_bytes() {
+            let contexts =
+                suspect.examples.iter().filter(|&&node| heap.name_bytes(node as usize) == NATIVE_CONTEXT.as_bytes());
+            let count = suspect.count * contexts.count() as u64 / suspect.examples.len().max(1) as u64;
+            return Some(Loose { class: "vm contexts".to_owned(), count, code: None });
+        }
+        let carried: Vec<usize> = suspect.examples.iter().filter_map(|&piece| self.carried(piece as usize)).collect();
+        let class = carried.first().map(|&node| self.analysis.classes.of[node]);
+        let alike: Vec<&usize> =
+            carried.iter().filter(|&&node| Some(self.analysis.classes.of[node]) == class).collect();
+        let of_class = |class: u32| Loose {
+            class: self.class(class),
+            count: suspect.count * alike.len() as u64 / suspect.examples.len().max(1) as u64,
+            code: self.constructor(class),
+        };
+        let handle = || {
+            let class = self.class(suspect.class);
+            HANDLES.contains(&class.as_str()).then(|| Loose {
+                class,
+                count: suspect.count,
+                code: self.own_function(first),
+            })
+        };
+        class.filter(|_| alike.len() >= 2).map(of_class).or_else(handle)
+    }
+
+    /// Finds the first object in a piece whose class was not written by Node.
+    fn carried(&self, piece: usize) -> Option<usize> {
+        let heap = &self.analysis.heap;
+        let sources = self.teller.sources();
+        self.below(piece).into_iter().find(|&node| {
+            heap.kind(node) == NodeKind::Object
+                && heap
+                    .location(node)
+                    .and_then(|location| sources.file_of(location))
+                    .is_some_and(|file| !file.starts_with("node:") && file.contains(['/', '\\']))
+        })
+    }
+
     /// Pieces that several things hold hang from something far above them in the dominator tree: what most of them are
     /// reached by then is the holder.
     fn shared_holder(&self, suspect: &Suspect) -> Option<usize> {
@@ -90,8 +175,36 @@ impl<'a> Namer<'a> {
             }
             *holders.entry(at).or_default() += 1;
         }
-        let (holder, count) = holders.into_iter().max_by_key(|&(_, count)| count)?;
-        (count * 2 >= suspect.examples.len() && !is_root(self.analysis, holder)).then_some(holder)
+        let most = |holders: std::collections::BTreeMap<usize, usize>| {
+            let (holder, count) = holders.into_iter().max_by_key(|&(_, count)| count)?;
+            (count * 2 >= suspect.examples.len() && !is_root(self.analysis, holder)).then_some(holder)
+        };
+        most(holders)
+            .or_else(|| is_root(self.analysis, suspect.holder).then(|| most(self.referrers(suspect))).flatten())
+    }
+
+    /// Counts by whom pieces are referred to that V8 itself knows as well, as it does all keys of objects.
+    fn referrers(&self, suspect: &Suspect) -> std::collections::BTreeMap<usize, usize> {
+        let heap = &self.analysis.heap;
+        let pieces: std::collections::BTreeSet<u32> = suspect.examples.iter().copied().collect();
+        let mut holders = std::collections::BTreeMap::new();
+        for node in (0..heap.node_count()).filter(|&node| heap.kind(node) != NodeKind::Synthetic) {
+            let count =
+                heap.edges(node).filter(|edge| edge.kind != EdgeKind::Weak && pieces.contains(&edge.to)).count();
+            if count == 0 {
+                continue;
+            }
+            let mut at = node;
+            while self.teller.is_go_between(at)
+                && let Some((from, _)) = self.teller.back(at)
+            {
+                at = from;
+            }
+            if heap.kind(at) == NodeKind::Object {
+                *holders.entry(at).or_default() += count;
+            }
+        }
+        holders
     }
 
     /// Names what else refers to the first piece; what belongs to the piece itself does not count.
@@ -130,8 +243,7 @@ impl<'a> Namer<'a> {
     fn name(&self, seen: &Seen<'_>) -> (Pattern, String, Option<String>) {
         let first = seen.suspect.examples.first().map_or(seen.holder, |&node| node as usize);
         let class = self.class(seen.suspect.class);
-        let console = |(from, edge)| self.teller.edge_name(from, edge).as_deref() == Some("DevTools console");
-        if self.teller.back(first).is_some_and(console) {
+        if self.is_of_console(first) {
             return (Pattern::Console, class, self.constructor(seen.suspect.class));
         }
         if let Some(event) = self.event(seen.holder) {
@@ -167,6 +279,12 @@ impl<'a> Namer<'a> {
             _ => Pattern::Other,
         };
         (pattern, class, code)
+    }
+
+    /// Says whether the inspector's console holds a piece.
+    fn is_of_console(&self, piece: usize) -> bool {
+        let console = |(from, edge)| self.teller.edge_name(from, edge).as_deref() == Some("DevTools console");
+        self.teller.back(piece).is_some_and(console)
     }
 
     /// Returns the event whose listeners a holder has, empty if there is no telling which: an `EventEmitter` keeps them
@@ -405,7 +523,7 @@ impl<'a> Namer<'a> {
             Pattern::Array => format!("the array {holder} {grows} {class} × {number}"),
             Pattern::Table => format!("the object {holder}, used as a table, {grows} {class} × {number}"),
             Pattern::List => format!("a list linked by `{what}` from {holder} {grows} {class} × {number}"),
-            Pattern::Other => format!("{holder} {grows} {class} × {number}"),
+            Pattern::Other | Pattern::Detached => format!("{holder} {grows} {class} × {number}"),
         }
     }
 
@@ -443,6 +561,33 @@ impl<'a> Namer<'a> {
         }
     }
 }
+
+/// What pieces are that only Node holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loose {
+    class: String,
+    count: u64,
+    code: Option<String>,
+}
+
+/// Classes of handles that Node keeps alive as long as they are open.
+const HANDLES: [&str; 15] = [
+    "FSEvent",
+    "FileHandle",
+    "HTTPCLIENTREQUEST",
+    "HTTPINCOMINGMESSAGE",
+    "HTTPParser",
+    "Http2Session",
+    "Http2Stream",
+    "MessagePort",
+    "Pipe",
+    "Process",
+    "StatWatcher",
+    "TCP",
+    "TLSWrap",
+    "UDP",
+    "Worker",
+];
 
 struct Seen<'a> {
     suspect: &'a Suspect,

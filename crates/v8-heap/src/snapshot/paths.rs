@@ -246,13 +246,13 @@ impl<'a> Teller<'a> {
         for _ in 0..NEAR {
             if heap.kind(at) == NodeKind::Object
                 && let Some(location) = heap.location(at)
-                && let Some(file) = self.sources.file(location.script)
+                && let Some(file) = self.sources.file_of(location)
                 && !file.starts_with("node:")
             {
                 return Some(Home { class: Some(self.what(at)), file });
             }
             let file = if heap.kind(at) == NodeKind::Closure {
-                heap.location(at).and_then(|location| self.sources.file(location.script))
+                heap.location(at).and_then(|location| self.sources.file_of(location))
             } else if heap.name_bytes(at) == CONTEXT.as_bytes() {
                 self.sources.of_scope(at)
             } else {
@@ -306,7 +306,8 @@ impl<'a> Teller<'a> {
         let heap = &self.analysis.heap;
         let kind = heap.kind(node);
         if kind == NodeKind::Closure {
-            let name = heap.name(node);
+            let original = heap.location(node).and_then(|place| heap.original(place)?.name.clone());
+            let name = original.map_or_else(|| heap.name(node), std::borrow::Cow::Owned);
             return if name.is_empty() { "(anonymous function)".to_owned() } else { format!("{name}()") };
         }
         if kind == NodeKind::Synthetic || (kind == NodeKind::Hidden && !heap.name_bytes(node).is_empty()) {

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::paths::Step;
+use super::paths::{Step, told};
 use crate::format::{size, thousands};
 
 /// The ways in which Node apps leak that are recognised.
@@ -31,6 +31,8 @@ pub enum Pattern {
     Table,
     /// A linked list only grows.
     List,
+    /// Elements or windows of a page that no document shows any more.
+    Detached,
     /// None of these.
     #[serde(other)]
     Other,
@@ -96,7 +98,7 @@ impl Finding {
             }
             way
         };
-        self.pattern == other.pattern && (self.id.is_some() && self.id == other.id || key(self) == key(other))
+        self.id.is_some() && self.id == other.id || self.pattern == other.pattern && key(self) == key(other)
     }
 
     /// Says that the holder has no more entries than before, so that something else keeps the pieces.
@@ -107,6 +109,15 @@ impl Finding {
             "{holder} has no more entries than before (about {}), yet keeps {class} × {count} more alive: its entries refer to what was taken out of it",
             thousands(u64::from(entries))
         );
+    }
+
+    /// The way from a root to the pieces as a line; to the holder where it has none.
+    pub fn told_way(&self) -> String {
+        let inside = self.id.is_some() && self.examples.first().copied() == self.id;
+        match self.way.split_last() {
+            Some((last, way)) if inside => told(way, &last.to_string(), 1).trim_end_matches(" × 1").to_owned(),
+            _ => told(&self.way, &self.class, self.count),
+        }
     }
 
     /// The holder's sizes as people read them, if they are known: `10 MiB → 21 MiB → 42 MiB`.
@@ -127,7 +138,7 @@ pub fn merge(findings: Vec<Finding>, most: usize) -> Vec<Finding> {
     }
     told.sort_by_key(|finding| std::cmp::Reverse(finding.bytes));
     let least = told.first().map_or(0, |first| first.bytes / SMALL);
-    told.retain(|finding| finding.bytes >= least);
+    told.retain(|finding| finding.bytes >= least || finding.pattern == Pattern::Detached);
     told.truncate(most);
     told
 }

@@ -32,9 +32,9 @@ impl Default for Limits {
 /// The most bytes the objects of a heap may take together: sums and shares of it cannot overflow.
 const MAX_BYTES: u64 = 1 << 53;
 /// Memory the whole analysis takes for a node, in bytes (measured, rounded up; see `docs/evidence.md`).
-const BYTES_PER_NODE: u64 = 100;
+const BYTES_PER_NODE: u64 = 70;
 /// Memory the whole analysis takes for an edge, in bytes.
-const BYTES_PER_EDGE: u64 = 13;
+const BYTES_PER_EDGE: u64 = 9;
 
 impl Limits {
     fn check(&self, nodes: u64, edges: u64, strings: u64) -> Result<(), HeapErrorKind> {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::analysis::Analysis;
+use super::dom;
 use super::heap::{NodeKind, ordinal};
 use super::namer::Namer;
 use super::paths::{Step, Teller, Ways};
@@ -99,14 +100,14 @@ pub fn summarise(analysis: &Analysis, file: &str, extent: Extent) -> Summary {
     let total = analysis.retained[analysis.heap.root()];
     let threshold = Threshold { bytes: (total / 100).max(32 << 10), count: 10, heavy: 4 };
     let namer = Namer::new(analysis, &tree, &analysis.retained, &teller, Tense::Holds);
-    let large = |node: &usize| {
-        analysis.heap.kind(*node) == NodeKind::Object && analysis.shallow.get(*node) >= threshold.bytes
-    };
+    let large =
+        |node: &usize| analysis.heap.kind(*node) == NodeKind::Object && analysis.shallow.get(*node) >= threshold.bytes;
     let inside =
         (0..analysis.heap.node_count()).filter(large).map(|node| (ordinal(node), analysis.shallow.get(node))).collect();
     let ground = Ground { analysis, tree: &tree, weight: &analysis.retained, inside: &inside, known: None };
     let own = suspects(ground, threshold).into_iter().filter(|suspect| is_own(analysis, &teller, suspect));
-    let findings = merge(own.map(|suspect| namer.finding(&suspect)).collect(), extent.findings);
+    let detached = dom::detached(analysis, &teller, None);
+    let findings = merge(own.map(|suspect| namer.finding(&suspect)).chain(detached).collect(), extent.findings);
     let left_out = table.len().saturating_sub(extent.rows) as u64;
     let told: Vec<ClassWays> = table
         .iter()
@@ -174,7 +175,7 @@ pub fn is_own(analysis: &Analysis, teller: &Teller<'_>, suspect: &Suspect) -> bo
     let sources = teller.sources();
     let class = &analysis.classes.list[suspect.class as usize];
     if let Some(location) = class.location {
-        return sources.file(location.script).is_some_and(|file| !file.starts_with("node:")) || class.name == "Timeout";
+        return sources.file_of(location).is_some_and(|file| !file.starts_with("node:")) || class.name == "Timeout";
     }
     if matches!(class.kind, NodeKind::Code | NodeKind::ObjectShape | NodeKind::Hidden) {
         return false;
@@ -184,7 +185,7 @@ pub fn is_own(analysis: &Analysis, teller: &Teller<'_>, suspect: &Suspect) -> bo
     let functions: Vec<bool> = sample
         .filter(|&node| heap.kind(node) == NodeKind::Closure)
         .filter_map(|node| heap.location(node))
-        .map(|location| sources.file(location.script).is_some_and(|file| is_app_file(&file)))
+        .map(|location| sources.file_of(location).is_some_and(|file| is_app_file(&file)))
         .collect();
     if functions.iter().any(|&own| own) {
         return true;

@@ -76,6 +76,8 @@ const LONGEST_PERIOD: usize = 8;
 const REPEATS: usize = 8;
 /// How many objects of a class below each other make a web.
 const DEEP: usize = 4;
+/// What V8 calls a global context: `vm.createContext` makes one.
+pub const NATIVE_CONTEXT: &str = "system / NativeContext";
 /// How many nodes that grow alike are followed together.
 const ALIKE: usize = 4;
 /// The most pieces that are looked at closer.
@@ -100,11 +102,14 @@ pub fn suspects(ground: Ground<'_>, threshold: Threshold) -> Vec<Suspect> {
             way.remove(0);
         }
         way.push((label(analysis, first as usize), first));
-        if let Some(period) = period(&way) {
-            found.push(chain(ground, &way, period));
+        if way.iter().any(|(_, node)| webs.contains(node)) {
             continue;
         }
-        if way.iter().any(|(_, node)| webs.contains(node)) {
+        if let Some(period) = period(&way) {
+            match branches(ground, &way, period) {
+                Some(top) if webs.insert(top) => found.push(web(ground, top as usize)),
+                _ => found.push(chain(ground, &way, period)),
+            }
             continue;
         }
         if let Some(top) = top_of_web(analysis, &way) {
@@ -172,7 +177,7 @@ impl Ground<'_> {
         let heap = &self.analysis.heap;
         let class = &self.analysis.classes.list[self.analysis.classes.of[members[0] as usize] as usize];
         if matches!(class.kind, NodeKind::Code | NodeKind::ObjectShape | NodeKind::Hidden | NodeKind::Synthetic) {
-            return false;
+            return self.known.is_some() && heap.name_bytes(members[0] as usize) == NATIVE_CONTEXT.as_bytes();
         }
         if self.known.is_some() {
             return true;
@@ -191,15 +196,7 @@ impl Ground<'_> {
         let count = pieces.len() as u64;
         let mut examples = sorted(self.weight, pieces);
         examples.truncate(EXAMPLES);
-        Suspect {
-            holder: holders[0] as usize,
-            holders: holders.to_vec(),
-            shape,
-            class,
-            count,
-            bytes,
-            examples,
-        }
+        Suspect { holder: holders[0] as usize, holders: holders.to_vec(), shape, class, count, bytes, examples }
     }
 }
 
@@ -258,12 +255,24 @@ fn top_of_web(analysis: &Analysis, way: &[(u32, u32)]) -> Option<u32> {
     (!chained).then(|| way[places[0]].1)
 }
 
+/// Returns where a chain starts that is none, since the last turn of it goes on in more than one place.
+fn branches(ground: Ground<'_>, way: &[(u32, u32)], period: usize) -> Option<u32> {
+    let start = way.len() - period * REPEATS;
+    let class = |node: u32| ground.analysis.classes.of[node as usize];
+    let forks = way[start..].iter().zip(&way[start + 1..]).filter(|(above, next)| {
+        let mut beside = ground.tree.children(above.1 as usize).map(ordinal).filter(|&child| child != next.1);
+        beside.any(|child| class(child) == class(next.1) && ground.weight[child as usize] > 0)
+    });
+    let first = way.iter().find(|(label, _)| *label == way[start].0)?;
+    (forks.count() * 2 >= period * REPEATS && ground.analysis.heap.kind(first.1 as usize) == NodeKind::Object)
+        .then_some(first.1)
+}
+
 /// Makes all objects of the top's class below it one suspect.
 fn web(ground: Ground<'_>, top: usize) -> Suspect {
     let class = ground.analysis.classes.of[top];
-    let is_piece = |node: usize| {
-        ground.analysis.classes.of[node] == class && !ground.known.is_some_and(|known| known.get(node))
-    };
+    let is_piece =
+        |node: usize| ground.analysis.classes.of[node] == class && !ground.known.is_some_and(|known| known.get(node));
     let mut pieces = Vec::new();
     let mut stack = vec![top];
     while let Some(node) = stack.pop() {

@@ -2,7 +2,7 @@
 // daemon, with real pm2 and real processes; then scrapes with a thousand processes from a fake daemon.
 //
 //   node benches/collection/run.mjs [--quick] [--sizes=10,50,200] [--fake=1000] [--history=50] [--span=300] [--collections=60]
-//                                   [--commands=10] [--scrapes=1000] [--nice=0] [--sidecar=target/release/leakslope]
+//                                   [--commands=10] [--scrapes=1000] [--nice=0] [--sidecar=target/dist/leakslope]
 //
 // Takes 40 minutes. With --quick it measures for shorter and leaves the full history out, which is meant to take a quarter of an hour.
 // Prints Markdown tables and whether the aims are met. Everything runs under /tmp and on 127.0.0.1 and is ended after. On a
@@ -18,7 +18,7 @@ import { bareServer, fakeDaemon, onStage, pause, pm2Metrics, prepare, readOption
 
 const here = dirname(fileURLToPath(import.meta.url));
 const options = readOptions({ sizes: '10,50,200', fake: '1000', history: '50', span: '300', collections: '60', commands: '10',
-  scrapes: '1000', nice: '0', sidecar: 'target/release/leakslope' }, { history: '0', span: '60', collections: '30', scrapes: '500' });
+  scrapes: '1000', nice: '0', sidecar: 'target/dist/leakslope' }, { history: '0', span: '60', collections: '30', scrapes: '500' });
 const number = (name) => Number(options[name]);
 const sidecarBinary = resolve(root, options.sidecar);
 const pm2Command = join(here, 'node_modules/pm2/bin/pm2');

@@ -214,7 +214,7 @@ export function prepare(binary) {
     execFileSync('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'], { cwd: here, stdio: 'inherit' });
   }
   if (!existsSync(binary)) {
-    say('cargo build --release');
+    say('cargo build --profile dist');
     execFileSync('cargo', ['build', '--release', '--locked'], { cwd: root, stdio: 'inherit' });
   }
 }

@@ -1,7 +1,7 @@
 // What taking evidence costs an app: the latency of its requests with and without, in turns in one run, for a profile by
 // pm2's action, a profile by the inspector, and a series of three snapshots. Prints a table in Markdown:
 //
-//   npm ci --prefix tests/pm2 && cargo build --release && node benches/evidence/run.cjs [ROUNDS [BINARY]]
+//   npm ci --prefix tests/pm2 && cargo build --profile dist && node benches/evidence/run.cjs [ROUNDS [BINARY]]
 //
 // On a machine that others use too, run it as root with `nice -n -15`: then what is measured goes before them.
 //
@@ -15,7 +15,7 @@ const path = require('path');
 const { call, folder, measure, pause } = require('../heap_polling/pm2.cjs');
 
 const rounds = Number(process.argv[2] || 3);
-const binary = path.resolve(process.argv[3] || path.join(__dirname, '../../target/release/leakslope'));
+const binary = path.resolve(process.argv[3] || path.join(__dirname, '../../target/dist/leakslope'));
 const EVERY_MS = 20;
 const SECONDS = 12;
 const HEAPS = [20, 100];

@@ -25,8 +25,8 @@ rounds=${2:-3}
 [ -x /usr/bin/time ] || { echo "GNU time is missing; install it: apt-get install -y time" >&2; exit 1; }
 [ $growth = yes ] || [ -d node_modules ] || PUPPETEER_SKIP_DOWNLOAD=1 npm install --ignore-scripts --no-audit --no-fund --silent
 [ $growth = yes ] || cargo build --release --quiet
-cargo build --release --quiet --locked --manifest-path ../../Cargo.toml
-shipped=${CARGO_TARGET_DIR:-../../target}/release/leakslope
+cargo build --profile dist --quiet --locked --manifest-path ../../Cargo.toml
+shipped=${CARGO_TARGET_DIR:-../../target}/dist/leakslope
 bin=${CARGO_TARGET_DIR:-target}/release
 # Makes a snapshot of so many sessions unless it is there, and names it.
 make() {

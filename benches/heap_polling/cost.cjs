@@ -1,14 +1,14 @@
 // What a poll of the heap costs: CPU of the sidecar and of pm2's daemon, for 4, 16 and 40 processes. Prints a table in
 // Markdown:
 //
-//   npm ci --prefix tests/pm2 && cargo build --release && node benches/heap_polling/cost.cjs [BINARY]
+//   npm ci --prefix tests/pm2 && cargo build --profile dist && node benches/heap_polling/cost.cjs [BINARY]
 'use strict';
 const { spawn } = require('child_process');
 const fs = require('fs');
 const path = require('path');
 const { call, folder, measure, pause } = require('./pm2.cjs');
 
-const binary = path.resolve(process.argv[2] || path.join(__dirname, '../../target/release/leakslope'));
+const binary = path.resolve(process.argv[2] || path.join(__dirname, '../../target/dist/leakslope'));
 const SECONDS = 20;
 const PAUSE_MS = 50;
 

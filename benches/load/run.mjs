@@ -2,7 +2,7 @@
 // carries, with npm's pm2-metrics on the same daemon, and beside a fake daemon with thousands; at several intervals.
 //
 //   node benches/load/run.mjs [--quick] [--real=1000] [--fake=500,2000,5000] [--intervals=1,5,15] [--span=30] [--scrapes=200]
-//                             [--growth=500] [--nice=0] [--sidecar=target/release/leakslope]
+//                             [--growth=500] [--nice=0] [--sidecar=target/dist/leakslope]
 //
 // With --quick, which leaves out what is between the extremes, it is meant to take a quarter of an hour. Prints one Markdown table
 // and below it whether the cost of one process grows with their number. Real processes are started while 4 GiB of memory stay
@@ -16,7 +16,7 @@ import { fakeDaemon, onStage, pause, pm2Metrics, prepare, readOptions, realDaemo
 import { body } from './table.mjs';
 
 const options = readOptions({ real: '1000', fake: '500,2000,5000', intervals: '1,5,15', span: '30', scrapes: '200', growth: '500', nice: '0',
-  sidecar: 'target/release/leakslope' }, { fake: '500,5000', intervals: '5,15' });
+  sidecar: 'target/dist/leakslope' }, { fake: '500,5000', intervals: '5,15' });
 const number = (name) => Number(options[name]);
 const list = (name) => options[name].split(',').map(Number).filter((value) => value > 0);
 const binary = resolve(root, options.sidecar);

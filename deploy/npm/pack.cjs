@@ -1,6 +1,6 @@
 // Packs what goes to npm: node deploy/npm/pack.cjs FOLDER PLATFORM=BINARY…
 //
-//   node deploy/npm/pack.cjs dist linux-x64=target/x86_64-unknown-linux-musl/release/leakslope
+//   node deploy/npm/pack.cjs dist linux-x64=target/x86_64-unknown-linux-musl/dist/leakslope
 //
 // A package for each binary, and leakslope itself, which names them all as optional dependencies in its own version.
 // Publish those of the platforms first: an optional dependency that is not there yet is left out in silence.

@@ -44,7 +44,8 @@ pub(super) fn alert(notice: &Notice, extra: &BTreeMap<String, String>, now: Wall
         ("alertname", name.to_owned()),
         ("severity", severity.to_owned()),
         ("daemon", notice.daemon.to_string()),
-        ("app", notice.app.to_string()),
+        ("namespace", notice.app.namespace().to_owned()),
+        ("app", notice.app.name().to_owned()),
     ] {
         labels.insert(label.to_owned(), value);
     }

@@ -22,7 +22,8 @@ pub(super) async fn run(order: &HookOrder) -> Result<(), String> {
     command
         .args(arguments)
         .env("LEAKSLOPE_DAEMON", order.key.daemon.as_str())
-        .env("LEAKSLOPE_APP", order.app.as_str())
+        .env("LEAKSLOPE_NAMESPACE", order.app.namespace())
+        .env("LEAKSLOPE_APP", order.app.name())
         .env("LEAKSLOPE_PM_ID", order.key.pm_id.to_string())
         .env("LEAKSLOPE_PID", order.life.pid.to_string())
         .stdin(Stdio::null())

@@ -83,7 +83,7 @@ impl OfWhom {
         } else {
             String::new()
         };
-        let who = format!("{} ({}){why}", clean(target.app.as_str()), target.key);
+        let who = format!("{} ({}){why}", clean(&target.app.to_string()), target.key);
         Ok((target, who))
     }
 }

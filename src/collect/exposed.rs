@@ -51,7 +51,7 @@ impl ExposedReader {
     pub async fn read<'a>(
         &mut self,
         snapshot: &mut Snapshot,
-        url_of: impl Fn(&str) -> Option<&'a MetricsUrl>,
+        url_of: impl Fn(&AppName) -> Option<&'a MetricsUrl>,
         deadline: Duration,
     ) {
         let begun = Instant::now();
@@ -92,12 +92,12 @@ impl ExposedReader {
     }
 }
 
-fn asked<'a>(snapshot: &Snapshot, url_of: impl Fn(&str) -> Option<&'a MetricsUrl>) -> Vec<Asked> {
+fn asked<'a>(snapshot: &Snapshot, url_of: impl Fn(&AppName) -> Option<&'a MetricsUrl>) -> Vec<Asked> {
     let mut asked = Vec::new();
     for (daemon, sample) in snapshot.daemons.iter().enumerate() {
         for (index, process) in sample.processes.iter().enumerate() {
             let listed = &process.listed;
-            let Some(url) = url_of(listed.app.as_str()).filter(|_| process.life.is_some()) else { continue };
+            let Some(url) = url_of(&listed.app).filter(|_| process.life.is_some()) else { continue };
             let target = url.target(listed.pm_id, listed.instance);
             let unfit = || format!("process {} has no number that fits into metrics_url", listed.pm_id);
             asked.push(Asked { daemon, process: index, app: listed.app.clone(), target: target.ok_or_else(unfit) });

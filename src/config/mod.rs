@@ -24,7 +24,7 @@ pub use trust::{Readers, Untrusted, check_ours, read_trusted, read_trusted_text,
 
 use crate::collect::{DaemonSpec, MetricsUrl};
 use crate::evidence::EvidenceSettings;
-use crate::model::Bytes;
+use crate::model::{AppName, Bytes};
 use crate::policy::RestartSettings;
 
 /// The embedded default file.
@@ -134,14 +134,14 @@ pub struct AppSettings {
 
 impl Settings {
     /// The settings of the first `[[app]]` table whose glob matches the app's name.
-    pub fn app(&self, name: &str) -> Option<&AppSettings> {
-        self.apps.iter().find(|app| matches_glob(&app.name, name))
+    pub fn app(&self, app: &AppName) -> Option<&AppSettings> {
+        self.apps.iter().find(|table| app.fits(&table.name, |text| matches_glob(&table.name, text)))
     }
 
     /// The detector's settings for an app: those of all, with what its `[[app]]` table sets otherwise.
-    pub fn trend_of(&self, name: &str) -> std::borrow::Cow<'_, crate::trend::Settings> {
+    pub fn trend_of(&self, app: &AppName) -> std::borrow::Cow<'_, crate::trend::Settings> {
         use std::borrow::Cow;
-        let Some(app) = self.app(name).filter(|app| app.smallest_growth.is_some() || app.smallest_share.is_some())
+        let Some(app) = self.app(app).filter(|app| app.smallest_growth.is_some() || app.smallest_share.is_some())
         else {
             return Cow::Borrowed(&self.trend);
         };
@@ -324,8 +324,8 @@ mod tests {
     fn an_app_sets_its_own_thresholds_and_leaves_the_rest() {
         let text = "[[app]]\nname = \"api-*\"\nsmallest_growth = \"32MiB\"\nsmallest_share = 0.1\n";
         let settings = parse("leakslope.toml", text, &surroundings()).expect("the text is right");
-        let of = |app| {
-            let trend = settings.trend_of(app);
+        let of = |app: &str| {
+            let trend = settings.trend_of(&app.into());
             (trend.smallest_growth, trend.smallest_share, trend.slope_window)
         };
         let usual = &settings.trend;

@@ -83,6 +83,7 @@ pub struct Record {
     /// The daemon.
     pub daemon: DaemonName,
     /// The app.
+    #[serde(flatten)]
     pub app: AppName,
     /// pm2's number.
     pub pm_id: u32,

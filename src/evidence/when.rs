@@ -151,7 +151,7 @@ pub fn look(settings: &EvidenceSettings, it: &Candidate<'_>, items: &[Item], now
         }
     }
     let rests = items.iter().filter(|item| !matches!(item.progress, Progress::Failed(_))).find_map(|item| {
-        let of_app = (&item.record.daemon, &item.record.app) == (&it.key.daemon, it.app);
+        let of_app = item.record.daemon == it.key.daemon && item.record.app.means(it.app);
         let left = left(item.record.taken_at, settings.cooldown, now).filter(|_| of_app)?;
         Some(Why::Resting { app: it.app.clone(), file: item.record.file.clone(), left })
     });
@@ -197,7 +197,8 @@ pub fn still_good<'a>(
     items.iter().find(|item| {
         item.record.trigger == Trigger::BeforeRestart
             && item.progress == Progress::Done
-            && (&item.record.daemon, &item.record.app) == (daemon, app)
+            && item.record.daemon == *daemon
+            && item.record.app.means(app)
             && left(item.record.taken_at, settings.cooldown, now).is_some()
     })
 }

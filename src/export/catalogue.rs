@@ -44,84 +44,84 @@ families! {
     UP = Gauge "pm2_up" ["daemon"] "Whether the pm2 daemon answered the latest collection (1) or not (0).";
     DAEMON_INFO = Gauge "pm2_daemon_info" ["daemon", "version"] "The pm2 daemon's version; always 1.";
     DAEMON_RESIDENT = Gauge "pm2_daemon_resident_memory_bytes" ["daemon"] "Resident memory of the pm2 daemon itself.";
-    APP_INSTANCES = Gauge "pm2_app_instances" ["daemon", "app", "status"] "Processes of an app by pm2 status.";
+    APP_INSTANCES = Gauge "pm2_app_instances" ["daemon", "namespace", "app", "status"] "Processes of an app by pm2 status.";
 
     INFO = Gauge "pm2_process_info"
-        ["daemon", "app", "pm_id", "namespace", "exec_mode", "version", "node_version", "interpreter"]
+        ["daemon", "namespace", "app", "pm_id", "exec_mode", "version", "node_version", "interpreter", "module"]
         "What pm2 knows of a process; always 1.";
-    PROCESS_UP = Gauge "pm2_process_up" ["daemon", "app", "pm_id"]
+    PROCESS_UP = Gauge "pm2_process_up" ["daemon", "namespace", "app", "pm_id"]
         "Whether the process is online by pm2 and alive by the system.";
-    STATUS = Gauge "pm2_process_status" ["daemon", "app", "pm_id", "status"]
+    STATUS = Gauge "pm2_process_status" ["daemon", "namespace", "app", "pm_id", "status"]
         "The pm2 status of a process: 1 for the current one, 0 for the others.";
-    RESIDENT = Gauge "pm2_process_resident_memory_bytes" ["daemon", "app", "pm_id"]
+    RESIDENT = Gauge "pm2_process_resident_memory_bytes" ["daemon", "namespace", "app", "pm_id"]
         "Resident memory (RSS) of the process, from the system at the collection's instant.";
-    TREE_RESIDENT = Gauge "pm2_process_tree_resident_memory_bytes" ["daemon", "app", "pm_id"]
+    TREE_RESIDENT = Gauge "pm2_process_tree_resident_memory_bytes" ["daemon", "namespace", "app", "pm_id"]
         "Resident memory of the process and all its descendants: npm start hides the app in a child.";
-    ANONYMOUS = Gauge "pm2_process_anonymous_memory_bytes" ["daemon", "app", "pm_id"]
+    ANONYMOUS = Gauge "pm2_process_anonymous_memory_bytes" ["daemon", "namespace", "app", "pm_id"]
         "The anonymous part of resident memory: heap and stacks, without mapped files.";
-    SWAPPED = Gauge "pm2_process_swapped_memory_bytes" ["daemon", "app", "pm_id"]
+    SWAPPED = Gauge "pm2_process_swapped_memory_bytes" ["daemon", "namespace", "app", "pm_id"]
         "Memory of the process that was pushed out to swap.";
-    HEAP_USED = Gauge "pm2_process_heap_used_bytes" ["daemon", "app", "pm_id"]
+    HEAP_USED = Gauge "pm2_process_heap_used_bytes" ["daemon", "namespace", "app", "pm_id"]
         "V8 heap in use, garbage not yet collected included.";
-    HEAP_TOTAL = Gauge "pm2_process_heap_total_bytes" ["daemon", "app", "pm_id"] "V8 heap committed.";
-    CPU = Counter "pm2_process_cpu_seconds_total" ["daemon", "app", "pm_id"]
+    HEAP_TOTAL = Gauge "pm2_process_heap_total_bytes" ["daemon", "namespace", "app", "pm_id"] "V8 heap committed.";
+    CPU = Counter "pm2_process_cpu_seconds_total" ["daemon", "namespace", "app", "pm_id"]
         "CPU time used by the process since its start.";
-    START_TIME = Gauge "pm2_process_start_time_seconds" ["daemon", "app", "pm_id"]
+    START_TIME = Gauge "pm2_process_start_time_seconds" ["daemon", "namespace", "app", "pm_id"]
         "Start of the process in seconds since the Unix epoch.";
-    OPEN_FDS = Gauge "pm2_process_open_fds" ["daemon", "app", "pm_id"] "Open file descriptors.";
-    THREADS = Gauge "pm2_process_threads" ["daemon", "app", "pm_id"] "Threads.";
-    RESTARTS = Counter "pm2_process_restarts_total" ["daemon", "app", "pm_id"]
+    OPEN_FDS = Gauge "pm2_process_open_fds" ["daemon", "namespace", "app", "pm_id"] "Open file descriptors.";
+    THREADS = Gauge "pm2_process_threads" ["daemon", "namespace", "app", "pm_id"] "Threads.";
+    RESTARTS = Counter "pm2_process_restarts_total" ["daemon", "namespace", "app", "pm_id"]
         "Restarts pm2 has counted since the process was added or reset.";
-    UNSTABLE_RESTARTS = Gauge "pm2_process_unstable_restarts" ["daemon", "app", "pm_id"]
+    UNSTABLE_RESTARTS = Gauge "pm2_process_unstable_restarts" ["daemon", "namespace", "app", "pm_id"]
         "Restarts in a row that came before min_uptime.";
-    MEMORY_LIMIT = Gauge "pm2_process_memory_limit_bytes" ["daemon", "app", "pm_id", "limit"]
+    MEMORY_LIMIT = Gauge "pm2_process_memory_limit_bytes" ["daemon", "namespace", "app", "pm_id", "limit"]
         "Memory ceilings that apply to the process, by where they come from.";
-    EVENT_LOOP_LATENCY = Gauge "pm2_process_event_loop_latency_seconds" ["daemon", "app", "pm_id", "percentile"]
+    EVENT_LOOP_LATENCY = Gauge "pm2_process_event_loop_latency_seconds" ["daemon", "namespace", "app", "pm_id", "percentile"]
         "Event-loop latency by percentile, as the app reports it.";
-    ACTIVE_HANDLES = Gauge "pm2_process_active_handles" ["daemon", "app", "pm_id"] "Active libuv handles.";
-    ACTIVE_REQUESTS = Gauge "pm2_process_active_requests" ["daemon", "app", "pm_id"] "Active libuv requests.";
-    HTTP_RATE = Gauge "pm2_process_http_requests_per_second" ["daemon", "app", "pm_id"]
+    ACTIVE_HANDLES = Gauge "pm2_process_active_handles" ["daemon", "namespace", "app", "pm_id"] "Active libuv handles.";
+    ACTIVE_REQUESTS = Gauge "pm2_process_active_requests" ["daemon", "namespace", "app", "pm_id"] "Active libuv requests.";
+    HTTP_RATE = Gauge "pm2_process_http_requests_per_second" ["daemon", "namespace", "app", "pm_id"]
         "HTTP requests per second, as the app reports them.";
-    HTTP_LATENCY = Gauge "pm2_process_http_latency_seconds" ["daemon", "app", "pm_id", "percentile"]
+    HTTP_LATENCY = Gauge "pm2_process_http_latency_seconds" ["daemon", "namespace", "app", "pm_id", "percentile"]
         "HTTP latency by percentile.";
-    CUSTOM = Gauge "pm2_process_custom_metric" ["daemon", "app", "pm_id", "metric", "unit"]
+    CUSTOM = Gauge "pm2_process_custom_metric" ["daemon", "namespace", "app", "pm_id", "metric", "unit"]
         "A metric that the app itself publishes through pm2, in the unit it states.";
-    METRICS_AGE = Gauge "pm2_process_metrics_age_seconds" ["daemon", "app", "pm_id"]
+    METRICS_AGE = Gauge "pm2_process_metrics_age_seconds" ["daemon", "namespace", "app", "pm_id"]
         "Time since the values that the app reports last moved.";
-    METRICS_FROZEN = Gauge "pm2_process_metrics_frozen" ["daemon", "app", "pm_id"]
+    METRICS_FROZEN = Gauge "pm2_process_metrics_frozen" ["daemon", "namespace", "app", "pm_id"]
         "Whether the app's own values stand still (1): its event loop is blocked.";
-    HEAP_AFTER_GC = Gauge "pm2_process_heap_after_major_gc_bytes" ["daemon", "app", "pm_id"]
+    HEAP_AFTER_GC = Gauge "pm2_process_heap_after_major_gc_bytes" ["daemon", "namespace", "app", "pm_id"]
         "V8 heap right after the latest major collection; needs the preload.";
-    GCS = Counter "pm2_process_gcs_total" ["daemon", "app", "pm_id", "kind"]
+    GCS = Counter "pm2_process_gcs_total" ["daemon", "namespace", "app", "pm_id", "kind"]
         "Garbage collections by kind; needs the preload.";
-    GC_SECONDS = Counter "pm2_process_gc_seconds_total" ["daemon", "app", "pm_id"]
+    GC_SECONDS = Counter "pm2_process_gc_seconds_total" ["daemon", "namespace", "app", "pm_id"]
         "Time spent in garbage collection; needs the preload.";
-    HEAP_SPACE = Gauge "pm2_process_heap_space_used_bytes" ["daemon", "app", "pm_id", "space"]
+    HEAP_SPACE = Gauge "pm2_process_heap_space_used_bytes" ["daemon", "namespace", "app", "pm_id", "space"]
         "Used size of a V8 heap space; needs the preload.";
-    EXTERNAL = Gauge "pm2_process_external_memory_bytes" ["daemon", "app", "pm_id"]
+    EXTERNAL = Gauge "pm2_process_external_memory_bytes" ["daemon", "namespace", "app", "pm_id"]
         "Memory of buffers and other objects outside the V8 heap; needs the preload.";
 
-    LEAK_SLOPE = Gauge "pm2_process_leak_slope_bytes_per_second" ["daemon", "app", "pm_id", "signal"]
+    LEAK_SLOPE = Gauge "pm2_process_leak_slope_bytes_per_second" ["daemon", "namespace", "app", "pm_id", "signal"]
         "Growth of a signal over its window: 0 when flat, negative when shrinking.";
-    LEAK_SLOPE_LOW = Gauge "pm2_process_leak_slope_bytes_per_second_low" ["daemon", "app", "pm_id", "signal"]
+    LEAK_SLOPE_LOW = Gauge "pm2_process_leak_slope_bytes_per_second_low" ["daemon", "namespace", "app", "pm_id", "signal"]
         "Lower bound of the slope's confidence interval.";
-    LEAK_SLOPE_HIGH = Gauge "pm2_process_leak_slope_bytes_per_second_high" ["daemon", "app", "pm_id", "signal"]
+    LEAK_SLOPE_HIGH = Gauge "pm2_process_leak_slope_bytes_per_second_high" ["daemon", "namespace", "app", "pm_id", "signal"]
         "Upper bound of the slope's confidence interval.";
-    LEAK_STATE = Gauge "pm2_process_leak_state" ["daemon", "app", "pm_id", "state"]
+    LEAK_STATE = Gauge "pm2_process_leak_state" ["daemon", "namespace", "app", "pm_id", "state"]
         "How sure the sidecar is of a leak: 1 for the current state, 0 for the others.";
-    LEAK_EXHAUSTION = Gauge "pm2_process_leak_projected_exhaustion_seconds" ["daemon", "app", "pm_id"]
+    LEAK_EXHAUSTION = Gauge "pm2_process_leak_projected_exhaustion_seconds" ["daemon", "namespace", "app", "pm_id"]
         "Time until the nearest limit at the present pace; +Inf when memory is not growing.";
-    LEAK_WINDOW = Gauge "pm2_process_leak_window_seconds" ["daemon", "app", "pm_id"]
+    LEAK_WINDOW = Gauge "pm2_process_leak_window_seconds" ["daemon", "namespace", "app", "pm_id"]
         "The span that the slope is fitted over.";
-    MEMORY_FLOOR = Gauge "pm2_process_memory_floor_bytes" ["daemon", "app", "pm_id"]
+    MEMORY_FLOOR = Gauge "pm2_process_memory_floor_bytes" ["daemon", "namespace", "app", "pm_id"]
         "Memory that garbage collection cannot free, as last seen.";
-    LEAK_LIMIT = Gauge "pm2_process_leak_limit_bytes" ["daemon", "app", "pm_id", "limit"]
+    LEAK_LIMIT = Gauge "pm2_process_leak_limit_bytes" ["daemon", "namespace", "app", "pm_id", "limit"]
         "The nearest limit, the one the projection looks at, by its name.";
-    LEAK_REJECTION = Gauge "pm2_process_leak_rejection" ["daemon", "app", "pm_id", "signal", "test"]
+    LEAK_REJECTION = Gauge "pm2_process_leak_rejection" ["daemon", "namespace", "app", "pm_id", "signal", "test"]
         "The test that spoke against a leak at the latest evaluation; always 1.";
-    EVIDENCE = Gauge "pm2_process_evidence_timestamp_seconds" ["daemon", "app", "pm_id", "kind"]
+    EVIDENCE = Gauge "pm2_process_evidence_timestamp_seconds" ["daemon", "namespace", "app", "pm_id", "kind"]
         "Time of the latest evidence of a process, by kind; absent where none was taken.";
-    VERSION_SLOPE = Gauge "pm2_app_version_leak_slope_bytes_per_second" ["daemon", "app", "version"]
+    VERSION_SLOPE = Gauge "pm2_app_version_leak_slope_bytes_per_second" ["daemon", "namespace", "app", "version"]
         "Growth of an app's footprint by version, over the lives that are remembered.";
 
     HOST_TOTAL = Gauge "pm2_host_memory_total_bytes" [] "Memory of the host.";
@@ -159,17 +159,17 @@ families! {
     HTTP_CONNECTIONS = Gauge "leakslope_http_connections" [] "Open HTTP connections.";
 
     RESTART_REQUESTS = Counter "leakslope_restart_requests_total" ["trigger"] "Requests for a restart, by what asked.";
-    RESTARTS_DONE = Counter "leakslope_restarts_total" ["daemon", "app", "action", "outcome"]
+    RESTARTS_DONE = Counter "leakslope_restarts_total" ["daemon", "namespace", "app", "action", "outcome"]
         "Replacements of processes that ended, by what was done and how it went.";
-    RESTART_BLOCKED = Gauge "leakslope_restart_blocked" ["daemon", "app", "reason"]
+    RESTART_BLOCKED = Gauge "leakslope_restart_blocked" ["daemon", "namespace", "app", "reason"]
         "Processes whose restart is asked for and held, by reason.";
-    RESTART_BUDGET = Gauge "leakslope_restart_budget_remaining" ["daemon", "app"]
+    RESTART_BUDGET = Gauge "leakslope_restart_budget_remaining" ["daemon", "namespace", "app"]
         "Restarts that the app's and the host's budgets of 24 hours have left.";
-    RESTART_BREAKER = Gauge "leakslope_restart_breaker_open" ["daemon", "app"]
+    RESTART_BREAKER = Gauge "leakslope_restart_breaker_open" ["daemon", "namespace", "app"]
         "Whether restarts of the app are stopped (1) because they failed or did not help.";
-    RESTART_FREED = Gauge "leakslope_restart_memory_freed_bytes" ["daemon", "app"]
+    RESTART_FREED = Gauge "leakslope_restart_memory_freed_bytes" ["daemon", "namespace", "app"]
         "Memory that the latest measured restart freed; negative when more is held than before.";
-    RESTART_WINDOW = Gauge "leakslope_restart_next_window_timestamp_seconds" ["daemon", "app"]
+    RESTART_WINDOW = Gauge "leakslope_restart_next_window_timestamp_seconds" ["daemon", "namespace", "app"]
         "When the next maintenance window opens; absent while one is open or none is set.";
 
     OWN_CPU = Counter "process_cpu_seconds_total" [] "CPU time used by the sidecar.";
@@ -202,8 +202,11 @@ mod tests {
             for label in family.labels {
                 assert!(!["instance", "job", "pid"].contains(label), "{}", family.name);
             }
+            if family.labels.contains(&"app") {
+                assert_eq!(&family.labels[..3], ["daemon", "namespace", "app"], "{}", family.name);
+            }
             if family.name.starts_with("pm2_process_") {
-                assert_eq!(&family.labels[..3], ["daemon", "app", "pm_id"], "{}", family.name);
+                assert_eq!(&family.labels[..4], ["daemon", "namespace", "app", "pm_id"], "{}", family.name);
             }
         }
     }

@@ -13,7 +13,7 @@ use prometheus::{Encoder, TextEncoder};
 use super::catalogue::{Descriptor, Kind};
 
 /// Labels of a series whose values are looked for in the series before it: most are of the same process.
-const PLACES: usize = 3;
+const PLACES: usize = 4;
 /// Series that are in the encoder's shapes at a time.
 const TOGETHER: usize = 256;
 

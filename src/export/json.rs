@@ -69,8 +69,11 @@ pub struct ProcessView {
     pub status: String,
     /// `fork`, `cluster` or `unknown`.
     pub exec_mode: String,
-    /// pm2's namespace.
-    pub namespace: Option<String>,
+    /// pm2's namespace: with the name it tells apps of one daemon apart.
+    pub namespace: String,
+    /// Whether it is a module that pm2 itself installed.
+    #[serde(default)]
+    pub module: bool,
     /// The app's version.
     pub version: Option<String>,
     /// The git revision.
@@ -233,12 +236,13 @@ fn process_view(process: &ProcessSample, verdict: Option<&Verdict>, wall: WallTi
     ];
     ProcessView {
         daemon: process.key.daemon.to_string(),
-        app: listed.app.to_string(),
+        app: listed.app.name().to_owned(),
         pm_id: process.key.pm_id,
         pid: process.life.map(|life| life.pid),
         status: listed.status.as_str().to_owned(),
         exec_mode: listed.exec_mode.to_owned(),
-        namespace: listed.namespace.clone(),
+        namespace: listed.app.namespace().to_owned(),
+        module: listed.module,
         version: listed.version.clone(),
         revision: listed.revision.clone(),
         node_version: listed.node_version.clone(),

@@ -58,8 +58,8 @@ pub struct EvidenceStamp {
 pub struct VersionSlope {
     /// The daemon's name.
     pub daemon: String,
-    /// The app's name.
-    pub app: String,
+    /// The app.
+    pub app: AppName,
     /// The version, as pm2 knew it.
     pub version: String,
     /// Bytes per second.

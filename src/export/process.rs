@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::catalogue as family;
 use super::families::Families;
-use crate::model::{AppMetrics, Bytes, DaemonSample, GcReport, ProcessSample, Snapshot, Status, WallTime};
+use crate::model::{
+    AppMetrics, AppName, Bytes, DaemonName, DaemonSample, GcReport, ProcessSample, Snapshot, Status, WallTime,
+};
 
 pub(super) fn add(families: &mut Families, snapshot: &Snapshot) {
     for daemon in &snapshot.daemons {
@@ -33,22 +35,26 @@ fn add_daemon(families: &mut Families, daemon: &DaemonSample) {
         families.add(&family::COLLECT_SUCCESS, &labels, truth(report.failure.is_none()));
         families.add(&family::COLLECT_DURATION, &labels, report.duration.as_secs_f64());
     }
-    let mut instances: BTreeMap<&str, BTreeMap<Status, usize>> = BTreeMap::new();
+    let mut instances: BTreeMap<&AppName, BTreeMap<Status, usize>> = BTreeMap::new();
     for process in &daemon.processes {
-        let by_status = instances.entry(process.listed.app.as_str()).or_default();
+        let by_status = instances.entry(&process.listed.app).or_default();
         *by_status.entry(process.listed.status).or_default() += 1;
     }
     for (app, by_status) in instances {
         for status in Status::ALL {
             let instances = by_status.get(&status).copied().unwrap_or(0);
-            families.add(&family::APP_INSTANCES, &[name, app, status.as_str()], count(instances));
+            families.add(
+                &family::APP_INSTANCES,
+                &[name, app.namespace(), app.name(), status.as_str()],
+                count(instances),
+            );
         }
     }
 }
 
-/// The labels `daemon`, `app`, `pm_id` of one process, with room for what a family adds.
+/// The labels `daemon`, `namespace`, `app`, `pm_id` of one process, with room for what a family adds.
 struct Labels<'a> {
-    process: [&'a str; 3],
+    process: [&'a str; 4],
 }
 
 impl<'a> Labels<'a> {
@@ -60,17 +66,14 @@ impl<'a> Labels<'a> {
 fn add_process(families: &mut Families, process: &ProcessSample) {
     let listed = &process.listed;
     let pm_id = process.key.pm_id.to_string();
-    let labels = Labels { process: [process.key.daemon.as_str(), listed.app.as_str(), &pm_id] };
+    let labels = Labels { process: process_labels(&process.key.daemon, &listed.app, &pm_id) };
     let own = &labels.process[..];
 
     let text = |value: &'_ Option<String>| value.clone().unwrap_or_default();
-    let (namespace, version, node_version, interpreter) =
-        (text(&listed.namespace), text(&listed.version), text(&listed.node_version), text(&listed.interpreter));
-    families.add(
-        &family::INFO,
-        &labels.with([&namespace, listed.exec_mode, &version, &node_version, &interpreter]),
-        1.0,
-    );
+    let (version, node_version, interpreter) =
+        (text(&listed.version), text(&listed.node_version), text(&listed.interpreter));
+    let module = if listed.module { "true" } else { "" };
+    families.add(&family::INFO, &labels.with([listed.exec_mode, &version, &node_version, &interpreter, module]), 1.0);
     families.add(&family::PROCESS_UP, own, truth(is_up(process)));
     for status in Status::ALL {
         families.add(&family::STATUS, &labels.with([status.as_str()]), truth(status == listed.status));
@@ -149,6 +152,11 @@ fn add_gc(families: &mut Families, gc: &GcReport, labels: &Labels<'_>) {
         families.add_some(&family::HEAP_SPACE, &labels.with([space]), bytes.map(Bytes::as_f64));
     }
     families.add_some(&family::EXTERNAL, own, gc.external.map(Bytes::as_f64));
+}
+
+/// The values of the labels that every series of a process begins with.
+pub(super) fn process_labels<'a>(daemon: &'a DaemonName, app: &'a AppName, pm_id: &'a str) -> [&'a str; 4] {
+    [daemon.as_str(), app.namespace(), app.name(), pm_id]
 }
 
 pub(super) fn truth(value: bool) -> f64 {

@@ -13,13 +13,13 @@ use crate::model::{
 fn listed(pm_id: u32, app: &str, status: Status) -> Listed {
     Listed {
         pm_id,
-        app: AppName::from(app),
+        app: AppName::new("default", app),
         pid: status.has_live_pid().then_some(4_000 + pm_id),
         status,
         pm_uptime: Some(1_795_393_607_794),
         restarts: Some(3),
         unstable_restarts: Some(0),
-        namespace: Some("default".to_owned()),
+        module: false,
         exec_mode: "fork",
         version: Some("1.4.2".to_owned()),
         revision: None,
@@ -155,7 +155,7 @@ fn the_whole_body() {
     let verdicts = BTreeMap::from([(snapshot.daemons[0].processes[0].key.clone(), verdict())]);
     let version_slopes = [VersionSlope {
         daemon: "default".to_owned(),
-        app: "web".to_owned(),
+        app: AppName::new("default", "web"),
         version: "1.4.2".to_owned(),
         bytes_per_second: 12.5,
     }];

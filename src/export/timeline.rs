@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Bytes, LifeEnd, LifeSummary, LimitKind, Minute, ProcessKey, Signal, Slope, Steady, Verdict, WallTime,
+    AppName, Bytes, LifeEnd, LifeSummary, LimitKind, Minute, ProcessKey, Signal, Slope, Steady, Verdict, WallTime,
 };
 
 /// Points aimed at when no step is asked for.
@@ -138,7 +138,7 @@ pub struct Past<'a> {
     /// The process.
     pub key: &'a ProcessKey,
     /// Its app.
-    pub app: &'a str,
+    pub app: &'a AppName,
     /// Its minutes, oldest first, empty ones allowed.
     pub minutes: &'a [Minute],
     /// Its lives, oldest first, the one that runs last (as [`LifeEnd::Running`]).
@@ -156,6 +156,8 @@ pub struct Past<'a> {
 pub struct HistoryView {
     /// The daemon.
     pub daemon: String,
+    /// pm2's namespace of it.
+    pub namespace: String,
     /// The app.
     pub app: String,
     /// pm2's number.
@@ -329,7 +331,8 @@ impl HistoryView {
         let width = asked.unwrap_or_else(|| rows.div_ceil_by(AIM)).max(rows.div_ceil_by(MOST_POINTS));
         let mut view = Self {
             daemon: past.key.daemon.to_string(),
-            app: past.app.to_owned(),
+            namespace: past.app.namespace().to_owned(),
+            app: past.app.name().to_owned(),
             pm_id: past.key.pm_id,
             step_seconds: scale.seconds(width),
             oldest: past.minutes.first().map(|minute| scale.wall_of_row(minute.minute)),

@@ -17,7 +17,7 @@ use crate::collect::{self, Collector, ExposedReader};
 use crate::config::Settings;
 use crate::export::VersionSlope;
 use crate::history::{ProcessHistory, Sample};
-use crate::model::{LifeEnd, ProcessKey, Snapshot, Verdict};
+use crate::model::{AppName, LifeEnd, ProcessKey, Snapshot, Verdict};
 
 /// How often the summaries of running lives are written, so that their beginnings are known after a restart.
 const SUMMARIES_EVERY: Duration = Duration::from_mins(10);
@@ -45,13 +45,13 @@ pub(super) fn collector(settings: &Settings, before: Option<Collector>) -> Colle
 /// Adds what the user configured for apps.
 pub(super) fn lay_settings_over(snapshot: &mut Snapshot, settings: &Settings) {
     for process in snapshot.daemons.iter_mut().flat_map(|daemon| &mut daemon.processes) {
-        process.limits.configured = settings.app(process.listed.app.as_str()).and_then(|app| app.memory_limit);
+        process.limits.configured = settings.app(&process.listed.app).and_then(|app| app.memory_limit);
     }
 }
 
 /// Reads the metrics that apps expose where the settings say so, and lays them over the collection.
 pub(super) async fn read_exposed(reader: &mut ExposedReader, snapshot: &mut Snapshot, settings: &Settings) {
-    let url_of = |app: &str| settings.app(app).and_then(|app| app.metrics_url.as_ref());
+    let url_of = |app: &AppName| settings.app(app).and_then(|app| app.metrics_url.as_ref());
     reader.read(snapshot, url_of, settings.collect.deadline).await;
 }
 

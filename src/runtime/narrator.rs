@@ -30,7 +30,7 @@ impl Narrator {
                 self.told.insert(key, report.failure.clone());
             }
             for process in &daemon.processes {
-                let (app, pm_id) = (process.listed.app.as_str(), process.key.pm_id);
+                let (app, pm_id) = (process.listed.app.to_string(), process.key.pm_id);
                 let before = frozen_before.contains(&process.key);
                 if process.metrics_frozen {
                     self.frozen.insert(process.key.clone());
@@ -90,7 +90,7 @@ impl Narrator {
     #[allow(clippy::unused_self, reason = "reads as one narrator's voice")]
     pub(super) fn verdicts(&self, changes: &[Change]) {
         for change in changes {
-            let (daemon, pm_id, app) = (change.key.daemon.as_str(), change.key.pm_id, change.app.as_str());
+            let (daemon, pm_id, app) = (change.key.daemon.as_str(), change.key.pm_id, change.app.to_string());
             let (state, reason) = (change.state.as_str(), change.reason.as_str());
             let worried = matches!(change.before, Some(LeakState::Suspect | LeakState::Leaking));
             match change.state {

@@ -93,7 +93,11 @@ impl Pipeline {
 
     /// Takes in one collection and judges whoever's turn it is, each app by the settings that `trend_of` gives for its
     /// name.
-    pub fn take<'a>(&mut self, snapshot: &Snapshot, trend_of: impl Fn(&str) -> Cow<'a, trend::Settings>) -> Outcome {
+    pub fn take<'a>(
+        &mut self,
+        snapshot: &Snapshot,
+        trend_of: impl Fn(&AppName) -> Cow<'a, trend::Settings>,
+    ) -> Outcome {
         let mut outcome = Outcome::default();
         // First: where all processes are others than before, there are never twice as many.
         self.forget_removed(snapshot, &mut outcome);
@@ -208,7 +212,7 @@ impl Pipeline {
         families: &Families,
         limits: &Limits,
         at: Steady,
-        trend_of: impl Fn(&str) -> Cow<'a, trend::Settings>,
+        trend_of: impl Fn(&AppName) -> Cow<'a, trend::Settings>,
         outcome: &mut Outcome,
     ) {
         let Some(watched) = self.watched.get_mut(&process.key) else { return };
@@ -216,7 +220,7 @@ impl Pipeline {
         let mut detector = std::mem::take(&mut watched.detector);
         let Some(history) = self.watched.get(&process.key).map(|watched| &watched.history) else { return };
         let siblings = || self.siblings(process, families);
-        let verdict = detector.evaluate(history, siblings, limits, at, &trend_of(process.listed.app.as_str()));
+        let verdict = detector.evaluate(history, siblings, limits, at, &trend_of(&process.listed.app));
         let Some(watched) = self.watched.get_mut(&process.key) else { return };
         watched.detector = detector;
         let before = watched.verdict.as_ref().map(|verdict| verdict.state);
@@ -276,7 +280,7 @@ pub(super) fn version_slopes<'a>(histories: impl Iterator<Item = &'a ProcessHist
         versions(lives).into_iter().filter_map(move |version| {
             Some(VersionSlope {
                 daemon: daemon.to_string(),
-                app: app.to_string(),
+                app: app.clone(),
                 version: version.name.text(|_start| String::new()),
                 bytes_per_second: version.slope?.bytes_per_second,
             })
@@ -349,7 +353,7 @@ mod tests {
             for minute in 0..90_i64 {
                 let resident = Bytes((80 << 20) + (10 << 20) * minute.unsigned_abs());
                 pipeline.take(&seen(minute * MINUTE, 100, resident), |app| {
-                    assert_eq!(app, "api");
+                    assert_eq!(app.name(), "api");
                     Cow::Borrowed(settings)
                 });
             }

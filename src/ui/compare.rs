@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::views::{CompareView, ComparisonView, VersionView};
-use crate::model::{Bytes, LifeSummary, Steady, WallTime};
+use crate::model::{AppName, Bytes, LifeSummary, Steady, WallTime};
 use crate::trend::compare::{Outcome, VersionTrend, compare, sentence, versions};
 
 /// The versions to compare, by the names that [`CompareView`] shows; the two newest where they are left out.
@@ -35,7 +35,7 @@ impl CompareView {
     /// [`UnknownVersion`] where the choice names one that is not there.
     pub fn new(
         daemon: &str,
-        app: &str,
+        app: &AppName,
         lives: &[LifeSummary],
         choice: Choice<'_>,
         minute: Duration,
@@ -46,7 +46,7 @@ impl CompareView {
         let names: Vec<String> = trends.iter().map(|trend| trend.name.text(|at| wall(at).to_rfc3339())).collect();
         let find = |version: &str| {
             names.iter().rposition(|name| name == version).ok_or_else(|| UnknownVersion {
-                app: app.to_owned(),
+                app: app.to_string(),
                 version: version.to_owned(),
                 known: names.join(", "),
             })
@@ -77,7 +77,13 @@ impl CompareView {
             }
         });
         let versions = trends.iter().zip(names).map(|(trend, name)| version(trend, name, wall)).collect();
-        Ok(Self { daemon: daemon.to_owned(), app: app.to_owned(), versions, comparison })
+        Ok(Self {
+            daemon: daemon.to_owned(),
+            namespace: app.namespace().to_owned(),
+            app: app.name().to_owned(),
+            versions,
+            comparison,
+        })
     }
 }
 

@@ -14,6 +14,8 @@ use crate::model::Slope;
 pub struct CompareView {
     /// The daemon.
     pub daemon: String,
+    /// pm2's namespace of it.
+    pub namespace: String,
     /// The app.
     pub app: String,
     /// Its versions, the oldest first.
@@ -91,6 +93,8 @@ pub struct RequestView {
     pub trigger: String,
     /// The daemon.
     pub daemon: String,
+    /// pm2's namespace of it.
+    pub namespace: String,
     /// The app.
     pub app: String,
     /// When it was made.
@@ -134,6 +138,8 @@ pub struct GateView {
 pub struct AppPolicyView {
     /// The daemon.
     pub daemon: String,
+    /// pm2's namespace of it.
+    pub namespace: String,
     /// The app.
     pub app: String,
     /// Whether a policy names it.
@@ -178,6 +184,8 @@ pub struct AuditView {
     pub trigger: Option<String>,
     /// The daemon.
     pub daemon: String,
+    /// pm2's namespace of it.
+    pub namespace: String,
     /// The app.
     pub app: String,
     /// pm2's number, where it is about one process.
@@ -245,6 +253,8 @@ pub struct EvidenceItemView {
     pub kind: String,
     /// The daemon.
     pub daemon: String,
+    /// pm2's namespace of it.
+    pub namespace: String,
     /// The app.
     pub app: String,
     /// pm2's number.

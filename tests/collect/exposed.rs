@@ -13,7 +13,7 @@ use crate::support::fake_daemon::{Behaviour, FakeDaemon, entry};
 use crate::support::sidecar::{Place, Sidecar};
 use crate::support::{steady, wait_for, wall};
 use leakslope::collect::{Collector, ExposedReader, MetricsUrl, Settings};
-use leakslope::model::{Bytes, CollectorName, Snapshot};
+use leakslope::model::{AppName, Bytes, CollectorName, Snapshot};
 use rustix::process::Signal;
 
 /// What a fake app answers.
@@ -164,7 +164,7 @@ async fn an_app_that_is_slow_huge_or_wrong_costs_only_itself() {
     ];
     let mut urls: Vec<MetricsUrl> = servers.iter().map(|server| server.url("/metrics")).collect();
     urls.push(MetricsUrl::parse(&format!("http://{gone}/metrics")).unwrap());
-    let url_of = |app: &str| apps.iter().position(|known| *known == app).map(|index| &urls[index]);
+    let url_of = |app: &AppName| apps.iter().position(|known| *known == app.name()).map(|index| &urls[index]);
     let mut snapshot = collect(&daemon).await;
     let begun = Instant::now();
     ExposedReader::default().read(&mut snapshot, url_of, Duration::from_secs(2)).await;

@@ -54,7 +54,7 @@ async fn until<T>(
 }
 
 fn by_app<'s>(sample: &'s DaemonSample, app: &str) -> Vec<&'s ProcessSample> {
-    sample.processes.iter().filter(|process| process.listed.app.as_str() == app).collect()
+    sample.processes.iter().filter(|process| process.listed.app.name() == app).collect()
 }
 
 fn one<'s>(sample: &'s DaemonSample, app: &str) -> Option<&'s ProcessSample> {
@@ -120,7 +120,7 @@ async fn every_kind_of_app_is_collected(#[case] alias: &'static str) {
     let web = one(&sample, "web").unwrap();
     assert_eq!(web.key.pm_id, 0, "the first process is one like any other");
     assert_eq!((web.listed.status, web.listed.exec_mode), (Status::Online, "fork"));
-    assert_eq!(web.listed.namespace.as_deref(), Some("front"));
+    assert_eq!(web.listed.app.namespace(), "front");
     assert_eq!(web.limits.max_memory_restart, Some(Bytes(300 << 20)));
     assert_eq!(web.limits.heap, Some(Bytes(256 << 20)));
     assert!(web.listed.metrics.heap_used <= web.listed.metrics.heap_total);

@@ -274,7 +274,7 @@ fn snapshot() -> Snapshot {
                 pm_uptime: Some(life.started),
                 restarts: Some(0),
                 unstable_restarts: Some(0),
-                namespace: None,
+                module: false,
                 exec_mode: "cluster",
                 version: None,
                 revision: None,

@@ -123,8 +123,10 @@ fn what_the_image_copies_is_all_that_the_build_looks_at() {
     let output = metadata.current_dir(folder.path()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let found: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let targets = found["packages"][0]["targets"].as_array().unwrap();
-    for target in targets {
+    let packages = found["packages"].as_array().unwrap();
+    let targets = packages.iter().flat_map(|package| package["targets"].as_array().unwrap());
+    let targets: Vec<&Value> = targets.filter(|target| target["kind"][0] != "test").collect();
+    for target in &targets {
         let path = Path::new(target["src_path"].as_str().unwrap());
         assert!(path.starts_with(folder.path().canonicalize().unwrap()) && path.exists(), "{}", path.display());
     }

@@ -48,7 +48,7 @@ fn listed(pm_id: u32, status: Status) -> Listed {
         pm_uptime: Some(NOW.0 - 7_200_000),
         restarts: Some(3),
         unstable_restarts: Some(0),
-        namespace: Some(text("default")),
+        module: false,
         exec_mode: "cluster",
         version: Some(text("1.4.2")),
         revision: None,
@@ -236,9 +236,10 @@ fn history() {
     let (key, minutes, verdict) = (key(0), minutes(), verdict());
     let lives = [life(1, 7_000, "1.4.1", LifeEnd::RestartedByUs), life(2, 3_000, "1.4.2", LifeEnd::Running)];
     let all = Range { from: WallTime(0), to: WallTime(i64::MAX / 2), step: None };
+    let app = AppName::new("default", "shop");
     let full = Past {
         key: &key,
-        app: "shop",
+        app: &app,
         minutes: &minutes,
         lives: &lives,
         verdict: Some(&verdict),
@@ -270,7 +271,13 @@ fn compare() {
         sentence: text("too early to say: 7.5 more hours are needed"),
     };
     let versions = vec![VersionView { slope: None, resident_max_bytes: None, ..version.clone() }, version];
-    let mut view = CompareView { daemon: text("default"), app: text("shop"), versions, comparison: Some(comparison) };
+    let mut view = CompareView {
+        daemon: text("default"),
+        namespace: text("default"),
+        app: text("shop"),
+        versions,
+        comparison: Some(comparison),
+    };
     holds("Compare", &view);
     view.comparison = None;
     holds("Compare", &view);
@@ -297,6 +304,7 @@ fn restarts() {
         request: Some(1),
         trigger: Some(text("leak")),
         daemon: text("default"),
+        namespace: text("default"),
         app: text("shop"),
         pm_id: Some(0),
         action: Some(text("reload")),
@@ -324,6 +332,7 @@ fn restarts() {
     let breaker = BreakerView { open: true, cause: Some(text("restarts did not help")), closes_at: Some(2.0) };
     let app = AppPolicyView {
         daemon: text("default"),
+        namespace: text("default"),
         app: text("shop"),
         opted_in: true,
         mode: text("enforce"),
@@ -340,6 +349,7 @@ fn restarts() {
             id: 1,
             trigger: text("leak"),
             daemon: text("default"),
+            namespace: text("default"),
             app: text("shop"),
             made_at: 1.0,
             reason: text("it leaks"),
@@ -362,6 +372,7 @@ fn evidence() {
         id: text("shop-0-1"),
         kind: text("heap_profile"),
         daemon: text("default"),
+        namespace: text("default"),
         app: text("shop"),
         pm_id: 0,
         taken_at: 1.0,

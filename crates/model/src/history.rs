@@ -54,6 +54,7 @@ pub struct LifeSummary {
     /// The process.
     pub key: ProcessKey,
     /// The app it belonged to.
+    #[serde(flatten)]
     pub app: AppName,
     /// The life.
     pub life: Life,

@@ -14,7 +14,7 @@ mod verdict;
 
 pub use history::{LifeEnd, LifeSummary, Minute};
 pub use host::{HostSample, SelfSample};
-pub use identity::{AppName, DaemonName, Life, ProcessKey};
+pub use identity::{AppName, DEFAULT_NAMESPACE, DaemonName, Life, ProcessKey};
 pub use process::{
     AppMetrics, CustomMetric, GcReport, Listed, MemoryLimits, MemorySource, ProcessSample, Status, SystemSample,
 };

@@ -78,7 +78,8 @@ impl Status {
 pub struct Listed {
     /// pm2's number.
     pub pm_id: u32,
-    /// The app's name.
+    /// The app.
+    #[serde(flatten)]
     pub app: AppName,
     /// The pid pm2 shows, where it is not zero; of a dead process under [`Status::WaitingRestart`].
     pub pid: Option<u32>,
@@ -90,8 +91,8 @@ pub struct Listed {
     pub restarts: Option<u64>,
     /// Restarts that came before `min_uptime`.
     pub unstable_restarts: Option<u64>,
-    /// pm2's namespace.
-    pub namespace: Option<String>,
+    /// Whether it is a module that pm2 itself installed, such as pm2-logrotate.
+    pub module: bool,
     /// `fork` or `cluster`; `unknown` where the field holds neither.
     pub exec_mode: &'static str,
     /// The app's version from its `package.json`, where pm2 found one.

@@ -72,6 +72,7 @@ pub struct AuditRecord {
     /// The daemon.
     pub daemon: DaemonName,
     /// The app.
+    #[serde(flatten)]
     pub app: AppName,
     /// The process, where it is about one.
     pub pm_id: Option<u32>,

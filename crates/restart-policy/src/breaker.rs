@@ -54,6 +54,7 @@ pub struct Breaker {
     /// The daemon.
     pub daemon: DaemonName,
     /// The app.
+    #[serde(flatten)]
     pub app: AppName,
     /// How it is open; none while it is closed.
     pub open: Option<Open>,

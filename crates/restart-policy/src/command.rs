@@ -24,6 +24,7 @@ pub struct Order {
     /// The life that is to end.
     pub life: Life,
     /// The app, for logs.
+    #[serde(flatten)]
     pub app: AppName,
     /// How long pm2 may take to answer.
     pub deadline: Duration,
@@ -39,6 +40,7 @@ pub struct HookOrder {
     /// The life that is to end.
     pub life: Life,
     /// The app.
+    #[serde(flatten)]
     pub app: AppName,
     /// Program and arguments.
     pub command: Vec<String>,
@@ -56,6 +58,7 @@ pub struct EvidenceOrder {
     /// The life that is to end.
     pub life: Life,
     /// The app.
+    #[serde(flatten)]
     pub app: AppName,
     /// When it is no longer waited for.
     pub patience: Duration,
@@ -113,6 +116,7 @@ pub struct Notice {
     /// The daemon.
     pub daemon: DaemonName,
     /// The app.
+    #[serde(flatten)]
     pub app: AppName,
     /// The process, where it is about one.
     pub pm_id: Option<u32>,

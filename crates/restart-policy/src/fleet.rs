@@ -139,7 +139,8 @@ impl Policy {
 /// Puts an app's and its daemon's names into an expression, as they must stand inside of PromQL's double quotes.
 fn put_names(expression: &str, daemon: &DaemonName, app: &AppName) -> String {
     let quoted = |name: &str| name.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    expression.replace("$daemon", &quoted(daemon.as_str())).replace("$app", &quoted(app.as_str()))
+    let names = [("$daemon", daemon.as_str()), ("$namespace", app.namespace()), ("$app", app.name())];
+    names.iter().fold(expression.to_owned(), |text, (word, name)| text.replace(word, &quoted(name)))
 }
 
 #[cfg(test)]

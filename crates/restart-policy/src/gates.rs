@@ -397,7 +397,8 @@ impl Asked<'_> {
                 for (name, value) in [
                     ("alertname", "LeakslopeRestart".to_owned()),
                     ("daemon", self.key.daemon.to_string()),
-                    ("app", self.request.app.to_string()),
+                    ("namespace", self.request.app.namespace().to_owned()),
+                    ("app", self.request.app.name().to_owned()),
                     ("pm_id", self.key.pm_id.to_string()),
                     ("leakslope_action", self.action.as_str().to_owned()),
                 ] {

@@ -104,6 +104,9 @@ impl Policy {
     /// Takes in a collection. While [`Policy::watched`] names a daemon, collections of it should come every second or so.
     pub fn observe(&mut self, observation: &Observation, now: Now) {
         self.world.observe(observation, &self.settings, now);
+        if self.state.adopt_namespaces(&self.world) {
+            self.touch();
+        }
         self.reconcile(now);
         self.watch_effects(now);
         self.settle(now);

@@ -84,6 +84,7 @@ pub struct ProcessObservation {
     /// Which process.
     pub key: ProcessKey,
     /// The app it belongs to.
+    #[serde(flatten)]
     pub app: AppName,
     /// pm2's status.
     pub status: Status,

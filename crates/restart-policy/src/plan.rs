@@ -39,6 +39,7 @@ pub struct PlanEntry {
     /// The daemon.
     pub daemon: DaemonName,
     /// The app.
+    #[serde(flatten)]
     pub app: AppName,
     /// The process.
     pub pm_id: u32,
@@ -62,6 +63,7 @@ pub struct AppPlan {
     /// The daemon.
     pub daemon: DaemonName,
     /// The app.
+    #[serde(flatten)]
     pub app: AppName,
     /// The policy that names it, by its place in the configuration.
     pub policy: Option<usize>,

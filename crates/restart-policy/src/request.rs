@@ -130,6 +130,7 @@ pub struct AlertCall {
     /// The daemon it names.
     pub daemon: DaemonName,
     /// The app it names.
+    #[serde(flatten)]
     pub app: AppName,
     /// The process it names, where it names one.
     pub pm_id: Option<u32>,
@@ -145,6 +146,7 @@ pub struct PersonCall {
     #[serde(default)]
     pub daemon: Option<DaemonName>,
     /// The app.
+    #[serde(serialize_with = "AppName::serialize_qualified")]
     pub app: AppName,
     /// One process of it.
     #[serde(default)]
@@ -176,6 +178,7 @@ pub struct Request {
     /// The daemon.
     pub daemon: DaemonName,
     /// The app.
+    #[serde(flatten)]
     pub app: AppName,
     /// Why, as a sentence.
     pub reason: String,

@@ -413,7 +413,7 @@ impl RestartSettings {
     /// Returns the policy of an app with its place in the list: the first whose patterns match.
     pub fn policy_of(&self, daemon: &DaemonName, app: &AppName) -> Option<(usize, &PolicySettings)> {
         self.policy.iter().enumerate().find(|(_, policy)| {
-            policy.apps.iter().any(|pattern| pattern.matches(app.as_str()))
+            policy.apps.iter().any(|pattern| pattern.matches_app(app))
                 && policy.daemons.iter().any(|pattern| pattern.matches(daemon.as_str()))
         })
     }

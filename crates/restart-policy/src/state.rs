@@ -3,7 +3,7 @@
 //! It is written down before anything is done that it speaks of, so that after a kill at any point it is known what may
 //! have been done. It holds names, numbers and sentences, nothing of an app's environment. This room refuses to decide.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +13,7 @@ use super::command::Answer;
 use super::effect::EffectWatch;
 use super::request::{Action, AlertCall, Request, Trigger};
 use super::verify::Verification;
+use super::world::World;
 use model::{AppName, DaemonName, Life, ProcessKey, Slope, Steady, WallTime};
 
 /// The format of [`State`] that this version writes.
@@ -125,6 +126,7 @@ pub struct LedgerEntry {
     /// The process.
     pub key: ProcessKey,
     /// The app.
+    #[serde(flatten)]
     pub app: AppName,
     /// The life that ended.
     pub life: Life,
@@ -189,6 +191,7 @@ pub struct Freed {
     /// The daemon.
     pub daemon: DaemonName,
     /// The app.
+    #[serde(flatten)]
     pub app: AppName,
     /// In bytes; negative when more was held afterwards.
     pub bytes: i64,
@@ -200,6 +203,7 @@ pub struct RestartTotal {
     /// The daemon.
     pub daemon: DaemonName,
     /// The app.
+    #[serde(flatten)]
     pub app: AppName,
     /// What was done.
     pub action: Action,
@@ -214,6 +218,54 @@ impl State {
     pub(super) fn next_number(&mut self) -> u64 {
         self.last_number += 1;
         self.last_number
+    }
+
+    /// Gives what an older version kept without a namespace to the app that it means among those listed now, and says
+    /// whether anything changed. Where several have that name, a breaker holds for each of them, and the rest waits.
+    pub(super) fn adopt_namespaces(&mut self, world: &World) -> bool {
+        let mut changed = false;
+        let mut adopt = |daemon: &DaemonName, app: &mut AppName, pm_id: Option<u32>| {
+            if !app.namespace().is_empty() {
+                return;
+            }
+            let meant = Some(world.meant(daemon, app, pm_id)).filter(|meant| !meant.is_empty());
+            let mut meant = meant.unwrap_or_else(|| world.meant(daemon, app, None)).into_iter();
+            if let (Some(only), None) = (meant.next(), meant.next()) {
+                *app = only;
+                changed = true;
+            }
+        };
+        for request in self.requests.values_mut() {
+            adopt(&request.daemon, &mut request.app, request.targets.keys().next().copied());
+        }
+        for record in self.steps.values_mut().map(|step| &mut step.record) {
+            adopt(&record.daemon, &mut record.app, record.pm_id);
+        }
+        for entry in &mut self.ledger {
+            adopt(&entry.key.daemon, &mut entry.app, Some(entry.key.pm_id));
+        }
+        for record in self.effects.iter_mut().map(|watch| &mut watch.record) {
+            adopt(&record.daemon, &mut record.app, record.pm_id);
+        }
+        for total in &mut self.totals.restarts {
+            adopt(&total.daemon, &mut total.app, None);
+        }
+        for freed in &mut self.totals.freed {
+            adopt(&freed.daemon, &mut freed.app, None);
+        }
+        let meant = |breaker: &Breaker| match breaker.app.namespace() {
+            "" => world.meant(&breaker.daemon, &breaker.app, None),
+            _named => BTreeSet::new(),
+        };
+        let adopted: Vec<Breaker> = self
+            .breakers
+            .iter()
+            .flat_map(|breaker| meant(breaker).into_iter().map(|app| Breaker { app, ..breaker.clone() }))
+            .collect();
+        changed |= !adopted.is_empty();
+        self.breakers.retain(|breaker| meant(breaker).is_empty());
+        self.breakers.extend(adopted);
+        changed
     }
 
     /// Returns the breaker of an app, where there is anything to remember.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::audit::RecordKind;
+use super::breaker::Breaker;
 use super::command::{NoticeKind, Severity};
 use super::machine::Policy;
 use super::observation::{Now, ProcessObservation};
@@ -43,6 +44,9 @@ pub enum RefusalKind {
     /// No such app or process.
     #[error("no running process of this name is known")]
     Unknown,
+    /// Several namespaces have an app of this name.
+    #[error("several namespaces have an app of this name: name one of these")]
+    SeveralApps,
     /// Restarts are off.
     #[error("restarts are switched off (mode = \"off\")")]
     Off,
@@ -69,21 +73,30 @@ impl Policy {
             Some(daemon) => vec![daemon.clone()],
             None => self.world.daemons.keys().cloned().collect(),
         };
+        let mut meant = Vec::new();
+        for daemon in names {
+            let apps = self.world.meant(&daemon, &call.app, call.pm_id);
+            if apps.len() > 1 {
+                let subject = apps.iter().map(AppName::qualified).collect::<Vec<_>>().join(", ");
+                return Err(Refusal { subject, kind: RefusalKind::SeveralApps });
+            }
+            meant.extend(apps.into_iter().map(|app| (daemon.clone(), app)));
+        }
         let mut asked = Vec::new();
         let mut kind = RefusalKind::Unknown;
-        for daemon in names {
-            let targets = self.targets_of(&daemon, &call.app, call.pm_id, call.all, now);
+        for (daemon, app) in meant {
+            let targets = self.targets_of(&daemon, &app, call.pm_id, call.all, now);
             if targets.is_empty() {
                 continue;
             }
-            if self.context().policy(&daemon, &call.app).1 == Mode::Off {
+            if self.context().policy(&daemon, &app).1 == Mode::Off {
                 kind = RefusalKind::Off;
                 continue;
             }
             let wish = if call.hard { Wish::Hard } else { Wish::Gentle };
             let same = self.state.requests.values().find(|request| {
                 request.trigger == Trigger::Person
-                    && (&request.daemon, &request.app) == (&daemon, &call.app)
+                    && (&request.daemon, &request.app) == (&daemon, &app)
                     && (request.wish, request.now) == (wish, call.now)
                     && targets
                         .iter()
@@ -102,7 +115,7 @@ impl Policy {
             if !call.why.is_empty() {
                 reason = format!("{reason}: {}", bounded(&call.why));
             }
-            let mut request = Request::new(0, Trigger::Person, &daemon, &call.app, reason, now);
+            let mut request = Request::new(0, Trigger::Person, &daemon, &app, reason, now);
             request.wish = wish;
             request.now = call.now;
             let targets = waiting(targets, &request.reason);
@@ -137,18 +150,26 @@ impl Policy {
         who: &str,
         now: Now,
     ) -> Result<(), Refusal> {
+        let named = |breaker: &Breaker| {
+            breaker.open.is_some() && app.means(&breaker.app) && daemon.is_none_or(|daemon| breaker.daemon == *daemon)
+        };
+        let apps: BTreeSet<String> =
+            self.state.breakers.iter().filter(|it| named(it)).map(|it| it.app.qualified()).collect();
+        if apps.len() > 1 {
+            let subject = apps.into_iter().collect::<Vec<_>>().join(", ");
+            return Err(Refusal { subject, kind: RefusalKind::SeveralApps });
+        }
         let mut closed = Vec::new();
-        for breaker in &mut self.state.breakers {
-            if breaker.app == *app && daemon.is_none_or(|daemon| breaker.daemon == *daemon) && breaker.reset(now.steady)
-            {
-                closed.push(breaker.daemon.clone());
+        for breaker in self.state.breakers.iter_mut().filter(|it| named(it)) {
+            if breaker.reset(now.steady) {
+                closed.push((breaker.daemon.clone(), breaker.app.clone()));
             }
         }
         if closed.is_empty() {
             return Err(Refusal { subject: app.to_string(), kind: RefusalKind::NoBreaker });
         }
-        for daemon in closed {
-            self.breaker_closed(&daemon, app, &format!("{} reset it", bounded(who)), now);
+        for (daemon, app) in closed {
+            self.breaker_closed(&daemon, &app, &format!("{} reset it", bounded(who)), now);
         }
         self.settle(now);
         Ok(())
@@ -488,20 +509,27 @@ impl Policy {
             if known && self.world.fresh(&call.daemon, now.steady).is_none() {
                 continue;
             }
-            let (policy, mode, _) = self.context().policy(&call.daemon, &call.app);
+            let mut meant = self.world.meant(&call.daemon, &call.app, call.pm_id).into_iter();
+            let (app, another) = (meant.next().unwrap_or_else(|| call.app.clone()), meant.next());
+            let (policy, mode, _) = self.context().policy(&call.daemon, &app);
             if mode == Mode::Off {
                 continue;
             }
-            let accepted = policy.alerts;
-            let targets = self.targets_of(&call.daemon, &call.app, call.pm_id, false, now);
+            let accepted = policy.alerts && another.is_none();
+            let targets = self.targets_of(&call.daemon, &app, call.pm_id, false, now);
             let Some(memory) = self.state.alerts.get_mut(&call.id) else { continue };
             if accepted && !targets.is_empty() {
+                memory.call.app = app;
                 memory.targets = Some(targets);
                 self.touch();
                 continue;
             }
             memory.served = true;
-            let why = if accepted { "no running process of this name is known" } else { "the policy takes no alerts" };
+            let why = match another {
+                Some(_) => "several namespaces have an app of this name, and the alert has no label namespace",
+                None if accepted => "no running process of this name is known",
+                None => "the policy takes no alerts",
+            };
             let sentence = format!("the alert {} for {} is refused: {why}", call.name, call.app);
             let mut record = self.new_record(RecordKind::RequestEnded, &call.daemon, &call.app, sentence.clone(), now);
             record.trigger = Some(Trigger::Alert);

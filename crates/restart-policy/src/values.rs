@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use model::Bytes;
+use model::{AppName, Bytes};
 
 /// Why a text is not the quantity it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -243,6 +243,13 @@ impl Pattern {
                 }
             }
         }
+    }
+}
+
+impl Pattern {
+    /// Whether it matches an app: by its name in every namespace, or, with a slash, by `namespace/name`.
+    pub fn matches_app(&self, app: &AppName) -> bool {
+        app.fits(&self.0, |text| self.matches(text))
     }
 }
 

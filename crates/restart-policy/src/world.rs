@@ -115,6 +115,16 @@ impl World {
             .filter(move |process| process.app == *app)
     }
 
+    /// The listed apps that a name means, as somebody gave it: several where it has no namespace; with a `pm_id` the app
+    /// of that process alone.
+    pub(super) fn meant(&self, daemon: &DaemonName, asked: &AppName, pm_id: Option<u32>) -> BTreeSet<AppName> {
+        let processes = self.daemons.get(daemon).into_iter().flat_map(|seen| seen.processes.values());
+        processes
+            .filter(|process| asked.means(&process.app) && pm_id.is_none_or(|pm_id| process.key.pm_id == pm_id))
+            .map(|process| process.app.clone())
+            .collect()
+    }
+
     /// Every app that is listed, with its daemon.
     pub(super) fn apps(&self) -> std::collections::BTreeSet<(DaemonName, AppName)> {
         let processes = self.daemons.values().flat_map(|seen| seen.processes.values());

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::cli::output;
-use crate::model::{Life, LifeSummary, ProcessKey, Steady};
+use crate::model::{AppName, Life, LifeSummary, ProcessKey, Steady};
 use crate::trend::compare::{VersionName, VersionTrend, versions};
 
 /// Fewest letters that name a revision.
@@ -74,7 +74,7 @@ pub(super) fn select(app: &str, lives: &[LifeSummary], split: &Split, now: Stead
 /// Every life of the app once, as it was seen last, in order of their beginning.
 fn once_each<'a>(app: &str, lives: &'a [LifeSummary]) -> Vec<&'a LifeSummary> {
     let mut newest: BTreeMap<(&ProcessKey, Life), &LifeSummary> = BTreeMap::new();
-    for life in lives.iter().filter(|life| life.app.as_str() == app) {
+    for life in lives.iter().filter(|life| AppName::from(app).means(&life.app)) {
         let place = newest.entry((&life.key, life.life)).or_insert(life);
         if place.last < life.last {
             *place = life;

@@ -229,7 +229,7 @@ mod tests {
         let settings = config::parse(CONFIGURATION_NAME, CONFIGURATION, &config::Surroundings::default());
         let settings = settings.expect("the demo's configuration is valid");
         for (name, _) in APPS {
-            let limit = settings.app(name).and_then(|app| app.memory_limit);
+            let limit = settings.app(&name.into()).and_then(|app| app.memory_limit);
             assert!(limit.is_some_and(|limit| limit < DIES_AT), "{name}: {limit:?}");
         }
         assert_eq!(settings.restart.mode, crate::policy::Mode::DryRun);

@@ -18,7 +18,7 @@ use thiserror::Error;
 
 use self::fields::{fields, flag, label, number, whole, word};
 use self::scan::{Json, Names, Scan};
-use crate::model::{AppMetrics, AppName, Bytes, Listed, Status};
+use crate::model::{AppMetrics, AppName, Bytes, DEFAULT_NAMESPACE, Listed, Status};
 
 pub use self::arriving::ArrivingReply;
 pub use self::metrics::CUSTOM_LIMIT;
@@ -165,7 +165,7 @@ struct Stopped;
 /// Reads the entry that comes next; none where it is no object or has no `pm_id`.
 fn read_entry(scan: &mut Scan<'_>) -> Result<Option<Listed>, Stopped> {
     let mut outer = [None; 5];
-    let mut environment = [None; 21];
+    let mut environment = [None; 22];
     let mut metrics = AppMetrics::default();
     let read = scan.object(|name, scan| {
         match OUTER.place(name) {
@@ -181,8 +181,8 @@ fn read_entry(scan: &mut Scan<'_>) -> Result<Option<Listed>, Stopped> {
 }
 
 /// Reads `pm2_env`: the values of its names but for the last, which are the metrics.
-fn read_environment<'t>(scan: &mut Scan<'t>) -> Option<([Option<Json<'t>>; 21], AppMetrics)> {
-    let mut environment = [None; 21];
+fn read_environment<'t>(scan: &mut Scan<'t>) -> Option<([Option<Json<'t>>; 22], AppMetrics)> {
+    let mut environment = [None; 22];
     let mut metrics = AppMetrics::default();
     scan.object(|name, scan| {
         match ENVIRONMENT.place(name) {
@@ -197,7 +197,7 @@ fn read_environment<'t>(scan: &mut Scan<'t>) -> Option<([Option<Json<'t>>; 21], 
     Some((environment, metrics))
 }
 
-fn listed(outer: &[Option<Json<'_>>; 5], environment: &[Option<Json<'_>>; 21], metrics: AppMetrics) -> Option<Listed> {
+fn listed(outer: &[Option<Json<'_>>; 5], environment: &[Option<Json<'_>>; 22], metrics: AppMetrics) -> Option<Listed> {
     const MONIT: Names<2> = Names::new(["memory", "cpu"]);
     const VERSIONING: Names<1> = Names::new(["revision"]);
     let [_, pid, name, pm_id, monit] = *outer;
@@ -209,6 +209,7 @@ fn listed(outer: &[Option<Json<'_>>; 5], environment: &[Option<Json<'_>>; 21], m
         restarts,
         unstable,
         namespace,
+        module,
         mode,
         version,
         versioning,
@@ -228,7 +229,8 @@ fn listed(outer: &[Option<Json<'_>>; 5], environment: &[Option<Json<'_>>; 21], m
     let pm_id = pm_id.and_then(whole).or_else(|| inner_id.and_then(whole))?;
     let pm_id = u32::try_from(pm_id).ok()?;
     let app = name.and_then(named).or_else(|| inner_name.and_then(named));
-    let app = app.map_or_else(|| AppName::from(pm_id.to_string().as_str()), |name| AppName::from(&*name));
+    let namespace = namespace.and_then(named).unwrap_or(Cow::Borrowed(DEFAULT_NAMESPACE));
+    let app = AppName::new(&namespace, &app.unwrap_or_else(|| Cow::Owned(pm_id.to_string())));
     Some(Listed {
         pm_id,
         app,
@@ -237,7 +239,7 @@ fn listed(outer: &[Option<Json<'_>>; 5], environment: &[Option<Json<'_>>; 21], m
         pm_uptime: uptime.and_then(whole).and_then(|uptime| i64::try_from(uptime).ok()).filter(|uptime| *uptime > 0),
         restarts: restarts.and_then(whole),
         unstable_restarts: unstable.and_then(whole),
-        namespace: namespace.and_then(named).map(Cow::into_owned),
+        module: module.and_then(flag).unwrap_or(false),
         exec_mode: exec_mode(mode),
         version: version.and_then(|version| word(version, WORD_LIMIT)).map(Cow::into_owned),
         revision: versioning
@@ -266,7 +268,7 @@ fn listed(outer: &[Option<Json<'_>>; 5], environment: &[Option<Json<'_>>; 21], m
 
 /// The only names that are read out of `pm2_env`, in the order in which [`listed`] takes them apart. Of `NODE_OPTIONS`
 /// and `node_args` nothing is kept but the heap limit.
-const ENVIRONMENT: Names<22> = Names::new([
+const ENVIRONMENT: Names<23> = Names::new([
     "name",
     "pm_id",
     "status",
@@ -274,6 +276,7 @@ const ENVIRONMENT: Names<22> = Names::new([
     "restart_time",
     "unstable_restarts",
     "namespace",
+    "pmx_module",
     "exec_mode",
     "version",
     "versioning",

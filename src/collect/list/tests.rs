@@ -29,7 +29,7 @@ fn real_bodies_of_every_version_read_the_same() {
         let told: Vec<_> = list
             .entries
             .iter()
-            .map(|entry| (entry.pm_id, entry.app.as_str(), entry.status, entry.exec_mode, entry.pid.is_some()))
+            .map(|entry| (entry.pm_id, entry.app.name(), entry.status, entry.exec_mode, entry.pid.is_some()))
             .collect();
         assert_eq!(
             told,
@@ -50,7 +50,7 @@ fn real_bodies_of_every_version_read_the_same() {
         let [web, leaky, _, nopmx, crasher, _, _, api, backoff, pyapp] = &list.entries[..] else {
             panic!("ten entries")
         };
-        assert_eq!(web.namespace.as_deref(), Some("front"), "pm2 {version}");
+        assert_eq!(web.app.namespace(), "front", "pm2 {version}");
         assert_eq!(web.max_memory_restart, Some(Bytes(314_572_800)));
         assert_eq!(web.max_old_space, Some(Bytes(256 << 20)));
         assert_eq!(web.node_version.as_deref(), Some("20.20.2"));
@@ -112,8 +112,8 @@ fn an_environment_that_overwrites_pm2s_fields_costs_only_those() {
             "exec_interpreter": "/usr/local/bin/node",
         }
     }));
-    assert_eq!((entry.pm_id, entry.app.as_str(), entry.pid, entry.status), (0, "web", Some(4321), Status::Online));
-    assert_eq!((entry.exec_mode, entry.max_memory_restart, entry.namespace), ("unknown", None, None));
+    assert_eq!((entry.pm_id, entry.app.name(), entry.pid, entry.status), (0, "web", Some(4321), Status::Online));
+    assert_eq!((entry.exec_mode, entry.max_memory_restart, entry.app.namespace()), ("unknown", None, "default"));
     assert_eq!((entry.restarts, entry.unstable_restarts), (Some(3), None));
     assert_eq!((entry.version, entry.node_version, entry.revision), (None, None, None));
     assert_eq!((entry.pmx, entry.instance, entry.wait_ready), (false, Some(2), false));
@@ -131,7 +131,7 @@ fn entries_are_read_alone_sorted_and_counted() {
         {"pm_id": 9, "pm2_env": null, "monit": 3, "pid": -4}, {"pm_id": 10, "name": ""}, {"pm_id": 11},
     ]);
     let list = read_list(body.to_string().as_bytes(), 5).unwrap();
-    let told: Vec<_> = list.entries.iter().map(|entry| (entry.pm_id, entry.app.as_str(), entry.status)).collect();
+    let told: Vec<_> = list.entries.iter().map(|entry| (entry.pm_id, entry.app.name(), entry.status)).collect();
     assert_eq!(
         told,
         [
@@ -192,7 +192,7 @@ fn secrets_do_not_get_past_the_parser() {
 fn deep_nesting_and_bad_encodings_harm_nobody() {
     let deep = "[".repeat(100_000) + &"]".repeat(100_000);
     let body = format!(r#"[{{"pm_id":1,"name":"a","pm2_env":{{"x":{deep},"namespace":"n"}}}}]"#);
-    assert_eq!(list(&body).entries[0].namespace.as_deref(), Some("n"));
+    assert_eq!(list(&body).entries[0].app.namespace(), "n");
     let body = r#"[{"pm_id":1,"name":"a\ud800","\udfff":1,"pm2_env":{"\ud800":"\ud800","axm_monitor":{"\ud800":{"value":1}}}}]"#;
     assert_eq!(list(body).entries[0].metrics.custom.len(), 1);
     let body = [b"[{\"pm_id\":1,\"name\":\"a".as_slice(), &[0xff], b"\"}]"].concat();
@@ -230,7 +230,7 @@ proptest! {
         let other = json!({"pm_id": 8, "name": "other"});
         let list = list(&json!([entry, other]).to_string());
         prop_assert_eq!(list.entries.len(), 2);
-        prop_assert_eq!(list.entries[1].app.as_str(), "other");
+        prop_assert_eq!(list.entries[1].app.name(), "other");
         for metric in &list.entries[0].metrics.custom {
             prop_assert!(metric.value.is_finite());
         }

@@ -36,6 +36,7 @@ pub struct Ledger {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Entry {
     pub(super) daemon: DaemonName,
+    #[serde(flatten)]
     pub(super) app: AppName,
     pub(super) pm_id: u32,
     pub(super) pid: u32,

@@ -175,7 +175,7 @@ pub async fn targets(daemon: &DaemonName, home: &Path, app: &str) -> Result<Vec<
         let key = ProcessKey { daemon: daemon.clone(), pm_id: entry.pm_id };
         Some(Target { home: home.to_owned(), key, app: entry.app, life, heap_used: entry.metrics.heap_used })
     };
-    Ok(entries.into_iter().filter(|entry| entry.app.as_str() == app).filter_map(target).collect())
+    Ok(entries.into_iter().filter(|entry| AppName::from(app).means(&entry.app)).filter_map(target).collect())
 }
 
 /// Takes a sampling heap profile into a new file under `folder`: by pm2's action where pm2's agent is in the app, else by
@@ -255,7 +255,7 @@ fn objection(listed: &Listed, target: &Target) -> Option<String> {
 /// that means something to a file system. The number is pm2's, or the pid where pm2 knows nothing of the process.
 pub fn file_name(app: &AppName, number: u32, pid: Option<u32>, at: WallTime, ending: &str) -> String {
     let safe = |letter: char| if letter.is_ascii_alphanumeric() || "-_".contains(letter) { letter } else { '_' };
-    let app: String = app.as_str().chars().take(80).map(safe).collect();
+    let app: String = app.to_string().chars().take(80).map(safe).collect();
     let time = jiff::Timestamp::from_millisecond(at.0)
         .map_or_else(|_out_of_range| at.0.to_string(), |time| time.strftime("%Y%m%dT%H%M%S%3fZ").to_string());
     let pid = pid.map(|pid| format!("{pid}-")).unwrap_or_default();

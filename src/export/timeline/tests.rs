@@ -72,7 +72,8 @@ fn past<'a>(
     lives: &'a [LifeSummary],
     verdict: Option<&'a Verdict>,
 ) -> Past<'a> {
-    Past { key, app: "shop", minutes, lives, verdict, exact_since: None, scale: SCALE }
+    static APP: std::sync::LazyLock<AppName> = std::sync::LazyLock::new(|| AppName::new("default", "shop"));
+    Past { key, app: &APP, minutes, lives, verdict, exact_since: None, scale: SCALE }
 }
 
 fn everything(step: Option<u64>) -> Range {

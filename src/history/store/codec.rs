@@ -125,6 +125,7 @@ fn take_row(packed: &mut &[u8]) -> Result<(u32, Minute), Malformed> {
 struct LifeRow {
     daemon: DaemonName,
     pm_id: u32,
+    #[serde(flatten)]
     app: AppName,
     life: Life,
     #[serde(default, skip_serializing_if = "Option::is_none")]

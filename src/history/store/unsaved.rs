@@ -152,7 +152,7 @@ pub struct LifeFilter {
 
 impl LifeFilter {
     pub(crate) fn admits(&self, summary: &LifeSummary) -> bool {
-        self.app.as_ref().is_none_or(|app| *app == summary.app)
+        self.app.as_ref().is_none_or(|app| app.means(&summary.app))
             && self.daemon.as_ref().is_none_or(|daemon| *daemon == summary.key.daemon)
             && self.key.as_ref().is_none_or(|key| *key == summary.key)
             && self.seen_since.is_none_or(|since| summary.last >= since)

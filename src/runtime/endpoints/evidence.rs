@@ -106,7 +106,7 @@ pub(super) async fn ask(shared: Arc<Shared>, request: Request) -> Response {
     };
     let Some(published) = shared.published.load_full() else { return super::not_yet() };
     let meant = candidates(&published).filter(|it| {
-        *it.app == order.app
+        order.app.means(it.app)
             && order.daemon.as_ref().is_none_or(|daemon| *daemon == it.key.daemon)
             && order.pm_id.is_none_or(|pm_id| pm_id == it.key.pm_id)
     });

@@ -8,7 +8,7 @@ use super::{not_yet, tagged};
 use crate::export::json::ProcessesView;
 use crate::export::timeline::{self, HistoryView, Past, Range, TimeScale};
 use crate::http::{Content, Request, Response};
-use crate::model::{DaemonName, LifeEnd, LifeSummary, Minute, ProcessKey, Verdict};
+use crate::model::{AppName, DaemonName, LifeEnd, LifeSummary, Minute, ProcessKey, Verdict};
 use crate::runtime::{Published, Shared};
 use crate::ui::plan_of;
 
@@ -80,7 +80,7 @@ fn scale(shared: &Shared) -> TimeScale {
 /// A copy of what is remembered of one process, so that nobody waits while an answer is written.
 struct Remembered {
     key: ProcessKey,
-    app: String,
+    app: AppName,
     minutes: Vec<Minute>,
     lives: Vec<LifeSummary>,
     verdict: Option<Verdict>,
@@ -119,7 +119,7 @@ fn remembered(shared: &Shared, request: &Request) -> Result<(Remembered, Range),
     let mut lives: Vec<LifeSummary> = history.earlier().cloned().collect();
     lives.extend(history.summary(LifeEnd::Running));
     let remembered = Remembered {
-        app: history.about().app.to_string(),
+        app: history.about().app.clone(),
         minutes: history.minutes().since(i64::MIN).collect(),
         lives,
         verdict,

@@ -176,6 +176,12 @@ impl ProcessHistory {
             self.spans.push_back((sample.life, first));
         }
         if self.about != *about {
+            // What was kept without a namespace was of this very process.
+            for life in self.earlier.iter_mut().filter(|life| life.app.namespace().is_empty()) {
+                if life.app.means(&about.app) {
+                    life.app.clone_from(&about.app);
+                }
+            }
             self.about.clone_from(about);
         }
         let held = sample.held.map(Bytes::as_f64);

@@ -131,7 +131,8 @@ fn read_alert(alert: &RawValue) -> Result<AlertCall, Ignored> {
         Some(_) => return Err(Ignored::UnknownAction),
     };
     let target = |name| label(name).filter(|value| value.len() <= LONGEST_LABEL).ok_or(Ignored::NoTarget);
-    let (daemon, app) = (DaemonName::from(target("daemon")?), AppName::from(target("app")?));
+    let namespace = label("namespace").unwrap_or_default();
+    let (daemon, app) = (DaemonName::from(target("daemon")?), AppName::new(namespace, target("app")?));
     let pm_id = match label("pm_id") {
         None => None,
         Some(text) => Some(text.parse().map_err(|_not_a_number| Ignored::BadProcess)?),

@@ -4,6 +4,8 @@
 //! report asks for a few hundred places, so the mappings are walked once, with the wanted places sorted, and nothing is
 //! kept but the answers. What is wrong with a map costs the places after it, never more.
 
+use std::rc::Rc;
+
 use serde::Deserialize;
 
 /// A place in a file; both count from zero.
@@ -25,7 +27,7 @@ pub struct Found {
     /// The name that the map gives for the place.
     pub name: Option<String>,
     /// The text of the source, where the map holds it.
-    pub content: Option<String>,
+    pub content: Option<Rc<str>>,
     /// Whether the map says that the source is somebody else's (`ignoreList`).
     pub ignored: bool,
 }
@@ -37,7 +39,7 @@ struct Map {
     sources: Vec<Option<String>>,
     source_root: Option<String>,
     #[serde(default)]
-    sources_content: Vec<Option<String>>,
+    sources_content: Vec<Option<Rc<str>>>,
     #[serde(default)]
     names: Vec<String>,
     #[serde(default)]

@@ -102,7 +102,7 @@ impl Originals {
         let Some(text) = hops.checked_sub(1).and_then(|_| read_regular(script, script.parent()?).ok()) else {
             return nothing;
         };
-        let (map, folder) = match self.map_of(script, &text) {
+        let (map, folder) = match Self::map_of(script, &text) {
             Ok(Some(found)) => found,
             Ok(None) => return nothing,
             Err(why) => {
@@ -117,13 +117,14 @@ impl Originals {
                 return nothing;
             }
         };
-        answers.into_iter().map(|found| Some(self.original(found?, &folder, hops))).collect()
+        answers.into_iter().map(|found| Some(self.original(&found?, &folder, hops))).collect()
     }
 
     /// Turns an answer of a map into a place; where the source was built from another, on to that one's.
-    fn original(&mut self, found: Found, folder: &Path, hops: usize) -> Original {
+    fn original(&mut self, found: &Found, folder: &Path, hops: usize) -> Original {
         let (path, on_disk) = source_path(&found.source, folder);
-        let is_script = path.ends_with(".js") || path.ends_with(".cjs") || path.ends_with(".mjs");
+        let extension = Path::new(&path).extension().and_then(|extension| extension.to_str());
+        let is_script = matches!(extension, Some("js" | "cjs" | "mjs"));
         if on_disk
             && is_script
             && let Some(Some(further)) = self.of_script(Path::new(&path), &[found.at], hops - 1).into_iter().next()
@@ -135,7 +136,7 @@ impl Originals {
     }
 
     /// Reads the map of a script, and tells in which folder it lies.
-    fn map_of(&self, script: &Path, text: &[u8]) -> Result<Option<(Vec<u8>, PathBuf)>, String> {
+    fn map_of(script: &Path, text: &[u8]) -> Result<Option<(Vec<u8>, PathBuf)>, String> {
         let folder = script.parent().unwrap_or_else(|| Path::new("/")).to_owned();
         let Some(link) = link(text) else {
             let mut beside = script.as_os_str().to_owned();
@@ -227,7 +228,7 @@ fn normal(path: &Path) -> PathBuf {
                 parts.pop();
             }
             Component::CurDir => {}
-            other => parts.push(other),
+            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => parts.push(part),
         }
     }
     parts
@@ -238,16 +239,9 @@ fn percent_decoded(text: &str) -> String {
     let mut rest = text.as_bytes();
     while let Some((&first, after)) = rest.split_first() {
         let hexadecimal = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        match hexadecimal.and_then(|digits| u8::from_str_radix(digits, 16).ok()).filter(|_| first == b'%') {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(first);
-                rest = after;
-            }
-        }
+        let byte = hexadecimal.and_then(|digits| u8::from_str_radix(digits, 16).ok()).filter(|_| first == b'%');
+        bytes.push(byte.unwrap_or(first));
+        rest = if byte.is_some() { &after[2..] } else { after };
     }
     String::from_utf8_lossy(&bytes).into_owned()
 }

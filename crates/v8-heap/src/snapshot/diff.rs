@@ -112,8 +112,8 @@ fn largest(analysis: &Analysis) -> BTreeMap<&str, Vec<(u64, usize)>> {
 fn entries(heap: &Heap, node: usize) -> u32 {
     let strong = |node: usize| heap.edges(node).filter(|edge| edge.kind != EdgeKind::Weak);
     let count: usize = strong(node)
-        .map(|edge| match heap.kind(edge.to as usize) {
-            NodeKind::Array => strong(edge.to as usize).count(),
+        .map(|edge| match edge.to as usize {
+            array if heap.kind(array) == NodeKind::Array => strong(array).count(),
             _ => 1,
         })
         .sum();

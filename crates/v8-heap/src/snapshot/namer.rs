@@ -224,6 +224,7 @@ impl<'a> Namer<'a> {
                 at = from;
             }
             if at != holder
+                && heap.kind(at) != NodeKind::Synthetic
                 && let Some(step) = self.teller.way(at).last()
             {
                 names.push(step.to_string());
@@ -537,7 +538,15 @@ impl<'a> Namer<'a> {
             Pattern::Map => "Map",
             Pattern::Set => "Set",
             Pattern::Array => "array",
-            _ => "object",
+            Pattern::Listener
+            | Pattern::Timer
+            | Pattern::Promise
+            | Pattern::Console
+            | Pattern::ClosureScope
+            | Pattern::Table
+            | Pattern::List
+            | Pattern::Detached
+            | Pattern::Other => "object",
         };
         let many = seen.suspect.holders.len();
         let pieces = format!("{} × {}", self.class(seen.suspect.class), thousands(seen.suspect.count));

@@ -443,7 +443,11 @@ fn write_diff(out: &mut impl Write, diff: &Diff) -> anyhow::Result<()> {
     }
     writeln!(out, "{}.", diff.compared())?;
     if let Some(added) = diff.added {
-        let when = if diff.files.len() > 2 { "Added between the first two and alive in the third" } else { "Added" };
+        let when = match diff.files.len() {
+            0..=2 => "Added",
+            3 => "Added between the first two and alive in the third",
+            _ => "Added after the first and alive in the last two",
+        };
         writeln!(out, "{when}: {} objects, {}.", thousands(added.count), Bytes(added.shallow_bytes))?;
     }
     writeln!(out, "\nGrowth by constructor")?;

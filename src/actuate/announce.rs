@@ -28,7 +28,7 @@ pub(super) fn chat_body(notice: &Notice) -> Vec<u8> {
 /// Builds the alert for a notice; none for what is no matter of alerts.
 pub(super) fn alert(notice: &Notice, extra: &BTreeMap<String, String>, now: WallTime) -> Option<OutgoingAlert> {
     let (name, stands) = match notice.kind {
-        NoticeKind::Request => return None,
+        NoticeKind::Request | NoticeKind::Rehearsal => return None,
         NoticeKind::Restart => ("LeakslopeRestart", ALERT_STANDS),
         NoticeKind::BreakerOpened => ("LeakslopeRestartsStopped", BREAKER_STANDS),
         NoticeKind::BreakerClosed => ("LeakslopeRestartsStopped", Duration::ZERO),
@@ -36,8 +36,8 @@ pub(super) fn alert(notice: &Notice, extra: &BTreeMap<String, String>, now: Wall
     // An alert is one by its labels: the end of a breaker must carry those of its beginning.
     let severity = match notice.kind {
         NoticeKind::BreakerOpened | NoticeKind::BreakerClosed => "warning",
-        NoticeKind::Restart | NoticeKind::Request if notice.severity == Severity::Warning => "warning",
-        NoticeKind::Restart | NoticeKind::Request => "info",
+        NoticeKind::Restart if notice.severity == Severity::Warning => "warning",
+        NoticeKind::Restart | NoticeKind::Rehearsal | NoticeKind::Request => "info",
     };
     let mut labels = extra.clone();
     for (label, value) in [
@@ -85,6 +85,8 @@ mod tests {
         let closed = alert(&notice(NoticeKind::BreakerClosed, Severity::Info), &none, WallTime(5)).unwrap();
         assert_eq!(opened.labels, closed.labels);
         assert!(closed.ends_at <= WallTime(5) && opened.ends_at > WallTime(5));
-        assert!(alert(&notice(NoticeKind::Request, Severity::Info), &none, WallTime(0)).is_none());
+        for quiet in [NoticeKind::Request, NoticeKind::Rehearsal] {
+            assert!(alert(&notice(quiet, Severity::Info), &none, WallTime(0)).is_none());
+        }
     }
 }

@@ -18,15 +18,15 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{announce, fleet_lock, hook, http, pm2, promql, reload_lock};
+use super::{announce, fleet_lock, hook, http, pm2, promql, reload_lock, serving};
 use crate::alertmanager::{LARGEST_BODY, build_alerts, parse_silences};
 use crate::collect::system::own_pids;
-use crate::collect::{Collector, DaemonSpec, Settings as CollectSettings, Source};
+use crate::collect::{Collector, DaemonSpec, Settings as CollectSettings, Source, join_all};
 use crate::evidence::take::Target;
 use crate::model::{AppName, DaemonName, Life, ProcessKey, Snapshot, Verdict, WallTime};
 use crate::policy::{
     Action, AlertCall, Answer, AuditRecord, Command, Event, EvidenceOrder, EvidenceTaken, LockAnswer, Notice, Now,
-    Observation, Order, PersonCall, Plan, Policy, Refusal, RestartSettings, Severity, State,
+    Observation, Order, PersonCall, Plan, Policy, Preview, Refusal, RestartSettings, Severity, State,
 };
 
 /// How often the list of a daemon is read in which a replacement is being watched.
@@ -35,6 +35,8 @@ const WATCH_EVERY: Duration = Duration::from_millis(250);
 const WATCH_DEADLINE: Duration = Duration::from_secs(2);
 /// How long keeping the state may take.
 const KEEP_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a home may take to give pm2's reload lock. One that is late is not asked again before it has answered.
+const LOCK_DEADLINE: Duration = Duration::from_millis(500);
 /// Announcements under way at the most; more are left out and logged.
 const MOST_ANNOUNCEMENTS: usize = 32;
 /// Inputs that wait at the most.
@@ -89,11 +91,12 @@ pub type Verdicts = BTreeMap<ProcessKey, (Life, Verdict)>;
 
 enum Input {
     Observed(Arc<Snapshot>, Arc<Verdicts>),
-    Alerts(Vec<AlertCall>, oneshot::Sender<()>),
+    Alerts(Vec<AlertCall>, oneshot::Sender<Vec<(AlertCall, String)>>),
     Ask(PersonCall, oneshot::Sender<Result<Vec<u64>, Refusal>>),
     Withdraw(u64, String, oneshot::Sender<Result<(), Refusal>>),
-    Reset(Option<DaemonName>, AppName, String, oneshot::Sender<Result<(), Refusal>>),
+    Reset(Option<DaemonName>, AppName, String, oneshot::Sender<Result<Vec<String>, Refusal>>),
     Look(oneshot::Sender<(Plan, State)>),
+    Preview(PersonCall, oneshot::Sender<Result<Preview, Refusal>>),
     Settings(Box<RestartSettings>),
 }
 
@@ -107,8 +110,8 @@ impl Handle {
         self.send(Input::Observed(snapshot, verdicts)).await
     }
 
-    /// Hands in alerts; returns when they are kept.
-    pub async fn alerts(&self, calls: Vec<AlertCall>) -> Result<(), Closed> {
+    /// Hands in alerts; returns when they are kept, with those that ask for nothing and why.
+    pub async fn alerts(&self, calls: Vec<AlertCall>) -> Result<Vec<(AlertCall, String)>, Closed> {
         self.ask_for(|answer| Input::Alerts(calls, answer)).await
     }
 
@@ -122,19 +125,24 @@ impl Handle {
         self.ask_for(|answer| Input::Withdraw(request, who, answer)).await
     }
 
-    /// Closes the breakers of an app.
+    /// Closes the breakers of an app; returns why each had opened.
     pub async fn reset_breaker(
         &self,
         daemon: Option<DaemonName>,
         app: AppName,
         who: String,
-    ) -> Result<Result<(), Refusal>, Closed> {
+    ) -> Result<Result<Vec<String>, Refusal>, Closed> {
         self.ask_for(|answer| Input::Reset(daemon, app, who, answer)).await
     }
 
     /// Asks what would happen now, and how everything stands.
     pub async fn look(&self) -> Result<(Plan, State), Closed> {
         self.ask_for(Input::Look).await
+    }
+
+    /// Asks what a person's request would do.
+    pub async fn preview(&self, call: PersonCall) -> Result<Result<Preview, Refusal>, Closed> {
+        self.ask_for(|answer| Input::Preview(call, answer)).await
     }
 
     /// Replaces the settings.
@@ -221,7 +229,7 @@ impl Driver {
                 },
                 Some(_) = self.announcements.join_next() => {}
                 input = self.inputs.recv() => match input {
-                    Some(input) => self.take(input),
+                    Some(input) => self.take(input).await,
                     None => return,
                 },
                 _ = watch.tick(), if watching => self.watch().await,
@@ -230,16 +238,16 @@ impl Driver {
         }
     }
 
-    fn take(&mut self, input: Input) {
+    async fn take(&mut self, input: Input) {
         let now = (self.clock)();
         match input {
             Input::Observed(snapshot, verdicts) => {
                 self.verdicts = verdicts;
-                self.observe(&snapshot, now);
+                self.observe(&snapshot, now).await;
             }
             Input::Alerts(calls, answer) => {
-                self.policy.handle(Event::Alerts(calls), now);
-                self.promise(answer, ());
+                let refused = self.policy.alerts(calls, now);
+                self.promise(answer, refused);
             }
             Input::Ask(call, answer) => {
                 let result = self.policy.ask(&call, now);
@@ -255,6 +263,9 @@ impl Driver {
             }
             Input::Look(answer) => {
                 let _nobody_waits = answer.send((self.policy.plan(now), self.policy.state().clone()));
+            }
+            Input::Preview(call, answer) => {
+                let _nobody_waits = answer.send(self.policy.preview(&call, now));
             }
             Input::Settings(settings) => self.policy.replace_settings(*settings, now),
         }
@@ -274,7 +285,7 @@ impl Driver {
         }
     }
 
-    fn observe(&mut self, snapshot: &Snapshot, now: Now) {
+    async fn observe(&mut self, snapshot: &Snapshot, now: Now) {
         let verdicts: BTreeMap<ProcessKey, Verdict> = snapshot
             .processes()
             .filter_map(|process| {
@@ -282,11 +293,8 @@ impl Driver {
                 (process.life == Some(*life)).then(|| (process.key.clone(), verdict.clone()))
             })
             .collect();
-        let locks: BTreeMap<DaemonName, WallTime> = self
-            .homes
-            .values()
-            .filter_map(|spec| Some((spec.name.clone(), reload_lock::read_reload_lock(&spec.home)?)))
-            .collect();
+        let homes = self.homes.values().map(|spec| (spec.name.clone(), spec.home.clone())).collect();
+        let locks = reload_locks(homes).await;
         let observation = Observation::from_snapshot(snapshot, &verdicts, &locks);
         self.policy.observe(&observation, now);
     }
@@ -301,7 +309,7 @@ impl Driver {
             });
             let now = (self.clock)();
             let snapshot = collector.collect(now.steady, now.wall).await;
-            self.observe(&snapshot, (self.clock)());
+            self.observe(&snapshot, (self.clock)()).await;
         }
     }
 
@@ -320,6 +328,12 @@ impl Driver {
                 }
                 Command::TakeEvidence(order) => self.take_evidence(order),
                 Command::AskPromql { daemon, app, expressions } => self.ask_promql(daemon, app, expressions),
+                Command::Probe(order) => {
+                    self.jobs.spawn(async move {
+                        let answer = serving::find_out(&order).await;
+                        Event::Probed { step: order.step, key: order.key, life: order.life, answer }
+                    });
+                }
                 Command::AskSilences => self.ask_silences(),
                 Command::AskFleetLock => self.ask_fleet_lock(fleet_lock::LockStep::PreReboot),
                 Command::ReleaseFleetLock => self.ask_fleet_lock(fleet_lock::LockStep::SteadyState),
@@ -485,4 +499,13 @@ impl Driver {
             });
         }
     }
+}
+
+/// Reads when pm2's reload locks were taken, all side by side; a home that does not answer counts as free here and is asked
+/// again before anything is done.
+async fn reload_locks(homes: Vec<(DaemonName, PathBuf)>) -> BTreeMap<DaemonName, WallTime> {
+    let read = |(name, home): (DaemonName, PathBuf)| async move {
+        Some((name, reload_lock::reload_lock(&home, LOCK_DEADLINE).await?))
+    };
+    join_all(homes.into_iter().map(read)).await.into_iter().flatten().collect()
 }

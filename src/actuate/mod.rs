@@ -5,6 +5,7 @@
 //! | `driver`      | the loop: inputs to the policy, its orders to the parts below    | no   |
 //! | `pm2`         | one reload or restart by a daemon's socket                       | no   |
 //! | `reload_lock` | pm2's reload lock, honoured and taken                            | the text form |
+//! | `serving`     | sockets and probes: does an instance serve                       | no   |
 //! | `hook`        | a command before a replacement                                   | no   |
 //! | `http`        | requests to others, with a deadline and a limit on everything    | no   |
 //! | `promql`      | an instant query's answer                                        | yes, but for asking |
@@ -22,6 +23,7 @@ mod http;
 mod pm2;
 mod promql;
 mod reload_lock;
+mod serving;
 
 pub use driver::{Clock, Closed, Driver, Handle, Keeper, Spec, Verdicts, Witness};
 pub use fleet_lock::{LockStep, encode_lock_request, read_lock_reply};

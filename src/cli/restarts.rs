@@ -1,12 +1,13 @@
 //! Questions and orders to the running sidecar: restarts, their plan, and versions compared.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::arguments::{Flags, Format};
@@ -20,6 +21,8 @@ use crate::ui::{RestartsView, TakenView};
 /// Time the running sidecar has to answer, and the most it may say.
 const DEADLINE: Duration = Duration::from_secs(15);
 const LONGEST_ANSWER: usize = 64 << 20;
+/// Rehearsals that a plan shows.
+const LATEST: usize = 5;
 /// The width that text keeps to.
 const COLUMNS: usize = 80;
 
@@ -55,9 +58,18 @@ pub(super) struct RestartArguments {
     token_file: Option<PathBuf>,
 }
 
-/// Show what was asked, held and done, and why.
+/// Show what was asked, held and done, and why; close a circuit breaker.
 #[derive(Debug, Args)]
 pub(super) struct ShowArguments {
+    /// Close the circuit breaker of this app: its restarts go on. The answer tells why it had opened.
+    #[arg(long, value_name = "APP", conflicts_with = "format")]
+    close_breaker: Option<String>,
+    /// The daemon of the breaker, where several have the app.
+    #[arg(long, value_name = "NAME", requires = "close_breaker")]
+    daemon: Option<String>,
+    /// A file whose first line is a bearer token, where the sidecar asks for one to close a breaker.
+    #[arg(long, value_name = "FILE", env = "LEAKSLOPE_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
     /// Sentences for people or JSON for programs.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -79,12 +91,22 @@ pub(super) fn restart(flags: &Flags, arguments: &RestartArguments) -> anyhow::Re
         all: arguments.all,
         now: arguments.now,
         hard: arguments.hard,
-        who: std::env::var("USER").unwrap_or_else(|_unset| "a person".to_owned()),
+        who: who(),
         why: arguments.why.clone(),
     };
-    let beside = super::beside(&super::settings(flags)?, arguments.token_file.as_deref())?;
+    order(flags, "/api/v1/restarts", &call, arguments.token_file.as_deref())
+}
+
+/// Who gives an order, for the record.
+fn who() -> String {
+    std::env::var("USER").unwrap_or_else(|_unset| "a person".to_owned())
+}
+
+/// Gives an order to the running sidecar and prints what follows.
+fn order(flags: &Flags, path: &str, order: &impl Serialize, token_file: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let beside = super::beside(&super::settings(flags)?, token_file)?;
     let address = &beside.address;
-    let sent = beside.post("/api/v1/restarts", serde_json::to_vec(&call)?, DEADLINE, LONGEST_ANSWER);
+    let sent = beside.post(path, serde_json::to_vec(order)?, DEADLINE, LONGEST_ANSWER);
     let (status, answer) = runtime()?.block_on(sent).with_context(|| no_sidecar(address))?;
     if !(200..300).contains(&status) {
         let told: serde_json::Value = serde_json::from_slice(&answer).unwrap_or_default();
@@ -97,6 +119,10 @@ pub(super) fn restart(flags: &Flags, arguments: &RestartArguments) -> anyhow::Re
 }
 
 pub(super) fn restarts(flags: &Flags, arguments: &ShowArguments) -> anyhow::Result<ExitCode> {
+    if let Some(app) = &arguments.close_breaker {
+        let close = serde_json::json!({ "app": app, "daemon": arguments.daemon, "who": who() });
+        return order(flags, "/api/v1/restarts/breaker", &close, arguments.token_file.as_deref());
+    }
     let view: RestartsView = ask(flags, "/api/v1/restarts")?;
     match arguments.format {
         Format::Json => print(&format!("{}\n", serde_json::to_string_pretty(&view)?))?,
@@ -129,8 +155,7 @@ fn history(view: &RestartsView) -> String {
     }
     let mut text = String::new();
     for record in &view.audit {
-        #[allow(clippy::cast_possible_truncation, reason = "seconds of the calendar fit")]
-        let at = WallTime((record.at * 1000.0) as i64).to_rfc3339();
+        let at = instant(record.at);
         let freed = match (record.memory_before_bytes, record.memory_after_bytes) {
             (Some(before), Some(after)) => {
                 format!(" ({} before, {} after)", crate::model::Bytes(before), crate::model::Bytes(after))
@@ -140,6 +165,11 @@ fn history(view: &RestartsView) -> String {
         writeln!(text, "{}", wrap(&format!("{at} {}{freed}", record.sentence), COLUMNS, 0)).ok();
     }
     text
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "seconds of the calendar fit")]
+fn instant(seconds: f64) -> String {
+    WallTime((seconds * 1000.0) as i64).to_rfc3339()
 }
 
 fn intentions(view: &RestartsView) -> String {
@@ -154,6 +184,19 @@ fn intentions(view: &RestartsView) -> String {
             let line = format!("{}/{} of {}: {sentence}", request.daemon, target.pm_id, request.app);
             writeln!(text, "{}", wrap(&line, COLUMNS, 2)).ok();
         }
+        // Before the first of a roll: how it is known that a new instance serves, and what pm2 does to one that is slow.
+        let readiness = request.targets.iter().flat_map(|target| &target.gates).find(|gate| gate.gate == "readiness");
+        if let Some(gate) = readiness.filter(|gate| gate.open && !request.begun) {
+            writeln!(text, "{}", wrap(&format!("Readiness: {}", gate.sentence), COLUMNS, 2)).ok();
+        }
+    }
+    let rehearsed: Vec<_> = view.audit.iter().filter(|record| record.kind == "rehearsal").take(LATEST).collect();
+    if !rehearsed.is_empty() {
+        text.push_str("\nDRY RUN, the latest: nothing was done.\n");
+    }
+    for record in rehearsed {
+        let request = record.request.map_or(String::new(), |request| format!("Request {request}: "));
+        writeln!(text, "{}", wrap(&format!("{} {request}{}", instant(record.at), record.sentence), COLUMNS, 2)).ok();
     }
     for app in view.apps.iter().filter(|app| app.breaker.open) {
         let cause = app.breaker.cause.as_deref().unwrap_or("for a reason that is not known");

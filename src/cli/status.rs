@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::arguments::{Flags, Format, StatusArguments};
-use super::output::{fit, fit_right, print, span, wrap};
+use super::output::{clean, fit, fit_right, print, span, wrap};
 use crate::export::json::{ProcessView, ProcessesView};
 use crate::http::client::ClientError;
 use crate::model::Bytes;
@@ -48,7 +48,7 @@ pub(super) fn run(flags: &Flags, status: &StatusArguments) -> anyhow::Result<Exi
 
 /// Writes the table: a line for each daemon, a row for each process, and the reason of every verdict that worries.
 fn table(view: &ProcessesView, source: &str) -> String {
-    let mut text = format!("From {source}\n");
+    let mut text = format!("From {}\n", clean(source));
     for daemon in &view.daemons {
         let version = daemon.version.as_deref().unwrap_or("unknown");
         let line = match (&daemon.failure, daemon.up) {
@@ -106,7 +106,7 @@ fn row(process: &ProcessView, several: bool) -> String {
         fit_right(&growth(process), 12),
         fit_right(&process.uptime_seconds.map_or_else(|| "–".to_owned(), span), 7),
     );
-    format!("{}\n", line.trim_end())
+    format!("{}\n", clean(line.trim_end()))
 }
 
 /// The slope that the verdict rests on, in MiB an hour.

@@ -7,6 +7,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 use thiserror::Error;
@@ -14,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, BufReader};
 use tokio::net::UnixStream;
 
 use super::amp::{INITIATED, SAMPLE_HEAP, VERSION};
+use super::socket::{self, SocketErrorKind};
 
 /// The topic on which pm2's agent sends profiles.
 const PROFILES: &[u8] = b"s:profilings";
@@ -21,6 +23,8 @@ const PROFILES: &[u8] = b"s:profilings";
 const REPLIES: &[u8] = b"s:axm:reply";
 /// The topic on which the daemon tells of starts and ends.
 const EVENTS: &[u8] = b"s:process:event";
+/// How long connecting may take.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 /// The longest frame that is read.
 pub const LARGEST_FRAME: u64 = 64 << 20;
 /// The longest reply that is looked at: the agent's own are short.
@@ -46,7 +50,10 @@ pub struct BusError {
 /// What went wrong on the public socket.
 #[derive(Debug, Error)]
 pub enum BusErrorKind {
-    /// Connecting or reading failed, or the daemon went away.
+    /// It cannot be connected to.
+    #[error("{0}")]
+    Connect(Box<SocketErrorKind>),
+    /// Reading failed, or the daemon went away.
     #[error("{0}")]
     Io(#[from] io::Error),
     /// The bytes are no frame of two arguments.
@@ -71,9 +78,9 @@ impl Bus {
     /// Connects to `pub.sock` in a home; what is published from now on will be read.
     pub async fn connect(home: &Path) -> Result<Self, BusError> {
         let path = home.join("pub.sock");
-        match UnixStream::connect(&path).await {
-            Ok(stream) => Ok(Self { path, stream: BufReader::with_capacity(READ_SIZE, stream) }),
-            Err(error) => Err(BusError { path, kind: error.into() }),
+        match socket::connect(&path, CONNECT_DEADLINE).await {
+            Ok((stream, _peer)) => Ok(Self { path, stream: BufReader::with_capacity(READ_SIZE, stream) }),
+            Err(why) => Err(BusError { path, kind: BusErrorKind::Connect(Box::new(why)) }),
         }
     }
 

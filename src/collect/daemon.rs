@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 
 use super::amp::Request;
 use super::banner::find_list;
-use super::command::{self, CommandError, CommandErrorKind, daemon_alive};
+use super::command::{CommandError, CommandErrorKind, Jlist};
 use super::freshness::{Freshness, FreshnessTracker};
 use super::identity::{Standing, standing};
 use super::list::{ListError, ProcessList, read_list, read_version};
@@ -80,6 +80,8 @@ pub(super) struct Daemon {
     reading: Option<AbortHandle>,
     last_success: Option<WallTime>,
     answered: bool,
+    /// The daemon that the command started although one ran: it is not run again.
+    started_by_command: Option<u32>,
 }
 
 /// Where the reader of the system is.
@@ -108,6 +110,7 @@ impl Daemon {
             reading: None,
             last_success: None,
             answered: false,
+            started_by_command: None,
         }
     }
 
@@ -148,7 +151,7 @@ impl Daemon {
         };
         let system_took = begun.elapsed();
         let ages = self.freshness.observe(&list.entries, now);
-        let processes_left_out = list.left_out();
+        let (processes_left_out, app_metrics_left_out) = (list.left_out(), list.metrics_left_out);
         let sample = DaemonSample {
             name: self.spec.name.clone(),
             up: true,
@@ -157,6 +160,7 @@ impl Daemon {
             resident: reading.daemon_resident,
             processes: assemble(&self.spec.name, list.entries, daemon_pid, &reading, &ages),
             processes_left_out,
+            app_metrics_left_out,
             reports: vec![
                 CollectorReport { collector: CollectorName::Pm2, duration: list_took, failure: None },
                 CollectorReport { collector: CollectorName::System, duration: system_took, failure },
@@ -191,6 +195,7 @@ impl Daemon {
             resident: None,
             processes: Vec::new(),
             processes_left_out: 0,
+            app_metrics_left_out: 0,
             reports: vec![CollectorReport { collector: CollectorName::Pm2, duration, failure: Some(reason) }],
             last_success: self.last_success,
         }
@@ -204,9 +209,9 @@ impl Daemon {
         let answer =
             timeout(deadline + KILL_GRACE, self.fetch()).await.map_err(|_elapsed| FetchError::Deadline(deadline))??;
         let (list, daemon_pid) = match answer {
-            Answer::Socket(ListReply { list, daemon_pid, connection }) => {
+            Answer::Socket(ListReply { list, peer, connection }) => {
                 self.learn_version(connection).await;
-                (list, daemon_pid)
+                (list, peer.pid)
             }
             Answer::Command { stdout, daemon_pid } => {
                 (self.read_aside(move || read_printed(&stdout, limit)).await?, daemon_pid)
@@ -262,11 +267,22 @@ impl Daemon {
         }
     }
 
-    async fn by_command(&self) -> Result<Answer, CommandError> {
+    async fn by_command(&mut self) -> Result<Answer, CommandError> {
         let Settings { proc, deadline, reply_limit, .. } = &self.settings;
-        let stdout = command::jlist(&self.spec.pm2_command, &self.spec.home, proc, *deadline, *reply_limit).await?;
-        let daemon_pid = daemon_alive(&self.spec.home, proc).await.and_then(|alive| alive.pid);
-        Ok(Answer::Command { stdout, daemon_pid })
+        let DaemonSpec { home, pm2_command: command, .. } = &self.spec;
+        let order = Jlist { command, home, proc, deadline: *deadline, limit: *reply_limit };
+        if let Some(daemon) = self.started_by_command {
+            return Err(order.failed(CommandErrorKind::Barred(daemon)));
+        }
+        match order.run().await {
+            Ok((stdout, alive)) => Ok(Answer::Command { stdout, daemon_pid: alive.pid }),
+            Err(error) => {
+                if let CommandErrorKind::Started { daemon, .. } = &error.kind {
+                    self.started_by_command = Some(*daemon);
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Asks for the version once a connection. A daemon that does not tell is no less alive.

@@ -8,15 +8,19 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::{DaemonSpec, Source, command};
+use super::home_file::within;
+use super::{DaemonSpec, Source, command, join_all, socket};
 use crate::model::DaemonName;
 
 const CONNECT_DEADLINE: Duration = Duration::from_millis(500);
-/// More homes than these are not tried.
+/// More homes than these are not tried, …
 const MOST_HOMES: usize = 256;
+/// … and so many at a time.
+const AT_A_TIME: usize = 16;
+/// The longest that all of them may take.
+const DEADLINE: Duration = Duration::from_secs(2);
 const LONGEST_PASSWD: u64 = 1024 * 1024;
 
 /// Finds homes with a live socket that are not among `known`, by name.
@@ -28,20 +32,34 @@ pub(super) async fn discover(
 ) -> Vec<DaemonSpec> {
     let (passwd, proc) = (passwd.to_owned(), proc.to_owned());
     let candidates = tokio::task::spawn_blocking(move || candidates(&passwd, &proc));
-    let Ok(Ok(candidates)) = timeout(CONNECT_DEADLINE * 4, candidates).await else { return Vec::new() };
+    let Ok(Ok(candidates)) = timeout(DEADLINE, candidates).await else { return Vec::new() };
     let mut found = Vec::new();
     let mut taken = names.clone();
-    for (home, user) in candidates.into_iter().filter(|(home, _)| !known.contains(home)).take(MOST_HOMES) {
-        if let Ok(Ok(_connection)) = timeout(CONNECT_DEADLINE, UnixStream::connect(home.join("rpc.sock"))).await {
-            let name = name(&home, user.as_deref(), &taken);
-            taken.insert(name.clone());
-            found.push(DaemonSpec { name, home, source: Source::Socket, pm2_command: Vec::new(), expected: true });
+    let mut seen = known.clone();
+    let trying = async {
+        for some in candidates.chunks(AT_A_TIME) {
+            let listening = join_all(some.iter().map(|(home, _)| listening(home))).await;
+            for (home, (_, user)) in listening.into_iter().zip(some) {
+                let Some(home) = home.filter(|home| seen.insert(home.clone())) else { continue };
+                let name = name(&home, user.as_deref(), &taken);
+                taken.insert(name.clone());
+                found.push(DaemonSpec { name, home, source: Source::Socket, pm2_command: Vec::new(), expected: true });
+            }
         }
-    }
+    };
+    // What did not answer by then is tried again the next time.
+    let _late = timeout(DEADLINE, trying).await;
     found
 }
 
-/// Homes that may have a daemon, each once, with the user whose own it is.
+/// The home in its one spelling, if its socket takes a connection. A home on a file server that is gone delays no other.
+async fn listening(home: &Path) -> Option<PathBuf> {
+    let folder = home.to_owned();
+    let home = within(home, CONNECT_DEADLINE, move || folder.canonicalize()).await.ok()?.ok()?;
+    socket::connect(&home.join("rpc.sock"), CONNECT_DEADLINE).await.ok().map(|_connection| home)
+}
+
+/// Homes that may have a daemon, with the user whose own it is.
 fn candidates(passwd: &Path, proc: &Path) -> Vec<(PathBuf, Option<String>)> {
     use std::io::Read;
 
@@ -52,11 +70,7 @@ fn candidates(passwd: &Path, proc: &Path) -> Vec<(PathBuf, Option<String>)> {
     let users = users(&String::from_utf8_lossy(&bytes));
     let own = users.into_iter().map(|(user, home)| (home.join(".pm2"), Some(user)));
     let running = command::daemons(proc).into_iter().map(|(_, home)| (home, None));
-    let mut seen = BTreeSet::new();
-    own.chain(running)
-        .filter_map(|(home, user)| Some((home.canonicalize().ok()?, user)))
-        .filter(|(home, _)| home.join("rpc.sock").exists() && seen.insert(home.clone()))
-        .collect()
+    own.chain(running).take(MOST_HOMES).collect()
 }
 
 /// Users and their home folders, from the text of `/etc/passwd`; the first user of a folder names it.

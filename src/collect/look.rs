@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::socket::{Client, Deadlines, SocketErrorKind};
+use super::socket::{Client, Deadlines, Peer, SocketErrorKind};
 use crate::model::Listed;
 
 /// How long a step that only looks may take.
@@ -30,8 +30,8 @@ pub fn client(home: &Path, reply: Duration) -> Client {
 pub struct Look {
     /// Its processes.
     pub entries: Vec<Listed>,
-    /// The daemon's own pid, where it lives in our pid namespace.
-    pub daemon_pid: Option<u32>,
+    /// Who told, by the system's word.
+    pub peer: Peer,
 }
 
 impl Look {
@@ -55,6 +55,9 @@ pub async fn look(client: &mut Client) -> Result<Look, String> {
         .map_err(|error| match error.kind {
             SocketErrorKind::Missing | SocketErrorKind::Refused => "the daemon is not running".to_owned(),
             SocketErrorKind::Denied
+            | SocketErrorKind::NotASocket(_)
+            | SocketErrorKind::Late(_)
+            | SocketErrorKind::Unproven(_)
             | SocketErrorKind::Connect(_)
             | SocketErrorKind::Deadline { .. }
             | SocketErrorKind::Broken(_)
@@ -64,7 +67,7 @@ pub async fn look(client: &mut Client) -> Result<Look, String> {
             | SocketErrorKind::NotJson => error.to_string(),
         })?;
     let list = reply.list.map_err(|error| error.to_string())?;
-    Ok(Look { entries: list.entries, daemon_pid: reply.daemon_pid })
+    Ok(Look { entries: list.entries, peer: reply.peer })
 }
 
 /// Returns what pm2 said against a request. The rest of a reply holds the app's environment and is passed over.

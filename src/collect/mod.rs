@@ -1,6 +1,6 @@
 //! What pm2 and the system say now.
 //!
-//! [`Collector::collect`] asks every daemon for its process list, by its socket or else by the pm2 command, asks the
+//! [`Collector::collect`] asks every daemon for its process list, by its socket or where that is configured by the pm2 command, asks the
 //! system about the processes right after, and puts both into one [`Snapshot`]. Daemons are asked side by side, each
 //! within its deadline, and none ever affects another: a bad one costs one failed collection of its own.
 //!
@@ -9,11 +9,14 @@
 //! | `amp`       | the framing of pm2's sockets                          | yes  |
 //! | `banner`    | the list in what the pm2 command prints               | yes  |
 //! | `list`      | the list itself, by an allow-list                     | yes  |
+//! | `budget`    | how much of it is kept                                | yes  |
 //! | `identity`  | whose a pid is                                        | yes  |
 //! | `freshness` | metrics that stand still                              | yes  |
 //! | `system`    | `/proc` and control groups; the parsers are pure      | no   |
 //! | `socket`    | the client of a daemon                                | no   |
-//! | `command`   | the pm2 command as the fallback                       | no   |
+//! | `command`   | the pm2 command, where it is configured               | no   |
+//! | `home_file` | the one door to files of others                       | no   |
+//! | `target`    | the process that may be acted on, proven              | no   |
 //! | `look`      | a look just before something is asked of a process    | no   |
 //! | `bus`       | profiles on a daemon's public socket                  | no   |
 //! | `discover`  | homes that nobody configured                          | no   |
@@ -27,6 +30,7 @@
 
 pub mod amp;
 pub mod banner;
+pub mod budget;
 pub mod bus;
 pub mod command;
 mod daemon;
@@ -34,12 +38,14 @@ mod discover;
 mod exposed;
 pub mod exposition;
 pub mod freshness;
+pub mod home_file;
 pub mod identity;
 pub mod list;
 pub mod look;
 mod metrics_url;
 pub mod socket;
 pub mod system;
+pub mod target;
 
 pub use self::exposed::ExposedReader;
 pub use self::metrics_url::{MetricsTarget, MetricsUrl};
@@ -51,6 +57,7 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use self::budget::Budget;
 use self::daemon::Daemon;
 use self::socket::Deadlines;
 use self::system::SystemReader;
@@ -64,10 +71,10 @@ const STEP_LIMIT: Duration = Duration::from_secs(1);
 /// How to reach a daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Source {
-    /// By the socket; by the command where the socket cannot be opened but the command can.
-    #[default]
+    /// By the socket; by the command where the socket may not be opened.
     Auto,
     /// By the socket alone.
+    #[default]
     Socket,
     /// By the pm2 command alone.
     Command,
@@ -187,6 +194,19 @@ impl Collector {
             daemon.is_some_and(|daemon| !daemon.spec.expected && !daemon.was_seen())
         };
         daemons.retain(|daemon| !unseen(&daemon.name));
+        // Those that are configured come first, so that one which was only found takes nothing from them.
+        let mut budget = Budget::OF_ALL;
+        for daemon in &mut daemons {
+            let listed = daemon.processes.len();
+            daemon.processes.retain_mut(|process| match budget.admit(&mut process.listed) {
+                Some(left_out) => {
+                    daemon.app_metrics_left_out += left_out;
+                    true
+                }
+                None => false,
+            });
+            daemon.processes_left_out += listed - daemon.processes.len();
+        }
         daemons.sort_by(|left, right| left.name.cmp(&right.name));
         // The machine's figures of the last collection are better than none.
         let host = match hosts.into_iter().flatten().last() {
@@ -220,9 +240,13 @@ impl Collector {
         self.last_discovery = Some(now);
         self.discovered.retain(Daemon::answered);
         let daemons = || self.configured.iter().chain(&self.discovered);
-        let known: BTreeSet<PathBuf> = daemons()
-            .map(|daemon| daemon.spec.home.canonicalize().unwrap_or_else(|_absent| daemon.spec.home.clone()))
-            .collect();
+        let spelled = |home: PathBuf| async move {
+            let folder = home.clone();
+            let one = home_file::within(&home, STEP_LIMIT, move || folder.canonicalize()).await;
+            one.ok().and_then(Result::ok).unwrap_or(home)
+        };
+        let known: BTreeSet<PathBuf> =
+            join_all(daemons().map(|daemon| spelled(daemon.spec.home.clone()))).await.into_iter().collect();
         let names = daemons().map(|daemon| daemon.spec.name.clone()).collect();
         let found = discover::discover(&self.settings.passwd, &self.settings.proc, &known, &names).await;
         self.discovered.extend(found.into_iter().map(|spec| Daemon::new(spec, &self.settings)));
@@ -230,7 +254,7 @@ impl Collector {
 }
 
 /// Drives all futures side by side in one task and returns what they yield, in their order.
-async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
+pub(crate) async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
     let mut futures: Vec<Option<Pin<Box<F>>>> = futures.into_iter().map(|future| Some(Box::pin(future))).collect();
     let mut outputs: Vec<Option<F::Output>> = futures.iter().map(|_| None).collect();
     poll_fn(|context| {

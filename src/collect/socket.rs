@@ -4,7 +4,8 @@
 //! every few seconds, and the kept one tells at once when the daemon has gone. It is given up after
 //! whatever went wrong, so a late answer can never be taken for the next one. pm2 closes it itself when it shuts down.
 //!
-//! Every step has a deadline. This room connects to what is there and refuses to start a daemon.
+//! Every step has a deadline. This room connects to what is there and refuses to start a daemon, to follow a link, and to
+//! connect to what is no stream socket.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::amp::{Decoder, Frame, FrameError, JSON_MARK, Request, RequestId};
+use super::home_file::{Home, HomeFileError, LateError, within};
 use super::list::{ArrivingReply, ListError, ProcessList};
 
 /// With what is left of an entry it stays below the size from which the allocator maps a block by itself, and unmaps it again.
@@ -66,9 +68,18 @@ pub enum SocketErrorKind {
     /// We may not open it.
     #[error("permission denied (the sidecar must run as pm2's user or in its group)")]
     Denied,
+    /// Something else has the socket's name.
+    #[error("not pm2's socket: {0}; nothing is asked of it and no command is run for it")]
+    NotASocket(HomeFileError),
+    /// The home itself does not answer.
+    #[error(transparent)]
+    Late(#[from] LateError),
     /// Connecting failed in another way.
     #[error("cannot connect: {0}")]
     Connect(#[source] io::Error),
+    /// The daemon that answers now may not be given a request that changes something.
+    #[error("{0}")]
+    Unproven(String),
     /// A step took too long.
     #[error("no {step} within {} ms", limit.as_millis())]
     Deadline {
@@ -98,10 +109,10 @@ pub enum SocketErrorKind {
 }
 
 impl SocketErrorKind {
-    /// Whether a socket may be there that we cannot open, so that the pm2 command may know better. Where none is there, or
-    /// nobody listens, the command would only start a daemon.
+    /// Whether a socket may be there that we may not open, so that the pm2 command may know better. Where none is there,
+    /// nobody listens, or something else has its name, the command would only start a daemon.
     pub fn is_out_of_reach(&self) -> bool {
-        matches!(self, Self::Denied | Self::Connect(_))
+        matches!(self, Self::Denied)
     }
 }
 
@@ -115,10 +126,25 @@ pub struct Client {
     calls: u64,
 }
 
+/// Who answers at a socket, by the system's word: whoever called `listen()` on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// The pid, where it lives in our pid namespace or below.
+    pub pid: Option<u32>,
+    /// The user.
+    pub user: u32,
+    /// Who made the socket.
+    pub socket_owner: u32,
+    /// Whose the home is.
+    pub home_owner: u32,
+    /// When it was asked for, since the machine was started: who has the pid later and began after this is another.
+    pub seen_at: Duration,
+}
+
 #[derive(Debug)]
 struct Connection {
     stream: UnixStream,
-    daemon_pid: Option<u32>,
+    peer: Peer,
     /// Which of the client's connections this is.
     number: u64,
 }
@@ -128,8 +154,8 @@ struct Connection {
 pub struct Reply {
     /// The frame; its first argument is JSON.
     frame: Frame,
-    /// The daemon's pid, where it lives in our pid namespace.
-    pub daemon_pid: Option<u32>,
+    /// Who answered.
+    pub peer: Peer,
     /// Number of the connection that carried it: another number, perhaps another daemon.
     pub connection: u64,
 }
@@ -146,8 +172,8 @@ impl Reply {
 pub struct ListReply {
     /// The list, read while it arrived.
     pub list: Result<ProcessList, ListError>,
-    /// The daemon's pid, where it lives in our pid namespace.
-    pub daemon_pid: Option<u32>,
+    /// Who answered.
+    pub peer: Peer,
     /// Number of the connection that carried it: another number, perhaps another daemon.
     pub connection: u64,
 }
@@ -208,12 +234,12 @@ impl Client {
     /// whole.
     pub async fn list(&mut self, limit: usize) -> Result<ListReply, SocketError> {
         let mut take = Take::list(limit);
-        let Reply { daemon_pid, connection, .. } = self.call_taking(Request::GetMonitorData, &mut take).await?;
+        let Reply { peer, connection, .. } = self.call_taking(Request::GetMonitorData, &mut take).await?;
         let list = match take {
             Take::List { reply, .. } => reply.finish(),
             Take::Keep => Err(ListError::Shape { expected: "process list" }),
         };
-        Ok(ListReply { list, daemon_pid, connection })
+        Ok(ListReply { list, peer, connection })
     }
 
     async fn call_taking(&mut self, request: Request, take: &mut Take) -> Result<Reply, SocketError> {
@@ -233,8 +259,18 @@ impl Client {
     /// Calls the daemon on a connection of its own, once and never again, for a request that changes something. The error
     /// tells whether the request may have been read.
     pub async fn act(&mut self, request: Request) -> Result<Reply, ActError> {
+        self.act_where(request, |_whoever| Ok(())).await
+    }
+
+    /// [`Client::act`], where `proven` has nothing against whoever answers on that very connection; else nothing is sent.
+    pub async fn act_where(
+        &mut self,
+        request: Request,
+        proven: impl FnOnce(&Peer) -> Result<(), String>,
+    ) -> Result<Reply, ActError> {
         let failed = |path: &Path, kind, sent| ActError { error: SocketError { path: path.to_owned(), kind }, sent };
         let connection = self.connect().await.map_err(|kind| failed(&self.path, kind, false))?;
+        proven(&connection.peer).map_err(|why| failed(&self.path, SocketErrorKind::Unproven(why), false))?;
         let result = self.exchange(connection, request, &mut Take::Keep).await;
         self.connection = None;
         result.map_err(|kind| {
@@ -249,15 +285,8 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<Connection, SocketErrorKind> {
-        let limit = self.deadlines.connect;
-        let stream = timeout(limit, UnixStream::connect(&self.path))
-            .await
-            .map_err(|_elapsed| SocketErrorKind::Deadline { step: "connection", limit })?
-            .map_err(connect_error)?;
-        // The pid is zero where the daemon lives in a namespace that is not below ours.
-        let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
-        let daemon_pid = pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0);
-        Ok(Connection { stream, daemon_pid, number: self.calls })
+        let (stream, peer) = connect(&self.path, self.deadlines.connect).await?;
+        Ok(Connection { stream, peer, number: self.calls })
     }
 
     /// Sends a request and awaits its reply; the connection is kept only if all went well, also when this future is dropped
@@ -285,13 +314,36 @@ impl Client {
         if !take.is_json(&frame) {
             return Err(SocketErrorKind::NotJson);
         }
-        let reply = Reply { frame, daemon_pid: connection.daemon_pid, connection: connection.number };
+        let reply = Reply { frame, peer: connection.peer, connection: connection.number };
         self.connection = Some(connection);
         Ok(reply)
     }
 }
 
-fn connect_error(error: io::Error) -> SocketErrorKind {
+/// Connects to a socket of a home, off the event loop: a home may lie on a file server that is gone.
+pub(super) async fn connect(path: &Path, limit: Duration) -> Result<(UnixStream, Peer), SocketErrorKind> {
+    let invalid = || SocketErrorKind::Connect(io::ErrorKind::InvalidFilename.into());
+    let home = path.parent().ok_or_else(invalid)?.to_owned();
+    let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(invalid)?.to_owned();
+    let folder = home.clone();
+    let connected = within(&home, limit, move || Home::open(&folder)?.connect(&name)).await?.map_err(connect_error)?;
+    let stream = UnixStream::from_std(connected.stream).map_err(SocketErrorKind::Connect)?;
+    let told = stream.peer_cred().map_err(SocketErrorKind::Connect)?;
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let since_boot = |part: i64| u64::try_from(part).unwrap_or_default();
+    let peer = Peer {
+        // The pid is zero where the daemon lives in a namespace that is not below ours.
+        pid: told.pid().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0),
+        user: told.uid(),
+        socket_owner: connected.socket_owner,
+        home_owner: connected.home_owner,
+        seen_at: Duration::from_secs(since_boot(now.tv_sec)) + Duration::from_nanos(since_boot(now.tv_nsec)),
+    };
+    Ok((stream, peer))
+}
+
+fn connect_error(error: HomeFileError) -> SocketErrorKind {
+    let HomeFileError::Io(error) = error else { return SocketErrorKind::NotASocket(error) };
     #[allow(clippy::wildcard_enum_match_arm, reason = "three kinds of dozens have a sentence of their own")]
     match error.kind() {
         io::ErrorKind::NotFound => SocketErrorKind::Missing,

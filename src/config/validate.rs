@@ -331,7 +331,7 @@ fn daemons(
         return vec![DaemonSpec {
             name: DaemonName::from("default"),
             home: usual_home(),
-            source: ListSource::Auto,
+            source: ListSource::Socket,
             pm2_command: usual_command(),
             // Whoever has homes looked for need not have one here.
             expected: !discover || surroundings.pm2_home.is_some(),
@@ -373,7 +373,7 @@ fn daemons(
         if !homes.insert(home.clone()) {
             source.report(at, "pm2.home", format!("{} is watched under two names", home.display()));
         }
-        let list_source = table.source.as_ref().map_or(ListSource::Auto, |word| {
+        let list_source = table.source.as_ref().map_or(ListSource::Socket, |word| {
             let choices =
                 [("auto", ListSource::Auto), ("socket", ListSource::Socket), ("command", ListSource::Command)];
             source.choice("pm2.source", word, &choices)

@@ -139,6 +139,8 @@ families! {
     COLLECT_INTERVAL = Gauge "leakslope_collect_interval_seconds" [] "Configured time between collections.";
     LEFT_OUT = Gauge "leakslope_processes_left_out" ["daemon"]
         "Processes not watched because the daemon lists more than collect.max_processes.";
+    METRICS_LEFT_OUT = Gauge "leakslope_app_metrics_left_out" ["daemon"]
+        "Metrics of the apps' own that are left out because all of the daemon's exceed what one may take.";
     CONFIG_SUCCESS = Gauge "leakslope_config_last_reload_successful" []
         "Whether the latest attempt to load the configuration succeeded.";
     CONFIG_TIMESTAMP = Gauge "leakslope_config_last_reload_success_timestamp_seconds" []
@@ -162,11 +164,11 @@ families! {
     RESTARTS_DONE = Counter "leakslope_restarts_total" ["daemon", "namespace", "app", "action", "outcome"]
         "Replacements of processes that ended, by what was done and how it went.";
     RESTART_BLOCKED = Gauge "leakslope_restart_blocked" ["daemon", "namespace", "app", "reason"]
-        "Processes whose restart is asked for and held, by reason.";
+        "Processes whose restart is asked for and held, by reason; not where it is a dry run.";
     RESTART_BUDGET = Gauge "leakslope_restart_budget_remaining" ["daemon", "namespace", "app"]
         "Restarts that the app's and the host's budgets of 24 hours have left.";
-    RESTART_BREAKER = Gauge "leakslope_restart_breaker_open" ["daemon", "namespace", "app"]
-        "Whether restarts of the app are stopped (1) because they failed or did not help.";
+    RESTART_BREAKER = Gauge "leakslope_restart_breaker_open" ["daemon", "namespace", "app", "reason"]
+        "Whether restarts of the app are stopped (1) because they failed or did not help, with what opened the breaker.";
     RESTART_FREED = Gauge "leakslope_restart_memory_freed_bytes" ["daemon", "namespace", "app"]
         "Memory that the latest measured restart freed; negative when more is held than before.";
     RESTART_WINDOW = Gauge "leakslope_restart_next_window_timestamp_seconds" ["daemon", "namespace", "app"]

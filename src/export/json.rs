@@ -52,6 +52,9 @@ pub struct DaemonView {
     pub last_success_at: Option<f64>,
     /// Processes beyond the configured bound.
     pub processes_left_out: usize,
+    /// Metrics of the apps' own beyond what one daemon may take.
+    #[serde(default)]
+    pub app_metrics_left_out: usize,
 }
 
 /// One process.
@@ -220,6 +223,7 @@ fn daemon_view(daemon: &DaemonSample) -> DaemonView {
         failure: daemon.reports.iter().find_map(|report| report.failure.clone()),
         last_success_at: daemon.last_success.map(WallTime::as_seconds),
         processes_left_out: daemon.processes_left_out,
+        app_metrics_left_out: daemon.app_metrics_left_out,
     }
 }
 

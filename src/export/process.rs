@@ -29,6 +29,7 @@ fn add_daemon(families: &mut Families, daemon: &DaemonSample) {
     }
     families.add_some(&family::DAEMON_RESIDENT, &[name], daemon.resident.map(Bytes::as_f64));
     families.add(&family::LEFT_OUT, &[name], count(daemon.processes_left_out));
+    families.add(&family::METRICS_LEFT_OUT, &[name], count(daemon.app_metrics_left_out));
     families.add(&family::LAST_COLLECT, &[name], daemon.last_success.map_or(0.0, WallTime::as_seconds));
     for report in &daemon.reports {
         let labels = [name, report.collector.as_str()];

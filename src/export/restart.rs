@@ -30,7 +30,8 @@ pub(super) fn add(families: &mut Families, restarts: Restarts<'_>) {
         let labels = app_labels(&app.daemon, &app.app);
         let gauges = &app.gauges;
         families.add(&family::RESTART_BUDGET, &labels, f64::from(gauges.budget_left.min(gauges.host_budget_left)));
-        families.add(&family::RESTART_BREAKER, &labels, truth(gauges.breaker_open.is_some()));
+        let reason = gauges.breaker_open.as_deref().unwrap_or_default();
+        families.add(&family::RESTART_BREAKER, &[labels[0], labels[1], labels[2], reason], truth(!reason.is_empty()));
         for (reason, targets) in &gauges.blocked {
             families.add(&family::RESTART_BLOCKED, &[labels[0], labels[1], labels[2], reason], count(*targets));
         }

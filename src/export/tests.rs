@@ -33,6 +33,7 @@ fn listed(pm_id: u32, app: &str, status: Status) -> Listed {
         listen_timeout_ms: None,
         min_uptime_ms: None,
         wait_ready: false,
+        autorestart: true,
         monit_memory: None,
         monit_cpu_percent: None,
         metrics: AppMetrics::default(),
@@ -111,6 +112,7 @@ fn snapshot() -> Snapshot {
         resident: up.then_some(Bytes(58 << 20)),
         processes,
         processes_left_out: 0,
+        app_metrics_left_out: 0,
         reports: vec![CollectorReport {
             collector: CollectorName::Pm2,
             duration: Duration::from_micros(1_400),

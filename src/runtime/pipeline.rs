@@ -323,6 +323,7 @@ mod tests {
             resident: None,
             processes: vec![process],
             processes_left_out: 0,
+            app_metrics_left_out: 0,
             reports: Vec::new(),
             last_success: None,
         };

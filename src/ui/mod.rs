@@ -12,8 +12,8 @@ pub use compare::{Choice, UnknownVersion};
 pub use restarts::{Said, plan_of, plan_view};
 pub use views::{
     ActingView, AppPolicyView, AuditView, BreakerView, CompareView, ComparisonView, EvidenceItemView,
-    EvidenceTakenView, EvidenceView, FrameView, GateView, RequestView, RestartsView, TakenView, TargetView,
-    VersionView,
+    EvidenceTakenView, EvidenceView, FrameView, GateView, PreviewTargetView, PreviewView, RequestView, RestartsView,
+    TakenView, TargetView, VersionView,
 };
 
 /// What a browser may do with the page: run and show what this server sends, talk to this server, nothing else. No

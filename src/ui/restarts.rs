@@ -1,12 +1,14 @@
 //! How restarts stand, from the policy's plan, its state and its audit log.
 
 use super::views::{
-    ActingView, AppPolicyView, AuditView, BreakerView, GateView, RequestView, RestartsView, TargetView,
+    ActingView, AppPolicyView, AuditView, BreakerView, GateView, PreviewTargetView, PreviewView, RequestView,
+    RestartsView, TargetView,
 };
 use crate::export::json::PlanView;
 use crate::model::{DaemonName, Steady, WallTime};
 use crate::policy::{
-    AppPlan, AuditRecord, GateResult, Mode, Plan, PlanEntry, RecordKind, Request, RestartSettings, State, TargetState,
+    AppPlan, AuditRecord, GateResult, Mode, Plan, PlanEntry, Preview, PreviewTarget, RecordKind, Request,
+    RestartSettings, State, TargetState,
 };
 
 /// What the policy says of itself.
@@ -34,6 +36,17 @@ impl RestartsView {
             apps: said.plan.apps.iter().map(|app| app_view(said, app)).collect(),
             audit: said.audit.iter().map(audit_view).collect(),
         }
+    }
+}
+
+impl From<&Preview> for PreviewView {
+    fn from(preview: &Preview) -> Self {
+        let target = |target: &PreviewTarget| PreviewTargetView {
+            daemon: target.daemon.to_string(),
+            pm_id: target.pm_id,
+            decision: target.decision.as_str().to_owned(),
+        };
+        Self { targets: preview.targets.iter().map(target).collect(), sentences: preview.sentences.clone() }
     }
 }
 
@@ -155,6 +168,8 @@ fn audit_view(record: &AuditRecord) -> AuditView {
         time_bought_seconds: effect.and_then(|effect| effect.time_bought).map(|span| span.as_secs_f64()),
         helped: effect.and_then(|effect| effect.helped),
         evidence: record.evidence.clone(),
+        probes_asked: record.probes.map(|probes| probes.asked),
+        probes_failed: record.probes.map(|probes| probes.failed),
     }
 }
 

@@ -192,7 +192,7 @@ pub struct AuditView {
     pub pm_id: Option<u32>,
     /// `reload` or `restart`; null where nothing was to be done.
     pub action: Option<String>,
-    /// `under_way`, `verified`, `failed`, `not_carried_out` or `cancelled`; null where nothing was to be done.
+    /// `under_way`, `verified`, `failed`, `unverified`, `removed`, `not_carried_out` or `cancelled`; null where nothing was to be done.
     pub outcome: Option<String>,
     /// The short word for a failure or an end.
     pub detail: Option<String>,
@@ -213,6 +213,32 @@ pub struct AuditView {
     /// The id of the evidence that was taken before.
     #[serde(default)]
     pub evidence: Option<String>,
+    /// How often the probe was asked during the replacement.
+    #[serde(default)]
+    pub probes_asked: Option<u32>,
+    /// How often it failed.
+    #[serde(default)]
+    pub probes_failed: Option<u32>,
+}
+
+/// The body of `GET /api/v1/restarts/preview`: what an order would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreviewView {
+    /// The processes it would be about.
+    pub targets: Vec<PreviewTargetView>,
+    /// What would happen, in sentences.
+    pub sentences: Vec<String>,
+}
+
+/// One process that an order would be about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreviewTargetView {
+    /// The daemon.
+    pub daemon: String,
+    /// pm2's number.
+    pub pm_id: u32,
+    /// `hold`, `reload`, `restart`, `would_reload` or `would_restart`.
+    pub decision: String,
 }
 
 /// The answer to an order that was taken.

@@ -14,7 +14,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::support::fake_daemon::{Behaviour, FakeDaemon, list};
-use crate::support::fake_proc::{FakeProc, FakeProcess};
 use crate::support::pm2::is_alive;
 use crate::support::{steady, wait_for, wall};
 use leakslope::collect::{Collector, DaemonSpec, Settings, Source};
@@ -23,12 +22,12 @@ use leakslope::model::DaemonSample;
 const BANNER: &str = include_str!("../fixtures/pm2/jlist-out-of-date-banner.stdout");
 
 /// A script in place of pm2, with a folder that it may write to as `$OUT`.
-struct Script {
+pub(crate) struct Script {
     folder: tempfile::TempDir,
 }
 
 impl Script {
-    fn new(body: &str) -> Self {
+    pub(crate) fn new(body: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let script =
             format!("#!/bin/sh\nOUT={}\necho \"$PM2_HOME $*\" >> $OUT/calls\n{body}\n", folder.path().display());
@@ -38,25 +37,25 @@ impl Script {
         Self { folder }
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn calls(&self) -> String {
+    pub(crate) fn calls(&self) -> String {
         fs::read_to_string(self.file("calls")).unwrap_or_default()
     }
 
-    fn spec(&self, home: &Path, source: Source) -> DaemonSpec {
+    pub(crate) fn spec(&self, home: &Path, source: Source) -> DaemonSpec {
         let pm2_command = vec!["/bin/sh".to_owned(), self.file("pm2").display().to_string()];
         DaemonSpec { name: "default".into(), home: home.to_owned(), source, pm2_command, expected: true }
     }
 }
 
-fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings { deadline: Duration::from_millis(1500), reply_limit: 1 << 20, ..Settings::default() }
 }
 
-async fn collect(spec: DaemonSpec, settings: Settings) -> DaemonSample {
+pub(crate) async fn collect(spec: DaemonSpec, settings: Settings) -> DaemonSample {
     Collector::new(vec![spec], settings).collect(steady(), wall()).await.daemons.remove(0)
 }
 
@@ -132,32 +131,30 @@ async fn it_is_not_run_where_it_would_start_a_daemon() {
 }
 
 #[tokio::test]
-async fn where_the_socket_is_out_of_reach_the_command_is_the_second_choice() {
-    // A path too long for a socket address stands in for a folder that we may not enter: tests may run as root.
-    let home = PathBuf::from(format!("/{}/.pm2", "long".repeat(40)));
-    let title = format!("PM2 v7.0.4: God Daemon ({})", home.display());
-    let proc = FakeProc::new(&[FakeProcess { title, ..FakeProcess::new(77, 1).resident(60_000) }]);
-    let with_proc = || Settings { proc: proc.path().to_owned(), ..settings() };
-    let script = Script::new("cat $OUT/list");
-    fs::write(script.file("list"), list(2)).unwrap();
+async fn what_it_leaves_behind_is_said_and_ended_and_it_is_not_run_again() {
+    let daemon = FakeDaemon::start(Behaviour::Silence);
+    let script = Script::new("setsid sleep 1000 > /dev/null 2>&1 & echo $! > $OUT/daemon; echo '[]'");
+    let mut collector = Collector::new(vec![script.spec(daemon.home(), Source::Command)], settings());
+    let failure = async |collector: &mut Collector| {
+        let sample = collector.collect(steady(), wall()).await.daemons.remove(0);
+        sample.reports[0].failure.clone().unwrap()
+    };
+    let said = failure(&mut collector).await;
+    let left: u32 = fs::read_to_string(script.file("daemon")).unwrap().trim().parse().unwrap();
+    assert!(said.contains(&format!("started a pm2 daemon (pid {left}), which is ended again")), "{said}");
+    assert!(!is_alive(left));
+    let said = failure(&mut collector).await;
+    assert!(said.contains("not run again"), "{said}");
+    assert_eq!(script.calls().lines().count(), 1);
+}
 
-    let sample = collect(script.spec(&home, Source::Auto), with_proc()).await;
-    assert_eq!((sample.up, sample.processes.len(), sample.pid), (true, 2, Some(77)), "{sample:?}");
-    assert!(sample.resident.is_some());
-
-    let by_socket = collect(script.spec(&home, Source::Socket), with_proc()).await;
-    let failure = by_socket.reports[0].failure.as_deref().unwrap();
-    assert!(failure.contains("cannot connect"), "{failure}");
-
-    // Both roads fail: both reasons are told.
-    let broken = Script::new("exit 9");
-    let sample = collect(broken.spec(&home, Source::Auto), with_proc()).await;
-    let failure = sample.reports[0].failure.as_deref().unwrap();
-    assert!(failure.contains("cannot connect") && failure.contains("ended with exit status: 9"), "{failure}");
-
-    // With the daemon gone the command is left alone.
-    proc.remove(77);
-    let calls = script.calls();
-    assert!(!collect(script.spec(&home, Source::Auto), with_proc()).await.up);
-    assert_eq!(script.calls(), calls);
+#[tokio::test]
+async fn a_daemon_that_has_died_and_left_its_pid_behind_counts_as_gone() {
+    let daemon = FakeDaemon::start(Behaviour::Silence);
+    let script = Script::new("echo '[]'");
+    fs::write(daemon.home().join("pm2.pid"), "4194304\n").unwrap();
+    assert!(!collect(script.spec(daemon.home(), Source::Command), settings()).await.up);
+    assert_eq!(script.calls(), "");
+    fs::write(daemon.home().join("pm2.pid"), std::process::id().to_string()).unwrap();
+    assert!(collect(script.spec(daemon.home(), Source::Command), settings()).await.up);
 }

@@ -6,6 +6,7 @@ mod support;
 mod command;
 mod exposed;
 mod faults;
+mod hostile;
 mod memory;
 mod pm2;
 mod preload;

@@ -68,7 +68,20 @@ struct Stage {
     settings: RestartSettings,
     tasks: Vec<AbortHandle>,
     handle: Option<Handle>,
+    /// pm2-runtime, where that is what runs.
+    runtime: Option<Killed>,
 }
+
+/// How pm2 is run.
+enum Daemon {
+    Usual,
+    /// Its log is not where we look.
+    LogElsewhere,
+    /// In the foreground, as in a container: no log at all.
+    Runtime,
+}
+
+const NEVER_LISTENS: &str = "setInterval(() => {}, 1000);";
 
 const SERVER: &str = "const http = require('http');
 http.createServer((request, response) => response.end('ok')).listen(Number(process.env.APP_PORT), '127.0.0.1', () => {
@@ -85,12 +98,30 @@ process.on('SIGINT', () => server.close(() => process.exit(0)));
 impl Stage {
     /// Starts an app: the code, and what the ecosystem file says beside the script.
     async fn start(version: &'static str, code: &str, options: &str) -> Self {
-        let pm2 = Pm2::start(version);
+        Self::start_by(Daemon::Usual, settings(), version, code, options).await
+    }
+
+    async fn start_by(
+        daemon: Daemon,
+        settings: RestartSettings,
+        version: &'static str,
+        code: &str,
+        options: &str,
+    ) -> Self {
+        let pm2 = Pm2::new(version);
         let folder = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let keeper = FileKeeper { path: folder.path().join("kept.json"), writes: Mutex::new(()) };
-        let mut stage =
-            Self { pm2, folder, port, keeper: Arc::new(keeper), settings: settings(), tasks: Vec::new(), handle: None };
+        let mut stage = Self {
+            pm2,
+            folder,
+            port,
+            keeper: Arc::new(keeper),
+            settings,
+            tasks: Vec::new(),
+            handle: None,
+            runtime: None,
+        };
         stage.deploy(code);
         let ecosystem = stage.folder.path().join("ecosystem.json");
         let script = stage.folder.path().join("app.js");
@@ -102,7 +133,29 @@ impl Stage {
             if options.contains("wait_ready") { r#","SAYS_READY":"1""# } else { "" },
         );
         fs::write(&ecosystem, text).unwrap();
-        stage.pm2.run(&["start", &ecosystem.display().to_string()]);
+        let start = ["start", &ecosystem.display().to_string()];
+        match daemon {
+            Daemon::Usual => drop(stage.pm2.run(&start)),
+            Daemon::LogElsewhere => {
+                let log = stage.folder.path().join("elsewhere.log").display().to_string();
+                let output = stage.pm2.try_run_with(&start, &[("PM2_LOG_FILE_PATH", &log)]);
+                assert!(output.status.success(), "{output:?}");
+                assert!(!stage.pm2.home().join("pm2.log").exists());
+            }
+            Daemon::Runtime => {
+                let script = stage.pm2.command()[1].replace("bin/pm2", "bin/pm2-runtime");
+                let runtime = std::process::Command::new("node")
+                    .args([&script, start[0], start[1]])
+                    .env("PM2_HOME", stage.pm2.home())
+                    .env("PM2_DISCRETE_MODE", "true")
+                    .stdin(std::process::Stdio::null())
+                    .stdout(std::process::Stdio::null())
+                    .stderr(std::process::Stdio::null())
+                    .spawn()
+                    .unwrap();
+                stage.runtime = Some(Killed(runtime));
+            }
+        }
         stage.begin();
         stage.wait_for_health().await;
         stage
@@ -220,10 +273,14 @@ fn drive(daemon: DaemonSpec, keeper: Arc<FileKeeper>, settings: RestartSettings)
 }
 
 fn settings() -> RestartSettings {
-    let settings: RestartSettings = toml::from_str(
+    verifying("timeout = '20s', stable_for = '1500ms'")
+}
+
+fn verifying(verify: &str) -> RestartSettings {
+    let settings: RestartSettings = toml::from_str(&format!(
         "mode = 'enforce'\n[[policy]]\napps = ['web']\nminimum_uptime = '0s'\ncooldown = '1m'\ntake_last_instance = true\n\
-         verify = { timeout = '20s', stable_for = '1500ms' }\n",
-    )
+         verify = {{ {verify} }}\n",
+    ))
     .unwrap();
     assert_eq!(settings.validate(), []);
     settings
@@ -342,18 +399,24 @@ async fn a_cluster_of_pm2_7_rolls_under_load() {
 /// A cluster of two gets code that never comes up: the first worker fails, the second stays as it is.
 async fn bad_code_stops_the_roll(version: &'static str, options: &str, code: &str, detail: &[&str]) {
     let stage = Stage::start(version, SERVER, &format!(r#""instances":2,"exec_mode":"cluster",{options}"#)).await;
+    stops_the_roll(&stage, version, code, detail).await;
+}
+
+async fn stops_the_roll(stage: &Stage, version: &str, code: &str, detail: &[&str]) {
     let before = stage.lives().await;
     stage.deploy(code);
     stage.ask().await;
     let records = stage.restarts(1).await;
+    assert_eq!(records.len(), 1, "the roll went on: {records:#?}");
     assert_eq!(stage.request_end().await.detail.as_deref(), Some("failed"));
-    assert_eq!(records[0].outcome, Some(Outcome::Failed), "{}", records[0].sentence);
+    assert!(!matches!(records[0].outcome, Some(Outcome::Verified | Outcome::Removed)), "{}", records[0].sentence);
+    get(stage.port).await.expect("the other workers serve");
     assert!(detail.contains(&records[0].detail.as_deref().unwrap()), "{}", records[0].sentence);
     let untouched = before.keys().find(|pm_id| Some(**pm_id) != records[0].pm_id).unwrap();
     assert_eq!(stage.lives().await[untouched], before[untouched], "the other worker was touched");
     assert_eq!(stage.keeper.records(RecordKind::BreakerOpened).len(), 1);
     let (plan, _) = stage.handle().look().await.unwrap();
-    assert!(plan.apps[0].gauges.breaker_open.is_some());
+    assert!(plan.apps.iter().any(|app| app.gauges.breaker_open.is_some()));
     println!("{version}: {}", records[0].sentence);
 }
 
@@ -368,17 +431,182 @@ async fn code_that_throws_at_boot_stops_the_roll() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn code_that_never_listens_stops_the_roll() {
-    for version in ["pm2-5", "pm2-7"] {
-        bad_code_stops_the_roll(version, r#""listen_timeout":3000"#, "setInterval(() => {}, 1000);", &["never_ready"])
-            .await;
+    for version in ["pm2-5", "pm2-6", "pm2-7"] {
+        let detail = ["not_ready_in_listen_timeout"];
+        bad_code_stops_the_roll(version, r#""listen_timeout":3000"#, NEVER_LISTENS, &detail).await;
     }
+}
+
+/// pm2#3072: where pm2 writes no log that we find, a worker that never listens is not taken for a good one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_of_which_nothing_is_known_stops_the_roll() {
+    let options = r#""instances":3,"exec_mode":"cluster","listen_timeout":3000"#;
+    let roll = async |daemon: Daemon, version: &'static str| {
+        let settings = verifying("timeout = '4s', stable_for = '1500ms'");
+        let stage = Stage::start_by(daemon, settings, version, SERVER, options).await;
+        stops_the_roll(&stage, version, NEVER_LISTENS, &["readiness_unknown"]).await;
+        assert_eq!(stage.keeper.records(RecordKind::Restart)[0].outcome, Some(Outcome::Unverified));
+    };
+    tokio::join!(
+        roll(Daemon::LogElsewhere, "pm2-5"),
+        roll(Daemon::LogElsewhere, "pm2-6"),
+        roll(Daemon::Runtime, "pm2-7")
+    );
+}
+
+/// There a good app rolls to its end, also one whose old workers take longer to end than pm2 waits for the new ones: a
+/// connection that reaches the new worker tells.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_pm2_runtime_a_connection_tells_that_a_worker_serves() {
+    let slow_to_end = format!("{SERVER}process.on('SIGINT', () => setTimeout(() => process.exit(0), 4000));");
+    let options = r#""instances":2,"exec_mode":"cluster","listen_timeout":3000,"kill_timeout":6000"#;
+    let stage = Stage::start_by(Daemon::Runtime, settings(), "pm2-7", &slow_to_end, options).await;
+    stage.ask().await;
+    let records = stage.restarts(2).await;
+    assert!(records.iter().all(|record| record.outcome == Some(Outcome::Verified)), "{records:#?}");
+}
+
+/// Reloads the processes 2 and 3 again and again, as pm2 itself does above `max_memory_restart`: without its command line's lock.
+const RELOADS: &str = "const rpc = require('pm2-axon-rpc'), request = require('pm2-axon').socket('req');
+const client = new rpc.Client(request);
+request.connect(process.argv[1]);
+const reload = (id) => client.call('reloadProcessId', { id }, () => setTimeout(reload, 50, id));
+reload(2);
+reload(3);";
+
+/// pm2#5104, pm2#2478: while another app is reloaded again and again, its lines in pm2's log are not taken for ours.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_apps_worker_that_listens_is_not_taken_for_ours() {
+    let roll = async |version: &'static str| {
+        let options = r#""instances":2,"exec_mode":"cluster","listen_timeout":3000"#;
+        let stage = Stage::start(version, SERVER, options).await;
+        let script = stage.folder.path().join("other.js");
+        fs::write(&script, SERVER).unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        stage.pm2.start_app(&serde_json::json!({
+            "name": "other", "script": script, "exec_mode": "cluster", "instances": 2, "env": { "APP_PORT": port },
+        }));
+        let _reloads = Killed(
+            std::process::Command::new("node")
+                .args(["-e", RELOADS, &stage.pm2.home().join("rpc.sock").display().to_string()])
+                .env("NODE_PATH", crate::support::pm2::folder().join("node_modules"))
+                .stdin(std::process::Stdio::null())
+                .spawn()
+                .unwrap(),
+        );
+        stops_the_roll(&stage, version, NEVER_LISTENS, &["not_ready_in_listen_timeout"]).await;
+        let lines = fs::read_to_string(stage.pm2.home().join("pm2.log")).unwrap();
+        assert!(lines.matches("New worker listening").count() > 1, "the other app was not reloaded: {lines}");
+    };
+    roll("pm2-5").await;
+    roll("pm2-7").await;
+}
+
+/// A process of its own must listen where the old one did, whatever pm2 says of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fork_app_that_no_longer_listens_is_not_good() {
+    let roll = async |version: &'static str| {
+        let settings = verifying("timeout = '4s', stable_for = '1500ms'");
+        let options = r#""instances":1,"exec_mode":"fork""#;
+        let stage = Stage::start_by(Daemon::Usual, settings, version, SERVER, options).await;
+        stage.deploy(NEVER_LISTENS);
+        stage.ask().await;
+        let record = stage.restarts(1).await.remove(0);
+        assert_eq!(record.detail.as_deref(), Some("not_listening"), "{}", record.sentence);
+        assert!(record.sentence.contains(&format!("port {}", stage.port)), "{}", record.sentence);
+        assert_eq!(stage.keeper.records(RecordKind::BreakerOpened)[0].detail.as_deref(), Some("not_listening"));
+    };
+    tokio::join!(roll("pm2-5"), roll("pm2-6"), roll("pm2-7"));
+}
+
+/// A probe sees what users see: it is asked before, during and after; workers that answer with an error stop the roll.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_probe_is_asked_and_stops_a_roll_of_workers_that_answer_with_errors() {
+    let options = r#""instances":2,"exec_mode":"cluster""#;
+    let probing = |address: &str| verifying(&format!("timeout = '6s', stable_for = '1500ms', http = '{address}'"));
+    let good = async {
+        let stage =
+            Stage::start_by(Daemon::Usual, probing("http://127.0.0.1:{port}/healthz"), "pm2-7", SERVER, options).await;
+        stage.ask().await;
+        for record in stage.restarts(2).await {
+            assert_eq!(record.outcome, Some(Outcome::Verified), "{}", record.sentence);
+            let probes = record.probes.unwrap();
+            assert!(probes.asked >= 1 && probes.failed < probes.asked, "{probes:?}");
+            assert!(record.sentence.contains(&format!("of {} probes", probes.asked)), "{}", record.sentence);
+        }
+    };
+    let bad = async {
+        let settings = probing("http://127.0.0.1:{port}/");
+        let stage = Stage::start_by(Daemon::Usual, settings, "pm2-6", SERVER, options).await;
+        stage.deploy(&SERVER.replace("response.end('ok')", "response.writeHead(500).end()"));
+        stage.ask().await;
+        let record = stage.restarts(1).await.remove(0);
+        assert_eq!(record.detail.as_deref(), Some("probe_failed"), "{}", record.sentence);
+        assert!(record.probes.unwrap().failed > 0 && record.sentence.contains("status 500"), "{}", record.sentence);
+        assert_eq!(stage.keeper.records(RecordKind::BreakerOpened).len(), 1);
+    };
+    let failing = async {
+        // Nobody answers there before anything is done.
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let settings = probing(&format!("http://127.0.0.1:{free}/"));
+        let stage = Stage::start_by(Daemon::Usual, settings, "pm2-5", SERVER, options).await;
+        stage.ask().await;
+        wait_until("the gate to hold", LONG, || async {
+            let (plan, _) = stage.handle().look().await.unwrap();
+            let held =
+                plan.entries.iter().all(|entry| entry.sentence.contains("the probe fails before anything is done"));
+            if held && !plan.entries.is_empty() { Ok(()) } else { Err(format!("{plan:#?}")) }
+        })
+        .await;
+        assert!(stage.keeper.records(RecordKind::Restart).is_empty());
+    };
+    tokio::join!(good, bad, failing);
+}
+
+/// pm2#5033, pm2#1332: what somebody stops, deletes or scales away in the middle of a roll is no failure.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_gone_on_purpose_is_done() {
+    let gone = async |version: &'static str, options: &str, command: &[&str]| {
+        let settings = verifying("timeout = '20s', stable_for = '6s'");
+        let stage = Stage::start_by(Daemon::Usual, settings, version, SERVER, options).await;
+        stage.ask().await;
+        wait_until("the first order", LONG, || async {
+            let ledger = stage.keeper.read().map_or(0, |(kept, _)| kept.ledger.len());
+            if ledger > 0 { Ok(()) } else { Err("none".to_owned()) }
+        })
+        .await;
+        stage.pm2.run(command);
+        let end = stage.request_end().await;
+        assert!(["done", "moot"].contains(&end.detail.as_deref().unwrap()), "{command:?}: {}", end.sentence);
+        assert!(stage.keeper.records(RecordKind::BreakerOpened).is_empty(), "{command:?}: {}", end.sentence);
+        stage.keeper.records(RecordKind::Restart)
+    };
+    let fork = r#""instances":1,"exec_mode":"fork""#;
+    let cluster = r#""instances":3,"exec_mode":"cluster""#;
+    let (stopped, deleted, scaled) = tokio::join!(
+        gone("pm2-5", fork, &["stop", "web"]),
+        gone("pm2-6", fork, &["delete", "web"]),
+        gone("pm2-7", cluster, &["scale", "web", "1"]),
+    );
+    for record in [&stopped[0], &deleted[0]] {
+        assert_eq!(record.outcome, Some(Outcome::Removed), "{}", record.sentence);
+    }
+    let outcomes: Vec<_> = scaled.iter().map(|record| record.outcome).collect();
+    let fine = [Some(Outcome::Verified), Some(Outcome::Removed)];
+    assert!(outcomes.iter().all(|outcome| fine.contains(outcome)), "{scaled:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_app_that_never_says_it_is_ready_stops_the_roll() {
     let silent = SERVER.replace("process.send('ready')", "{}");
     for version in ["pm2-5", "pm2-7"] {
-        bad_code_stops_the_roll(version, r#""listen_timeout":3000,"wait_ready":true"#, &silent, &["never_ready"]).await;
+        bad_code_stops_the_roll(
+            version,
+            r#""listen_timeout":3000,"wait_ready":true"#,
+            &silent,
+            &["not_ready_in_listen_timeout"],
+        )
+        .await;
     }
 }
 
@@ -479,7 +707,7 @@ async fn a_sidecar_that_is_killed_during_a_roll_verifies_and_goes_on_without_a_s
                 .spawn()
                 .unwrap()
         };
-        let mut sidecar = Sidecar(start());
+        let mut sidecar = Killed(start());
         for killed_at in 1..=3 {
             let end = Instant::now() + LONG;
             while scene.keeper.read().is_none_or(|(kept, _)| kept.ledger.len() < killed_at) {
@@ -489,7 +717,7 @@ async fn a_sidecar_that_is_killed_during_a_roll_verifies_and_goes_on_without_a_s
             // Once right after the writing, once during pm2's work, once during the verification.
             let delays = [0, 150, 900];
             tokio::time::sleep(Duration::from_millis(delays[killed_at - 1])).await;
-            sidecar = Sidecar({
+            sidecar = Killed({
                 drop(sidecar);
                 start()
             });
@@ -511,9 +739,9 @@ async fn a_sidecar_that_is_killed_during_a_roll_verifies_and_goes_on_without_a_s
 }
 
 /// A process that is killed when it is let go.
-struct Sidecar(std::process::Child);
+struct Killed(std::process::Child);
 
-impl Drop for Sidecar {
+impl Drop for Killed {
     fn drop(&mut self) {
         let _gone_already = self.0.kill();
         let _reaped = self.0.wait();

@@ -103,8 +103,8 @@ const processesOf = (state) => ({
   version: "0.1.0", collected_at: state.now, interval_seconds: state.interval,
   host: { memory_total_bytes: 16 * 1024 * MIB, memory_available_bytes: 9.4 * 1024 * MIB },
   daemons: [
-    { name: "default", up: true, version: "7.0.4", resident_memory_bytes: 61 * MIB, failure: null, last_success_at: state.now, processes_left_out: 0 },
-    ...(state.daemonDown ? [{ name: "staging", up: false, version: null, resident_memory_bytes: null, failure: "connection refused", last_success_at: state.now - 700, processes_left_out: 0 }] : []),
+    { name: "default", up: true, version: "7.0.4", resident_memory_bytes: 61 * MIB, failure: null, last_success_at: state.now, processes_left_out: 0, app_metrics_left_out: 0 },
+    ...(state.daemonDown ? [{ name: "staging", up: false, version: null, resident_memory_bytes: null, failure: "connection refused", last_success_at: state.now - 700, processes_left_out: 0, app_metrics_left_out: 0 }] : []),
   ],
   processes: state.apps.map((one) => processOf(one, state.now)),
 });
@@ -181,6 +181,18 @@ const actingOf = (state) => ({
   sentence: state.allowed ? "Restarts may be asked for from this address." : "Restarts can only be asked for with a token; none is configured.",
 });
 
+const previewOf = (state, query) => {
+  const targets = state.apps.filter((one) => one.daemon === query.get("daemon") && one.app === query.get("app") && (query.get("pm_id") ?? String(one.pm_id)) === String(one.pm_id));
+  const dry = state.mode === "dry-run" ? ["This is a dry run (the mode is dry-run): nothing will be restarted; what would have happened is recorded"] : [];
+  const now = query.get("now") === "true" ? ["It does not wait for a maintenance window or for the minimum uptime; every other gate can still hold it"] : [];
+  const held = query.get("app") === "image-worker" ? ["It waits: the circuit breaker is open"] : [];
+  const workers = targets.filter((one) => one.exec_mode === "cluster").length;
+  const gently = workers > 0 ? [`One at a time pm2 reloads ${workers} ${workers === 1 ? "worker" : "workers"}: a new worker starts before the old one stops, so connections are kept if the app closes gracefully`] : [];
+  const hard = targets.length > workers ? ["Open connections drop: pm2 stops 1 process and starts anew, and requests fail until the app is back"] : [];
+  const decision = state.mode === "dry-run" ? "would_reload" : "reload";
+  return { targets: targets.map((one) => ({ daemon: one.daemon, pm_id: one.pm_id, decision })), sentences: [...dry, ...now, ...held, ...gently, ...hard] };
+};
+
 const restartsOf = (state) => ({
   mode: state.mode,
   acting: actingOf(state),
@@ -203,9 +215,9 @@ const restartsOf = (state) => ({
   audit: [
     { id: 9, at: state.now - 16 * 3600, kind: "restart", request: 38, trigger: "leak", daemon: "default", app: "shop-api", pm_id: 0, action: "reload", outcome: "verified", detail: null,
       sentence: "reloaded inside its window: the new worker was ready after 1.4 s", memory_before_bytes: 290 * MIB, memory_after_bytes: 121 * MIB,
-      slope_before: 860, slope_after: 903, time_bought_seconds: 54 * 3600, helped: true, evidence: "shop-api-0-1" },
+      slope_before: 860, slope_after: 903, time_bought_seconds: 54 * 3600, helped: true, evidence: "shop-api-0-1", probes_asked: null, probes_failed: null },
     { id: 8, at: state.now - 41 * 3600, kind: "restart", request: 35, trigger: "person", daemon: "default", app: "image-worker", pm_id: 2, action: "restart", outcome: "failed", detail: "unstable",
-      sentence: "the new instance did not stay online for 10 s", memory_before_bytes: 402 * MIB, memory_after_bytes: null, slope_before: null, slope_after: null, time_bought_seconds: null, helped: null, evidence: null },
+      sentence: "the new instance did not stay online for 10 s", memory_before_bytes: 402 * MIB, memory_after_bytes: null, slope_before: null, slope_after: null, time_bought_seconds: null, helped: null, evidence: null, probes_asked: null, probes_failed: null },
   ],
 });
 
@@ -270,6 +282,7 @@ export const start = async (changes = {}) => {
     }
     if (url.pathname === "/api/v1/compare" && one) return json(compareOf(one, state));
     if (url.pathname === "/api/v1/evidence" && request.method === "GET" && one) return json(evidenceOf(one, state));
+    if (url.pathname === "/api/v1/restarts/preview") return json(previewOf(state, url.searchParams));
     if (url.pathname === "/api/v1/restarts" && request.method === "GET") return json(restartsOf(state));
     if (/^\/api\/v1\/(restarts|evidence)/.test(url.pathname) && request.method === "POST") {
       let body = "";

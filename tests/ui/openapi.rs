@@ -16,8 +16,8 @@ use leakslope::model::{
 };
 use leakslope::ui::{
     ActingView, AppPolicyView, AuditView, BreakerView, CompareView, ComparisonView, EvidenceItemView,
-    EvidenceTakenView, EvidenceView, FrameView, GateView, RequestView, RestartsView, TakenView, TargetView,
-    VersionView,
+    EvidenceTakenView, EvidenceView, FrameView, GateView, PreviewTargetView, PreviewView, RequestView, RestartsView,
+    TakenView, TargetView, VersionView,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -62,6 +62,7 @@ fn listed(pm_id: u32, status: Status) -> Listed {
         listen_timeout_ms: None,
         min_uptime_ms: None,
         wait_ready: false,
+        autorestart: true,
         monit_memory: None,
         monit_cpu_percent: None,
         metrics: AppMetrics {
@@ -205,6 +206,7 @@ fn processes() {
                 resident: up.then_some(Bytes(60 << 20)),
                 processes: if up { vec![sample(0, Status::Online), sample(1, Status::Errored)] } else { Vec::new() },
                 processes_left_out: 0,
+                app_metrics_left_out: 0,
                 reports: vec![CollectorReport {
                     collector: CollectorName::Pm2,
                     duration: Duration::from_millis(1),
@@ -318,9 +320,13 @@ fn restarts() {
         time_bought_seconds: Some(1.5),
         helped: Some(true),
         evidence: Some(text("shop-0-1.heapprofile")),
+        probes_asked: Some(12),
+        probes_failed: Some(0),
     };
     let asked = AuditView {
         evidence: None,
+        probes_asked: None,
+        probes_failed: None,
         kind: text("requested"),
         action: None,
         outcome: None,
@@ -360,6 +366,8 @@ fn restarts() {
         audit: vec![record, asked],
     };
     holds("Restarts", &view);
+    let target = PreviewTargetView { daemon: text("default"), pm_id: 1, decision: text("would_reload") };
+    holds("Preview", &PreviewView { targets: vec![target], sentences: vec![text("it waits")] });
     holds("Taken", &TakenView { requests: vec![1], sentence: text("it waits for its window") });
 }
 

@@ -131,11 +131,11 @@ test("a restart that is asked for in a dry run restarts nothing and is on record
   await visit(`#/process/default/${before.pm_id}`);
   await page.getByRole("button", { name: "Restart …" }).click();
   const dialog = page.getByRole("dialog");
-  assert.match(await dialog.innerText(), /This is a dry run \(no policy names this app\): nothing will be restarted\./);
-  assert.match(await dialog.innerText(), /open connections drop/);
+  await dialog.getByText(/This is a dry run \(no policy names this app\): nothing will be restarted/).waitFor();
+  await dialog.getByText(/Open connections drop/).waitFor();
   await dialog.getByLabel("Do not wait for a window").check();
   await dialog.getByRole("button", { name: "Ask for the restart" }).click();
-  await dialog.getByText(/^Taken down as request \d+/).waitFor();
+  await dialog.getByText(/^DRY RUN \(no policy names the app\): request \d+ is recorded, and nothing will be restarted/).waitFor();
   await dialog.getByRole("button", { name: "Close" }).click();
   await visit("#/restarts");
   assert.match(await page.locator("main").innerText(), /Dry run: everything is decided and recorded, nothing is restarted\./);

@@ -74,6 +74,7 @@ impl Status {
 }
 
 /// One entry of pm2's list after the allow-list: nothing else of pm2's environment gets past the parser.
+#[allow(clippy::struct_excessive_bools, reason = "each is a field of pm2's")]
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Listed {
     /// pm2's number.
@@ -119,6 +120,8 @@ pub struct Listed {
     pub min_uptime_ms: Option<u64>,
     /// Whether the app says itself when it is ready.
     pub wait_ready: bool,
+    /// Whether pm2 starts it again whenever it ends by itself, with whatever exit code.
+    pub autorestart: bool,
     /// `monit.memory`: resident memory as pm2 sampled it; used only where the system cannot tell.
     pub monit_memory: Option<Bytes>,
     /// `monit.cpu` in percent of one core.

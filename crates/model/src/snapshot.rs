@@ -58,6 +58,8 @@ pub struct DaemonSample {
     pub processes: Vec<ProcessSample>,
     /// Entries of the list that are not among `processes`: beyond the configured bound, unreadable, or repeating a `pm_id`.
     pub processes_left_out: usize,
+    /// Metrics of the apps' own that are not among those of `processes`: beyond what one daemon may show.
+    pub app_metrics_left_out: usize,
     /// How each collector fared.
     pub reports: Vec<CollectorReport>,
     /// When it last answered, if ever.

@@ -9,6 +9,7 @@ use super::effect::Effect;
 use super::observation::Now;
 use super::reason::GateResult;
 use super::request::{Action, Trigger};
+use super::serving::ProbeCount;
 use model::{AppName, Bytes, DaemonName, Life, Steady, WallTime};
 
 /// What a record is about.
@@ -39,6 +40,10 @@ pub enum Outcome {
     Verified,
     /// The new instance did not show what it must.
     Failed,
+    /// The process was replaced, and whether the new instance serves is not known.
+    Unverified,
+    /// Somebody stopped the process or took it off pm2's list meanwhile, on purpose.
+    Removed,
     /// pm2 refused, or the order never reached it: the old instance goes on.
     NotCarriedOut,
     /// The hook failed or the gates closed meanwhile: nothing was ordered.
@@ -52,6 +57,8 @@ impl Outcome {
             Self::UnderWay => "under_way",
             Self::Verified => "verified",
             Self::Failed => "failed",
+            Self::Unverified => "unverified",
+            Self::Removed => "removed",
             Self::NotCarriedOut => "not_carried_out",
             Self::Cancelled => "cancelled",
         }
@@ -103,6 +110,9 @@ pub struct AuditRecord {
     /// The name of the evidence that was taken before.
     #[serde(default)]
     pub evidence: Option<String>,
+    /// How often the probe was asked meanwhile; none where none is set.
+    #[serde(default)]
+    pub probes: Option<ProbeCount>,
 }
 
 impl AuditRecord {
@@ -135,6 +145,7 @@ impl AuditRecord {
             memory_after: None,
             effect: None,
             evidence: None,
+            probes: None,
         }
     }
 }

@@ -38,6 +38,9 @@ impl Trouble {
 pub struct Open {
     /// What opened it.
     pub trouble: Trouble,
+    /// The short word for how a verification failed.
+    #[serde(default)]
+    pub detail: Option<String>,
     /// Why, as a sentence.
     pub cause: String,
     /// Since when.
@@ -46,6 +49,13 @@ pub struct Open {
     pub since_wall: WallTime,
     /// When it closes by itself.
     pub until: Steady,
+}
+
+impl Open {
+    /// The word used in the label `reason`.
+    pub fn reason(&self) -> &str {
+        self.detail.as_deref().unwrap_or(self.trouble.as_str())
+    }
 }
 
 /// The breaker of one app.
@@ -71,11 +81,20 @@ impl Breaker {
     }
 
     /// Opens it; one that is open already keeps its first cause and closes later.
-    pub fn trip(&mut self, trouble: Trouble, cause: String, settings: &BreakerSettings, now: Now) {
+    pub fn trip(
+        &mut self,
+        trouble: Trouble,
+        detail: Option<&str>,
+        cause: String,
+        settings: &BreakerSettings,
+        now: Now,
+    ) {
         let until = now.steady + settings.open_for.0;
-        match &mut self.open {
-            Some(open) => open.until = open.until.max(until),
-            None => self.open = Some(Open { trouble, cause, since: now.steady, since_wall: now.wall, until }),
+        if let Some(open) = &mut self.open {
+            open.until = open.until.max(until);
+        } else {
+            let detail = detail.map(str::to_owned);
+            self.open = Some(Open { trouble, detail, cause, since: now.steady, since_wall: now.wall, until });
         }
     }
 
@@ -101,11 +120,11 @@ impl Breaker {
         true
     }
 
-    /// Closes it because a person says so, and forgets what led to it. Returns whether it was open.
-    pub fn reset(&mut self, now: Steady) -> bool {
+    /// Closes it because a person says so, and forgets what led to it. Returns how it was open.
+    pub fn reset(&mut self, now: Steady) -> Option<Open> {
         self.unhelpful = 0;
         self.forgiven = now;
-        self.open.take().is_some()
+        self.open.take()
     }
 
     /// How long it stays open from `now`; none while it is closed.
@@ -135,7 +154,7 @@ mod tests {
         breaker.helped();
         assert!(!breaker.did_not_help(&settings));
         assert!(breaker.did_not_help(&settings));
-        breaker.trip(Trouble::Unhelpful, "no use".to_owned(), &settings, at(0));
+        breaker.trip(Trouble::Unhelpful, None, "no use".to_owned(), &settings, at(0));
         assert!(!breaker.time_out(&settings, at(23).steady));
         assert_eq!(breaker.closes_in(at(23).steady), Some(Duration::from_hours(1)));
         assert!(breaker.time_out(&settings, at(24).steady));
@@ -146,12 +165,13 @@ mod tests {
     fn a_reset_forgets_everything_and_a_second_trip_keeps_the_first_cause() {
         let settings = BreakerSettings::default();
         let mut breaker = Breaker::closed(&"default".into(), &"shop".into());
-        breaker.trip(Trouble::VerificationFailed, "first".to_owned(), &settings, at(0));
-        breaker.trip(Trouble::TooClose, "second".to_owned(), &settings, at(5));
+        breaker.trip(Trouble::VerificationFailed, Some("errored"), "first".to_owned(), &settings, at(0));
+        breaker.trip(Trouble::TooClose, None, "second".to_owned(), &settings, at(5));
         let open = breaker.open.clone().unwrap();
         assert_eq!((open.cause.as_str(), open.until), ("first", at(29).steady));
-        assert!(breaker.reset(at(6).steady));
-        assert!(!breaker.reset(at(6).steady));
+        assert_eq!(open.reason(), "errored");
+        assert_eq!(breaker.reset(at(6).steady), Some(open));
+        assert_eq!(breaker.reset(at(6).steady), None);
         assert!(breaker.is_blank());
     }
 }

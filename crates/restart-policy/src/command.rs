@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::audit::AuditRecord;
 use super::request::AlertCall;
+use super::serving::{ProbeAnswer, ProbeOrder};
 use super::silence::Silence;
 use super::state::State;
 use model::{AppName, DaemonName, Life, ProcessKey};
@@ -100,6 +101,8 @@ pub enum NoticeKind {
     Request,
     /// A replacement began or ended.
     Restart,
+    /// A replacement would have been made: nobody need do anything.
+    Rehearsal,
     /// A breaker opened.
     BreakerOpened,
     /// A breaker closed.
@@ -154,6 +157,8 @@ pub enum Command {
         /// The expressions, names already put in.
         expressions: Vec<String>,
     },
+    /// Find out whether a process serves and report [`Event::Probed`].
+    Probe(ProbeOrder),
     /// Fetch the active silences and report [`Event::Silences`].
     AskSilences,
     /// Ask the FleetLock server for the lock and report [`Event::FleetLock`].
@@ -239,6 +244,17 @@ pub enum Event {
         app: AppName,
         /// One answer an expression, or why there is none.
         answer: Result<Vec<bool>, String>,
+    },
+    /// It was found out whether a process serves.
+    Probed {
+        /// The replacement that is being watched, as it was ordered.
+        step: Option<u64>,
+        /// The process.
+        key: ProcessKey,
+        /// The life that was asked about.
+        life: Option<Life>,
+        /// What was found out.
+        answer: ProbeAnswer,
     },
     /// Alertmanager answered.
     Silences(Result<Vec<Silence>, String>),

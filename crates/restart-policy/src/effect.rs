@@ -187,6 +187,7 @@ mod tests {
             listen_timeout: Duration::ZERO,
             kill_timeout: Duration::ZERO,
             wait_ready: false,
+            autorestart: true,
             verdict: None,
         }
     }

@@ -11,7 +11,7 @@ use super::machine::Policy;
 use super::observation::Now;
 use super::reason::{Gate, Reason};
 use super::state::FleetLock;
-use model::{AppName, DaemonName};
+use model::{AppName, DaemonName, ProcessKey};
 
 /// How long a refusal of the fleet lock stands before it is asked for again.
 const LOCK_RETRY: Duration = Duration::from_mins(1);
@@ -21,9 +21,10 @@ const LONGEST_RELEASE_PAUSE: Duration = Duration::from_mins(5);
 
 impl Policy {
     /// Asks Prometheus and Alertmanager about a target that waits only for them.
-    pub(super) fn ask_outside(&mut self, id: u64, evaluation: &Evaluation, now: Now) {
+    pub(super) fn ask_outside(&mut self, id: u64, pm_id: u32, evaluation: &Evaluation, now: Now) {
         let Some(request) = self.state.requests.get(&id) else { return };
         let name = (request.daemon.clone(), request.app.clone());
+        self.ask_before(&ProcessKey { daemon: name.0.clone(), pm_id }, &name.1, evaluation, now);
         let timeout = self.settings.answer_timeout.0 * 2;
         let due = |asked: Option<&model::Steady>| asked.is_none_or(|at| now.steady.since(*at) > timeout);
         if evaluation.hold(Gate::Silence) == Some(&Reason::Asking(Gate::Silence)) && due(self.asking.silences.as_ref())

@@ -10,13 +10,14 @@ use std::time::Duration;
 use super::observation::{Now, ProcessObservation};
 use super::reason::{Decision, Gate, GateResult, Reason};
 use super::request::{Action, Request, Target};
+use super::serving::{ProbeAnswer, Sockets, spoken};
 use super::settings::{BeforeExhaustion, Mode, PolicySettings, RestartSettings};
 use super::silence::Silence;
 use super::state::{FleetLock, LedgerEntry, State};
 use super::values::Spoken;
 use super::window;
 use super::world::World;
-use model::{AppName, Bytes, DaemonName, ProcessKey, Status, Steady, WallTime};
+use model::{AppName, Bytes, DaemonName, LeakState, Life, ProcessKey, Status, Steady, WallTime};
 
 /// How long an answer from outside is good for.
 pub(super) const ANSWER_FRESH: Duration = Duration::from_mins(1);
@@ -37,6 +38,8 @@ pub(super) struct Answered<T> {
 pub(super) struct Answers {
     pub(super) promql: BTreeMap<(DaemonName, AppName), Answered<Vec<bool>>>,
     pub(super) silences: Option<Answered<Vec<Silence>>>,
+    /// Whether processes serve, with when that was asked and the life it is about.
+    pub(super) probes: BTreeMap<ProcessKey, (Steady, Life, ProbeAnswer)>,
     /// Why the fleet lock was not granted, and when it is asked for again.
     pub(super) fleet_lock: Option<(Steady, Reason)>,
     /// Why the state cannot be kept, and when it is tried again.
@@ -113,6 +116,7 @@ impl<'a> Context<'a> {
             asked.backoff(),
             asked.silence(),
             asked.promql(),
+            asked.readiness(),
         ];
         let needs_fleet_lock = self.settings.fleet_lock.is_some() && policy.fleet_lock && mode == Mode::Enforce;
         gates.push(asked.fleet_lock(needs_fleet_lock));
@@ -221,6 +225,8 @@ impl Asked<'_> {
             .process
             .filter(|process| process.life == Some(self.target.life))
             .and_then(|process| process.verdict.as_ref())
+            // Noise with a positive sign projects an end too: only a leak may leave the window.
+            .filter(|verdict| verdict.state == LeakState::Leaking)
             .and_then(|verdict| verdict.time_left(self.now.steady));
         if self.policy.before_exhaustion == BeforeExhaustion::Allow
             && let Some(left) = left
@@ -433,6 +439,47 @@ impl Asked<'_> {
                 Some((expression, _)) => held(Reason::PromqlClosed { expression: expression.clone() }),
                 None => GateResult::open(Gate::Promql, "every expression returns a sample"),
             },
+        }
+    }
+
+    /// Whether it can be known that the new instance serves. What needs no question is open, and the sentence warns of what
+    /// pm2 does to a worker that is slow.
+    fn readiness(&self) -> GateResult {
+        let verify = &self.policy.verify;
+        let open = |sentence: String| GateResult::open(Gate::Readiness, sentence);
+        let cluster = self.process.is_some_and(|process| process.cluster);
+        let has_probe = verify.probe().is_some();
+        if !has_probe && (cluster || !verify.ready) {
+            return open(match self.process.filter(|_| verify.ready) {
+                Some(process) => format!(
+                    "pm2 waits {} (listen_timeout) for the new worker to {}, then ends the old one all the same; a worker \
+                     that needs longer, or of which this cannot be known, stops the roll after it; no probe is set \
+                     (verify.http)",
+                    Spoken(process.listen_timeout),
+                    if process.wait_ready { "say that it is ready" } else { "listen" },
+                ),
+                None => "verify.ready is false and no probe is set: the new instance need only stay up".to_owned(),
+            });
+        }
+        let held = |reason| GateResult::held(Gate::Readiness, reason);
+        let answer = self.context.answers.probes.get(self.key);
+        let answer = answer.filter(|(at, life, _)| {
+            (fresh(*at, self.now.steady) || self.context.own_step.is_some()) && *life == self.target.life
+        });
+        match answer.map(|(_, _, answer)| answer) {
+            None if self.context.ahead => open("it is asked then whether it serves".to_owned()),
+            Some(ProbeAnswer { probe: Some(Err(why)), .. }) => held(Reason::ProbeFails(why.clone())),
+            Some(ProbeAnswer { probe: Some(Ok(())), .. }) => open("the probe succeeds".to_owned()),
+            Some(ProbeAnswer { sockets: Some(Sockets::Listens(ports)), .. }) if ports.is_empty() => {
+                open("it listens on no TCP port, so the new instance need only stay up".to_owned())
+            }
+            Some(ProbeAnswer { sockets: Some(Sockets::Listens(ports)), .. }) => {
+                open(format!("it listens on {}, and so must the new instance", spoken(ports)))
+            }
+            Some(ProbeAnswer { sockets: Some(Sockets::Unseen(why)), .. }) => {
+                held(Reason::ReadinessUnknown(why.clone()))
+            }
+            None | Some(_) => held(Reason::Asking(Gate::Readiness)),
         }
     }
 

@@ -16,7 +16,7 @@ use super::request::{Request, RequestEnd, Target, TargetState};
 use super::settings::{PolicySettings, RestartSettings};
 use super::state::{FORMAT, FleetLock, Phase, State};
 use super::world::World;
-use model::{AppName, DaemonName, Steady};
+use model::{AppName, DaemonName, ProcessKey, Steady};
 
 /// The longest time between two looks at the state, so that a wall clock that steps is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_mins(1);
@@ -59,6 +59,10 @@ pub(super) struct Asking {
     pub(super) promql: BTreeMap<(DaemonName, AppName), Steady>,
     pub(super) silences: Option<Steady>,
     pub(super) fleet_lock: Option<Steady>,
+    /// Whether a process serves, before its replacement.
+    pub(super) probes: BTreeMap<ProcessKey, Steady>,
+    /// The same during it, by step, with whether the answer has come.
+    pub(super) steps: BTreeMap<u64, (Steady, bool)>,
 }
 
 impl Policy {
@@ -97,6 +101,7 @@ impl Policy {
         }
         self.settings = settings;
         self.answers.promql.clear();
+        self.answers.probes.clear();
         self.answers.silences = None;
         self.settle(now);
     }
@@ -134,6 +139,7 @@ impl Policy {
                 let answered = super::gates::Answered { at: now.steady, result: answer };
                 self.answers.promql.insert((daemon, app), answered);
             }
+            Event::Probed { step, key, life, answer } => self.probed(step, &key, life, answer, now),
             Event::Silences(result) => {
                 self.asking.silences = None;
                 self.answers.silences = Some(super::gates::Answered { at: now.steady, result });
@@ -333,6 +339,7 @@ impl Policy {
             Command::Persist { .. }
             | Command::AskPromql { .. }
             | Command::AskSilences
+            | Command::Probe(_)
             | Command::ReleaseFleetLock
             | Command::Notify(_) => {}
         }
@@ -399,21 +406,21 @@ impl Policy {
         &mut self,
         daemon: &DaemonName,
         app: &AppName,
-        trouble: super::breaker::Trouble,
+        (trouble, detail): (super::breaker::Trouble, Option<&str>),
         cause: &str,
         now: Now,
     ) {
         let settings = self.policy_settings(daemon, app).breaker.clone();
         let breaker = self.state.breaker_mut(daemon, app);
         let was_open = breaker.open.is_some();
-        breaker.trip(trouble, cause.to_owned(), &settings, now);
+        breaker.trip(trouble, detail, cause.to_owned(), &settings, now);
         self.touch();
         if was_open {
             return;
         }
         let text = format!("restarts of {app} are stopped: {cause}");
         let mut record = self.new_record(RecordKind::BreakerOpened, daemon, app, text.clone(), now);
-        record.detail = Some(trouble.as_str().to_owned());
+        record.detail = Some(detail.unwrap_or(trouble.as_str()).to_owned());
         self.record(record);
         self.say(Severity::Warning, NoticeKind::BreakerOpened, (daemon, app, None), text);
     }
@@ -464,7 +471,7 @@ impl Policy {
                 breaker.helped();
             } else if breaker.did_not_help(&settings) {
                 let cause = format!("{} restarts in a row did not help ({sentence})", breaker.unhelpful);
-                self.trip(&daemon, &app, super::breaker::Trouble::Unhelpful, &cause, now);
+                self.trip(&daemon, &app, (super::breaker::Trouble::Unhelpful, None), &cause, now);
             }
         }
     }

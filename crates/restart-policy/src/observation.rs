@@ -79,6 +79,7 @@ impl From<&Verdict> for VerdictView {
 }
 
 /// One process as the policy sees it.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ProcessObservation {
     /// Which process.
@@ -110,6 +111,8 @@ pub struct ProcessObservation {
     pub kill_timeout: Duration,
     /// Whether the app says itself when it is ready.
     pub wait_ready: bool,
+    /// Whether pm2 starts it again when it ends by itself, however it ends.
+    pub autorestart: bool,
     /// What the trend says of this life.
     pub verdict: Option<VerdictView>,
 }
@@ -134,6 +137,7 @@ impl ProcessObservation {
             listen_timeout: milliseconds(listed.listen_timeout_ms, 3000),
             kill_timeout: milliseconds(listed.kill_timeout_ms, 1600),
             wait_ready: listed.wait_ready,
+            autorestart: listed.autorestart,
             verdict: verdict.map(VerdictView::from),
         }
     }

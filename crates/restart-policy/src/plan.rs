@@ -10,8 +10,9 @@ use super::gates::{Context, budgets_left};
 use super::machine::Policy;
 use super::observation::Now;
 use super::reason::{Decision, GateResult, Reason};
-use super::request::{TargetState, Trigger};
+use super::request::{Action, PersonCall, Request, Target, TargetState, Trigger};
 use super::settings::Mode;
+use super::triggers::Refusal;
 use super::values::Spoken;
 use super::window;
 use model::{AppName, DaemonName, WallTime};
@@ -25,6 +26,26 @@ pub struct Plan {
     pub entries: Vec<PlanEntry>,
     /// Every app that pm2 lists.
     pub apps: Vec<AppPlan>,
+}
+
+/// What a person's request would do, before it is made.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Preview {
+    /// The processes it would be about.
+    pub targets: Vec<PreviewTarget>,
+    /// What would happen, in sentences.
+    pub sentences: Vec<String>,
+}
+
+/// One process that a request would be about.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PreviewTarget {
+    /// The daemon.
+    pub daemon: DaemonName,
+    /// The process.
+    pub pm_id: u32,
+    /// What would happen to it now.
+    pub decision: Decision,
 }
 
 /// What would happen to one process that something asks for.
@@ -82,11 +103,11 @@ pub struct AppGauges {
     pub budget_left: u32,
     /// Restarts left of the host's budget.
     pub host_budget_left: u32,
-    /// Whether the breaker is open, and why.
+    /// Whether the breaker is open: the short word for why.
     pub breaker_open: Option<String>,
     /// When the next window opens; none when one is open or none is set.
     pub next_window: Option<WallTime>,
-    /// Targets held, by the label of the reason.
+    /// Targets held, by the label of the reason; none where nothing would be done anyway.
     pub blocked: BTreeMap<&'static str, usize>,
     /// Memory that the latest measured restart freed, in bytes.
     pub memory_freed: Option<i64>,
@@ -136,15 +157,67 @@ impl Policy {
         Plan { at: now.wall, entries, apps }
     }
 
+    /// Tells what a person's request would do, by the gates that it would meet; nothing is asked or kept.
+    ///
+    /// # Errors
+    /// Why it would be refused.
+    pub fn preview(&self, call: &PersonCall, now: Now) -> Result<Preview, Refusal> {
+        let context = Context { ahead: true, ..self.context() };
+        let (mut targets, mut sentences) = (Vec::new(), Vec::new());
+        let (mut reloads, mut restarts, mut holds) = (0_usize, 0_usize, BTreeMap::new());
+        for (daemon, app, lives) in self.meant(call, now)? {
+            let mut request = Request::new(0, Trigger::Person, &daemon, &app, String::new(), now);
+            (request.wish, request.now) = (call.wish(), call.now);
+            let (_, mode, opted_in) = context.policy(&daemon, &app);
+            if mode != Mode::Enforce {
+                let why = if opted_in { "the mode is dry-run" } else { "no policy names this app" };
+                sentences.push(format!(
+                    "This is a dry run ({why}): nothing will be restarted; what would have happened is recorded"
+                ));
+            }
+            for (pm_id, life) in lives {
+                let target = Target { life, state: TargetState::Waiting, reason: "a person asked for it".to_owned() };
+                let evaluation = context.evaluate(&request, pm_id, &target, now);
+                match evaluation.action {
+                    Action::Reload => reloads += 1,
+                    Action::Restart => restarts += 1,
+                }
+                if let Decision::Hold(reason) = &evaluation.decision {
+                    holds.entry(reason.label()).or_insert_with(|| reason.to_string());
+                }
+                targets.push(PreviewTarget { daemon: daemon.clone(), pm_id, decision: evaluation.decision });
+            }
+        }
+        if call.now {
+            let text = "It does not wait for a maintenance window or for the minimum uptime; every other gate can still hold it";
+            sentences.push(text.to_owned());
+        }
+        sentences.extend(holds.into_values().map(|reason| format!("It waits: {reason}")));
+        if reloads > 0 {
+            sentences.push(format!(
+                "One at a time pm2 reloads {reloads} {}: a new worker starts before the old one stops, so connections are \
+                 kept if the app closes gracefully",
+                if reloads == 1 { "worker" } else { "workers" }
+            ));
+        }
+        if restarts > 0 {
+            sentences.push(format!(
+                "Open connections drop: pm2 stops {restarts} {} and starts anew, and requests fail until the app is back",
+                if restarts == 1 { "process" } else { "processes" }
+            ));
+        }
+        Ok(Preview { targets, sentences })
+    }
+
     fn app_plan(&self, daemon: DaemonName, app: AppName, now: Now) -> AppPlan {
         let (policy, mode, _) = self.context().policy(&daemon, &app);
-        let of_app = |request: &&super::request::Request| request.daemon == daemon && request.app == app;
+        let of_app = |request: &&Request| request.daemon == daemon && request.app == app;
         let at = now.timestamp();
         let (budget_left, host_budget_left) =
             budgets_left(&self.state, &self.settings, &daemon, &app, policy.budget_per_day, now.steady);
         let breaker = self.state.breaker(&daemon, &app).and_then(|breaker| breaker.open.as_ref());
         let mut blocked = BTreeMap::new();
-        for request in self.state.requests.values().filter(of_app) {
+        for request in self.state.requests.values().filter(of_app).filter(|_| mode == Mode::Enforce) {
             for pm_id in request.targets.iter().filter(|(_, it)| it.state == TargetState::Waiting).map(|(id, _)| id) {
                 if let Some(reason) = self.holds.get(&(request.id, *pm_id)) {
                     *blocked.entry(Reason::label(reason)).or_default() += 1;
@@ -159,7 +232,7 @@ impl Policy {
             gauges: AppGauges {
                 budget_left,
                 host_budget_left,
-                breaker_open: breaker.map(|open| open.cause.clone()),
+                breaker_open: breaker.map(|open| open.reason().to_owned()),
                 next_window: (!window::open_at(&policy.windows, at))
                     .then(|| window::next_after(&policy.windows, at))
                     .flatten()

@@ -46,13 +46,15 @@ pub enum Gate {
     Silence,
     /// PromQL expressions.
     Promql,
+    /// The probe, and whether it can be known that a new instance serves.
+    Readiness,
     /// The FleetLock server; asked only when all others are open.
     FleetLock,
 }
 
 impl Gate {
     /// Every gate in the order they are asked.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Mode,
         Self::Breaker,
         Self::Process,
@@ -69,6 +71,7 @@ impl Gate {
         Self::Backoff,
         Self::Silence,
         Self::Promql,
+        Self::Readiness,
         Self::FleetLock,
     ];
 
@@ -91,6 +94,7 @@ impl Gate {
             Self::State => "state",
             Self::Silence => "silence",
             Self::Promql => "promql",
+            Self::Readiness => "readiness",
             Self::FleetLock => "fleet_lock",
         }
     }
@@ -212,6 +216,10 @@ pub enum Reason {
     PromqlFailed(String),
     /// Another host holds the lock.
     FleetLockHeld(String),
+    /// The probe fails before anything is done.
+    ProbeFails(String),
+    /// Whether a new instance would serve cannot be known.
+    ReadinessUnknown(String),
     /// The server could not be asked.
     FleetLockFailed(String),
     /// Other gates are closed, so the lock is not asked for.
@@ -246,6 +254,8 @@ impl Reason {
             Self::Asking(_) => "asking",
             Self::PromqlClosed { .. } => "promql_closed",
             Self::PromqlFailed(_) => "promql_failed",
+            Self::ProbeFails(_) => "probe_fails",
+            Self::ReadinessUnknown(_) => "readiness_unknown",
             Self::FleetLockHeld(_) => "fleet_lock_held",
             Self::FleetLockFailed(_) => "fleet_lock_failed",
             Self::FleetLockNotAsked => "fleet_lock_not_asked",
@@ -277,6 +287,8 @@ impl Reason {
             | Self::Asking(_)
             | Self::PromqlClosed { .. }
             | Self::PromqlFailed(_)
+            | Self::ProbeFails(_)
+            | Self::ReadinessUnknown(_)
             | Self::FleetLockHeld(_)
             | Self::FleetLockFailed(_)
             | Self::FleetLockNotAsked => None,
@@ -351,6 +363,17 @@ impl fmt::Display for Reason {
             Self::Asking(gate) => write!(out, "the answer of {} is awaited", gate.as_str()),
             Self::PromqlClosed { expression } => write!(out, "the expression returns nothing: {expression}"),
             Self::PromqlFailed(why) => write!(out, "Prometheus could not answer ({why})"),
+            Self::ProbeFails(why) => {
+                write!(
+                    out,
+                    "the probe fails before anything is done ({why}): whether a restart does harm could not be seen"
+                )
+            }
+            Self::ReadinessUnknown(why) => write!(
+                out,
+                "whether the new instance would serve cannot be known ({why}): set verify.http or verify.command, or \
+                 verify.ready = false for an app that nobody connects to"
+            ),
             Self::FleetLockHeld(why) => write!(out, "the fleet lock is not granted ({why})"),
             Self::FleetLockFailed(why) => write!(out, "the fleet lock could not be asked for ({why})"),
             Self::FleetLockNotAsked => write!(out, "the fleet lock is asked for once every other gate is open"),

@@ -168,6 +168,13 @@ pub struct PersonCall {
     pub why: String,
 }
 
+impl PersonCall {
+    /// How the processes are to be replaced.
+    pub(super) fn wish(&self) -> Wish {
+        if self.hard { Wish::Hard } else { Wish::Gentle }
+    }
+}
+
 /// An open request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Request {

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::values::{CronText, Endpoint, Pattern, Size, Span, Zone};
+use super::serving::Probe;
+use super::values::{CronText, Endpoint, Pattern, ProbeAddress, Size, Span, Zone};
 use super::window::{LONGEST, Window};
 use model::{AppName, Bytes, DaemonName};
 
@@ -302,14 +303,44 @@ pub struct VerifySettings {
     pub stable_for: Span,
     /// Whether its heap must be readable, where the old one's was.
     pub heap: bool,
-    /// Whether a cluster worker must tell pm2 before its `listen_timeout` that it listens or is ready. To be switched off for
-    /// workers that never listen.
+    /// Whether it must be known to serve: a cluster worker tells pm2 before its `listen_timeout` that it listens or is ready,
+    /// or a connection reaches it; any other process listens where the old one did. To be switched off for cluster workers
+    /// that never listen.
     pub ready: bool,
+    /// An address that must answer with a status of the 2xx family, asked before, during and after each replacement; its port
+    /// may be `{port}`, the one that the process listens on.
+    pub http: Option<ProbeAddress>,
+    /// Whether `http` may name a host other than this machine.
+    pub any_host: bool,
+    /// A program and its arguments that must end with 0, run at the same times; no shell is put between.
+    pub command: Option<Vec<String>>,
+    /// How long each probe may take.
+    pub probe_timeout: Span,
+}
+
+impl VerifySettings {
+    /// The probe; none where nothing is set.
+    pub(super) fn probe(&self) -> Option<Probe> {
+        (self.http.is_some() || self.command.is_some()).then(|| Probe {
+            http: self.http.clone(),
+            command: self.command.clone(),
+            timeout: self.probe_timeout.0,
+        })
+    }
 }
 
 impl Default for VerifySettings {
     fn default() -> Self {
-        Self { timeout: Span::minutes(1), stable_for: Span::seconds(10), heap: true, ready: true }
+        Self {
+            timeout: Span::minutes(1),
+            stable_for: Span::seconds(10),
+            heap: true,
+            ready: true,
+            http: None,
+            any_host: false,
+            command: None,
+            probe_timeout: Span::seconds(5),
+        }
     }
 }
 
@@ -480,6 +511,24 @@ impl PolicySettings {
         check(self.verify.timeout >= Span::seconds(1), "verify.timeout", "must be at least 1s");
         check(self.verify.timeout <= Span::hours(1), "verify.timeout", "must be at most 1h");
         check(self.verify.stable_for <= Span::hours(1), "verify.stable_for", "must be at most 1h");
+        check(
+            self.verify.any_host || self.verify.http.as_ref().is_none_or(ProbeAddress::is_loopback),
+            "verify.http",
+            "names another machine: set any_host = true if that is meant",
+        );
+        check(
+            self.verify
+                .command
+                .as_ref()
+                .is_none_or(|command| command.first().is_some_and(|program| !program.is_empty())),
+            "verify.command",
+            "names no program",
+        );
+        check(
+            !self.verify.probe_timeout.0.is_zero() && self.verify.probe_timeout <= Span::minutes(1),
+            "verify.probe_timeout",
+            "must lie between 1ms and 1m",
+        );
         check(self.breaker.unhelpful >= 1, "breaker.unhelpful", "must be at least 1");
         check(self.breaker.too_many >= 2, "breaker.too_many", "must be at least 2");
         check(self.breaker.too_close <= Span::hours(24 * 30), "breaker.too_close", "must be at most 30d");
@@ -612,6 +661,7 @@ mod tests {
             memory = { for = "1m" }
             windows = [{ days = [], start = "02:00", length = "8d" }]
             hook = { command = [] }
+            verify = { http = "http://10.0.0.1:80/", command = [], probe_timeout = "0s" }
             breaker = { minimum_freed_ratio = 1.5 }
         "#;
         let keys: Vec<String> = read(text).unwrap().validate().into_iter().map(|fault| fault.key).collect();
@@ -625,6 +675,9 @@ mod tests {
             "promql",
             "promql[0]",
             "hook.command",
+            "verify.http",
+            "verify.command",
+            "verify.probe_timeout",
             "breaker.minimum_freed_ratio",
         ];
         assert_eq!(keys, expected.map(|field| format!("restart.policy[0].{field}")));

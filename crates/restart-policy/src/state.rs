@@ -114,7 +114,7 @@ pub enum Phase {
         /// Whether an answer has come, and what it said.
         answer: Option<Answer>,
         /// What is being watched.
-        verification: Verification,
+        verification: Box<Verification>,
     },
 }
 
@@ -145,6 +145,9 @@ pub struct AlertMemory {
     pub seen: Steady,
     /// Whether this episode has had its request, so that a repeat asks for nothing.
     pub served: bool,
+    /// Why it asks for nothing, where it does not.
+    #[serde(default)]
+    pub refused: Option<String>,
     /// The lives it asks for, once the app has been seen; a repeat adds none.
     pub targets: Option<BTreeMap<u32, Life>>,
 }

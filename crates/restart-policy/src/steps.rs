@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
-use super::audit::{Outcome, RecordKind};
+use super::audit::{AuditRecord, Outcome, RecordKind};
 use super::breaker::Trouble;
 use super::command::{Answer, Command, NoticeKind, Order, Severity};
 use super::effect::{Effect, EffectWatch};
@@ -15,6 +15,7 @@ use super::machine::Policy;
 use super::observation::Now;
 use super::reason::{Decision, Gate};
 use super::request::{Action, Request, TargetState, Trigger};
+use super::serving::ProbeCount;
 use super::state::{LedgerEntry, Phase, Step};
 use super::values::Spoken;
 use super::verify::{Failure, Progress, Verification};
@@ -104,11 +105,11 @@ impl Policy {
             let text = format!("request {id} for {daemon}/{pm_id} of {app} is held: {reason}");
             self.say(Severity::Note, NoticeKind::Request, (&daemon, &app, Some(pm_id)), text);
         }
-        let outside = [Gate::Silence, Gate::Promql, Gate::FleetLock];
+        let outside = [Gate::Silence, Gate::Promql, Gate::Readiness, Gate::FleetLock];
         if !evaluation.open_but_for(&outside) {
             return false;
         }
-        self.ask_outside(id, evaluation, now);
+        self.ask_outside(id, pm_id, evaluation, now);
         evaluation.open_but_for(&[Gate::FleetLock])
     }
 
@@ -159,7 +160,8 @@ impl Policy {
         let settings = self.policy_settings(&daemon, &app).verify.clone();
         let Some(before) = self.world.process(&step.key) else { return };
         let age = self.world.uptime(before, now.steady);
-        let verification = Verification::begin(step.life, age, before, &settings, now.steady);
+        let ports = self.ports_before(&step.key, step.life);
+        let verification = Verification::begin(step.life, age, before, ports, &settings, now.steady);
         let deadline = before.listen_timeout + before.kill_timeout + ANSWER_GRACE;
         let (pm_id, held) = (step.key.pm_id, before.held);
         self.wake_by(verification.deadline());
@@ -174,7 +176,7 @@ impl Policy {
         let order = Order { step: step.id, key: step.key, life: step.life, app: app.clone(), deadline };
         let sentence = step.record.sentence;
         if let Some(step) = self.state.steps.get_mut(&daemon) {
-            step.phase = Phase::Ordered { answer: None, verification };
+            step.phase = Phase::Ordered { answer: None, verification: Box::new(verification) };
             step.record.memory_before = held.or(step.record.memory_before);
         }
         self.order_when_kept(match step.action {
@@ -210,7 +212,7 @@ impl Policy {
             at: now.steady,
             rehearsal: true,
         });
-        self.say(Severity::Info, NoticeKind::Restart, (&request.daemon, &request.app, Some(pm_id)), sentence);
+        self.say(Severity::Info, NoticeKind::Rehearsal, (&request.daemon, &request.app, Some(pm_id)), sentence);
     }
 
     pub(super) fn daemon_of(&self, step: u64) -> Option<DaemonName> {
@@ -244,14 +246,12 @@ impl Policy {
     /// Takes in how an order to pm2 went.
     pub(super) fn acted(&mut self, step: u64, answer: Answer, now: Now) {
         let Some(daemon) = self.daemon_of(step) else { return };
-        let app = self.state.steps.get(&daemon).map(|step| step.record.app.clone());
-        let must_be_ready = app.is_some_and(|app| self.policy_settings(&daemon, &app).verify.ready);
         let Some(current) = self.state.steps.get_mut(&daemon) else { return };
         let Phase::Ordered { answer: known, verification } = &mut current.phase else { return };
         match &answer {
-            Answer::Accepted { ready: Some(false) } if must_be_ready => verification.never_reported(),
+            Answer::Accepted { ready } => verification.answered(*ready),
             Answer::Refused(_) => verification.refused(now.steady),
-            Answer::Accepted { .. } | Answer::NotSent(_) | Answer::Unknown(_) => {}
+            Answer::NotSent(_) | Answer::Unknown(_) => verification.answered(None),
         }
         *known = Some(answer.clone());
         self.touch();
@@ -300,6 +300,9 @@ impl Policy {
             if changed {
                 self.touch();
             }
+            if let Some(step) = self.state.steps.get(&daemon).map(|step| step.id) {
+                self.ask_meanwhile(step, now);
+            }
             match progress {
                 Progress::Waiting(_) => self.wake_by(deadline.max(now.steady + Duration::from_secs(1))),
                 Progress::NothingHappened if answered => {
@@ -314,6 +317,7 @@ impl Policy {
                     self.verified(&daemon, life, starts, now);
                 }
                 Progress::Failed(failure) => self.failed(&daemon, &failure, now),
+                Progress::Removed => self.removed(&daemon),
                 Progress::NothingHappened | Progress::Verified { .. } => {
                     self.wake_by((deadline + LOST_ANSWER).max(now.steady + Duration::from_secs(1)));
                 }
@@ -329,6 +333,7 @@ impl Policy {
         }
         self.wait_again(step.request, step.key.pm_id);
         self.pause(step.request, now);
+        self.forget_probes(step.id, &step.key);
         let mut record = step.record;
         record.outcome = Some(Outcome::NotCarriedOut);
         record.detail = Some(if certain { "refused" } else { "unknown" }.to_owned());
@@ -348,13 +353,14 @@ impl Policy {
                 target.state = TargetState::Done;
             }
         }
+        self.forget_probes(step.id, &step.key);
         let mut record = step.record;
         let after = self.world.process(&step.key).and_then(|process| process.held);
         record.outcome = Some(Outcome::Verified);
         record.life_after = Some(life);
         record.memory_after = after;
         let took = Spoken(now.steady.since(record.at));
-        record.sentence = format!("{}; the new instance was good after {took}", record.sentence);
+        record.sentence = format!("{}; the new instance was good after {took}{}", record.sentence, noticed(&record));
         if starts > 1 {
             record.sentence =
                 format!("{} (somebody else restarted it too: {starts} starts were seen)", record.sentence);
@@ -398,8 +404,28 @@ impl Policy {
         let count = close.count();
         if count >= usize::try_from(settings.too_many).unwrap_or(usize::MAX) {
             let cause = format!("{key} was restarted {count} times within {}", Spoken(settings.too_close.0));
-            self.trip(daemon, app, Trouble::TooClose, &cause, now);
+            self.trip(daemon, app, (Trouble::TooClose, None), &cause, now);
         }
+    }
+
+    /// Ends a step whose process somebody stopped or took away meanwhile: that is no failure, and the roll goes on.
+    fn removed(&mut self, daemon: &DaemonName) {
+        let Some(step) = self.state.steps.remove(daemon) else { return };
+        if let Some(request) = self.state.requests.get_mut(&step.request) {
+            request.idle_attempts = 0;
+            if let Some(target) = request.targets.get_mut(&step.key.pm_id) {
+                target.state = TargetState::Ended;
+            }
+        }
+        self.forget_probes(step.id, &step.key);
+        let mut record = step.record;
+        record.outcome = Some(Outcome::Removed);
+        record.sentence =
+            format!("{}; it was stopped or removed meanwhile, on purpose{}", record.sentence, noticed(&record));
+        let (app, text) = (record.app.clone(), record.sentence.clone());
+        self.state.count_restart(daemon, &app, step.action, Outcome::Removed);
+        self.record(record);
+        self.say(Severity::Info, NoticeKind::Restart, (daemon, &app, Some(step.key.pm_id)), text);
     }
 
     /// Ends a step whose new instance is not good: the roll stops and the breaker opens.
@@ -414,17 +440,26 @@ impl Policy {
                 }
             }
         }
+        self.forget_probes(step.id, &step.key);
         let mut record = step.record;
-        record.outcome = Some(Outcome::Failed);
+        let outcome =
+            if matches!(failure, Failure::ReadinessUnknown { .. }) { Outcome::Unverified } else { Outcome::Failed };
+        record.outcome = Some(outcome);
         record.detail = Some(failure.as_str().to_owned());
         record.life_after =
             self.world.process(&step.key).and_then(|process| process.life).filter(|life| *life != step.life);
-        record.sentence = format!("{}; {failure}", record.sentence);
+        record.sentence = format!("{}; {failure}{}", record.sentence, noticed(&record));
         let (app, text) = (record.app.clone(), record.sentence.clone());
-        self.state.count_restart(daemon, &app, step.action, Outcome::Failed);
+        self.state.count_restart(daemon, &app, step.action, outcome);
         self.record(record);
         self.say(Severity::Warning, NoticeKind::Restart, (daemon, &app, Some(step.key.pm_id)), text);
         let cause = format!("after the {} of {}: {failure}", step.action.as_str(), step.key);
-        self.trip(daemon, &app, Trouble::VerificationFailed, &cause, now);
+        self.trip(daemon, &app, (Trouble::VerificationFailed, Some(failure.as_str())), &cause, now);
     }
+}
+
+/// Whether users noticed, as far as the probe tells.
+fn noticed(record: &AuditRecord) -> String {
+    let Some(ProbeCount { asked, failed }) = record.probes else { return String::new() };
+    format!("; of {asked} probes meanwhile {failed} failed")
 }

@@ -20,6 +20,8 @@ use model::{AppName, Bytes, DaemonName, LeakState, Life, Status, Steady, WallTim
 const MOST_REQUESTS: usize = 2000;
 /// Alerts remembered at the most: with the longest names they take half of one piece of durable state.
 const MOST_ALERTS: usize = 1000;
+/// Names that a refusal lists at the most.
+const MOST_NAMES: usize = 20;
 /// How long the end of an alert is remembered, so that late deliveries of its beginning ask for nothing.
 const RESOLVED_FOR: Duration = Duration::from_hours(24);
 /// A time of a schedule that was missed by more than this is skipped.
@@ -27,6 +29,9 @@ const LONGEST_MISSED: Duration = Duration::from_hours(1);
 
 /// Lives by `pm_id`, each with why it is asked for.
 type Lives = BTreeMap<u32, (Life, String)>;
+
+/// What a person's request means in one daemon: the app and its lives.
+type Meant = (DaemonName, AppName, BTreeMap<u32, Life>);
 
 /// Why a person's request is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,11 +44,14 @@ pub struct Refusal {
 }
 
 /// The ways to refuse.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RefusalKind {
     /// No such app or process.
-    #[error("no running process of this name is known")]
-    Unknown,
+    #[error("no running process of this name is known; {there}")]
+    Unknown {
+        /// What there is instead.
+        there: String,
+    },
     /// Several namespaces have an app of this name.
     #[error("several namespaces have an app of this name: name one of these")]
     SeveralApps,
@@ -68,32 +76,9 @@ impl Policy {
     /// Takes a person's request; returns the numbers of the requests that now stand for it, one a daemon. Asking twice
     /// for the same makes no second request.
     pub fn ask(&mut self, call: &PersonCall, now: Now) -> Result<Vec<u64>, Refusal> {
-        let refuse = |kind| Refusal { subject: call.app.to_string(), kind };
-        let names: Vec<DaemonName> = match &call.daemon {
-            Some(daemon) => vec![daemon.clone()],
-            None => self.world.daemons.keys().cloned().collect(),
-        };
-        let mut meant = Vec::new();
-        for daemon in names {
-            let apps = self.world.meant(&daemon, &call.app, call.pm_id);
-            if apps.len() > 1 {
-                let subject = apps.iter().map(AppName::qualified).collect::<Vec<_>>().join(", ");
-                return Err(Refusal { subject, kind: RefusalKind::SeveralApps });
-            }
-            meant.extend(apps.into_iter().map(|app| (daemon.clone(), app)));
-        }
         let mut asked = Vec::new();
-        let mut kind = RefusalKind::Unknown;
-        for (daemon, app) in meant {
-            let targets = self.targets_of(&daemon, &app, call.pm_id, call.all, now);
-            if targets.is_empty() {
-                continue;
-            }
-            if self.context().policy(&daemon, &app).1 == Mode::Off {
-                kind = RefusalKind::Off;
-                continue;
-            }
-            let wish = if call.hard { Wish::Hard } else { Wish::Gentle };
+        for (daemon, app, targets) in self.meant(call, now)? {
+            let wish = call.wish();
             let same = self.state.requests.values().find(|request| {
                 request.trigger == Trigger::Person
                     && (&request.daemon, &request.app) == (&daemon, &app)
@@ -107,7 +92,6 @@ impl Policy {
                 continue;
             }
             if self.state.requests.len() >= MOST_REQUESTS {
-                kind = RefusalKind::TooMany;
                 continue;
             }
             let who = if call.who.is_empty() { "a person" } else { &call.who };
@@ -122,10 +106,46 @@ impl Policy {
             asked.push(self.open_request(request, targets, now));
         }
         if asked.is_empty() {
-            return Err(refuse(kind));
+            return Err(Refusal { subject: call.app.to_string(), kind: RefusalKind::TooMany });
         }
         self.settle(now);
         Ok(asked)
+    }
+
+    /// The lives that a person means, by daemon and app.
+    pub(super) fn meant(&self, call: &PersonCall, now: Now) -> Result<Vec<Meant>, Refusal> {
+        let names: Vec<DaemonName> = match &call.daemon {
+            Some(daemon) => vec![daemon.clone()],
+            None => self.world.daemons.keys().cloned().collect(),
+        };
+        let mut off = false;
+        let mut meant = Vec::new();
+        for daemon in names {
+            let apps = self.world.meant(&daemon, &call.app, call.pm_id);
+            if apps.len() > 1 {
+                let subject = apps.iter().map(AppName::qualified).collect::<Vec<_>>().join(", ");
+                return Err(Refusal { subject, kind: RefusalKind::SeveralApps });
+            }
+            for app in apps {
+                let targets = self.targets_of(&daemon, &app, call.pm_id, call.all, now);
+                if targets.is_empty() {
+                    continue;
+                }
+                if self.context().policy(&daemon, &app).1 == Mode::Off {
+                    off = true;
+                } else {
+                    meant.push((daemon.clone(), app, targets));
+                }
+            }
+        }
+        let kind = match (meant.is_empty(), off) {
+            (false, _) => return Ok(meant),
+            (true, true) => RefusalKind::Off,
+            (true, false) => {
+                RefusalKind::Unknown { there: self.what_there_is(call.daemon.as_ref(), &call.app, call.pm_id) }
+            }
+        };
+        Err(Refusal { subject: call.app.to_string(), kind })
     }
 
     /// Withdraws a request of whatever trigger that has not begun.
@@ -142,14 +162,14 @@ impl Policy {
         Ok(())
     }
 
-    /// Closes the breakers of an app; in all daemons when none is named.
+    /// Closes the breakers of an app; in all daemons when none is named. Returns why each had opened.
     pub fn reset_breaker(
         &mut self,
         daemon: Option<&DaemonName>,
         app: &AppName,
         who: &str,
         now: Now,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Vec<String>, Refusal> {
         let named = |breaker: &Breaker| {
             breaker.open.is_some() && app.means(&breaker.app) && daemon.is_none_or(|daemon| breaker.daemon == *daemon)
         };
@@ -161,18 +181,20 @@ impl Policy {
         }
         let mut closed = Vec::new();
         for breaker in self.state.breakers.iter_mut().filter(|it| named(it)) {
-            if breaker.reset(now.steady) {
-                closed.push((breaker.daemon.clone(), breaker.app.clone()));
+            if let Some(open) = breaker.reset(now.steady) {
+                closed.push((breaker.daemon.clone(), breaker.app.clone(), open.cause));
             }
         }
         if closed.is_empty() {
             return Err(Refusal { subject: app.to_string(), kind: RefusalKind::NoBreaker });
         }
-        for (daemon, app) in closed {
+        let mut causes = Vec::new();
+        for (daemon, app, cause) in closed {
             self.breaker_closed(&daemon, &app, &format!("{} reset it", bounded(who)), now);
+            causes.push(cause);
         }
         self.settle(now);
-        Ok(())
+        Ok(causes)
     }
 
     /// The lives that a request for an app means: one process, else all or those that leak, if any do.
@@ -200,6 +222,28 @@ impl Policy {
             .filter(|process| all || pm_id.is_some() || !any_leaks || leaks(process))
             .filter_map(|process| Some((process.key.pm_id, process.life?)))
             .collect()
+    }
+
+    /// What there is where a name means no running process, for whoever misspelt it.
+    fn what_there_is(&self, daemon: Option<&DaemonName>, app: &AppName, pm_id: Option<u32>) -> String {
+        let seen = self.world.daemons.iter().filter(|(name, _)| daemon.is_none_or(|daemon| *name == daemon));
+        let processes: Vec<&ProcessObservation> = seen.flat_map(|(_, seen)| seen.processes.values()).collect();
+        if let Some(other) = processes.iter().find(|it| Some(it.key.pm_id) == pm_id && !app.means(&it.app)) {
+            return format!("process {} is of {}", other.key, other.app);
+        }
+        let of_app: Vec<String> = processes
+            .iter()
+            .filter(|process| app.means(&process.app))
+            .map(|process| format!("{} ({})", process.key, process.status.as_str()))
+            .collect();
+        if !of_app.is_empty() {
+            return format!("{app} has the processes {}", shortened(of_app));
+        }
+        let apps: BTreeSet<&AppName> = processes.iter().map(|process| &process.app).collect();
+        if apps.is_empty() {
+            return "pm2 lists no app".to_owned();
+        }
+        format!("pm2 lists {}", shortened(apps.into_iter().map(AppName::to_string).collect()))
     }
 
     /// Opens a request with its targets and writes it down.
@@ -394,6 +438,18 @@ impl Policy {
         }
     }
 
+    /// Takes in alerts, and tells of each that asks for nothing why not.
+    pub fn alerts(&mut self, calls: Vec<AlertCall>, now: Now) -> Vec<(AlertCall, String)> {
+        let asked = calls.clone();
+        self.handle(super::command::Event::Alerts(calls), now);
+        let refused = |call: AlertCall| {
+            let memory = self.state.alerts.get(&call.id)?;
+            let why = memory.refused.clone().filter(|_| memory.call.starts_at == call.starts_at && !call.resolved)?;
+            Some((call, why))
+        };
+        asked.into_iter().filter_map(refused).collect()
+    }
+
     /// Remembers the newest word on every alert; the order in which words arrive does not matter.
     pub(super) fn take_alerts(&mut self, calls: Vec<AlertCall>, now: Now) {
         for call in calls {
@@ -403,6 +459,7 @@ impl Policy {
                 Some(memory) => {
                     if memory.call.starts_at != call.starts_at {
                         memory.served = false;
+                        memory.refused = None;
                         memory.targets = None;
                     }
                     memory.call = call;
@@ -410,7 +467,7 @@ impl Policy {
                     self.touch();
                 }
                 None => {
-                    let memory = AlertMemory { call, seen: now.steady, served: false, targets: None };
+                    let memory = AlertMemory { call, seen: now.steady, served: false, refused: None, targets: None };
                     self.state.alerts.insert(memory.call.id.clone(), memory);
                     self.touch();
                 }
@@ -516,7 +573,20 @@ impl Policy {
                 continue;
             }
             let accepted = policy.alerts && another.is_none();
-            let targets = self.targets_of(&call.daemon, &app, call.pm_id, false, now);
+            let mut targets = self.targets_of(&call.daemon, &app, call.pm_id, false, now);
+            let running = !targets.is_empty();
+            // What began to fire before a process started is about another one.
+            targets.retain(|_, life| life.started <= call.starts_at);
+            let why = if another.is_some() {
+                "several namespaces have an app of this name, and the alert has no label namespace".to_owned()
+            } else if !accepted {
+                "the policy takes no alerts".to_owned()
+            } else if running {
+                "it began to fire before the process started, so it is about an earlier one".to_owned()
+            } else {
+                let there = self.what_there_is(Some(&call.daemon), &call.app, call.pm_id);
+                RefusalKind::Unknown { there }.to_string()
+            };
             let Some(memory) = self.state.alerts.get_mut(&call.id) else { continue };
             if accepted && !targets.is_empty() {
                 memory.call.app = app;
@@ -525,11 +595,7 @@ impl Policy {
                 continue;
             }
             memory.served = true;
-            let why = match another {
-                Some(_) => "several namespaces have an app of this name, and the alert has no label namespace",
-                None if accepted => "no running process of this name is known",
-                None => "the policy takes no alerts",
-            };
+            memory.refused = Some(why.clone());
             let sentence = format!("the alert {} for {} is refused: {why}", call.name, call.app);
             let mut record = self.new_record(RecordKind::RequestEnded, &call.daemon, &call.app, sentence.clone(), now);
             record.trigger = Some(Trigger::Alert);
@@ -605,6 +671,14 @@ fn leak_asks(policy: &PolicySettings, process: &ProcessObservation, now: Steady)
             Asks::Yes(format!("it has been leaking for {} at {slope}/h{until}", Spoken(now.since(verdict.since))))
         }
     }
+}
+
+/// A list for a sentence, cut off where it gets long.
+fn shortened(mut names: Vec<String>) -> String {
+    let more = names.len().saturating_sub(MOST_NAMES);
+    names.truncate(MOST_NAMES);
+    let names = names.join(", ");
+    if more == 0 { names } else { format!("{names} and {more} more") }
 }
 
 fn waiting(targets: BTreeMap<u32, Life>, reason: &str) -> BTreeMap<u32, Target> {

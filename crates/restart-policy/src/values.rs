@@ -64,7 +64,7 @@ macro_rules! text_form {
     )+ };
 }
 
-text_form!(Span Size Pattern Zone CronText Endpoint);
+text_form!(Span Size Pattern Zone CronText Endpoint ProbeAddress);
 
 /// A span of time, written with its units: `"90s"`, `"1h30m"`, `"250ms"`, `"7d"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -424,9 +424,79 @@ impl fmt::Display for Endpoint {
     }
 }
 
+/// Where a probe asks over HTTP. The port may be `{port}`: the one that the process listens on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbeAddress {
+    endpoint: Endpoint,
+    port_of_process: bool,
+}
+
+const PORT_OF_PROCESS: &str = "{port}";
+
+impl ProbeAddress {
+    /// Whether only the port of the process completes it.
+    pub fn needs_port(&self) -> bool {
+        self.port_of_process
+    }
+
+    /// The address, with the port of the process where it is asked for.
+    pub fn at(&self, port: u16) -> Endpoint {
+        let port = if self.port_of_process { port } else { self.endpoint.port };
+        Endpoint { port, ..self.endpoint.clone() }
+    }
+
+    /// Whether it asks this machine only.
+    pub fn is_loopback(&self) -> bool {
+        let host = self.endpoint.host.as_str();
+        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
+}
+
+impl FromStr for ProbeAddress {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let authority = text.split("://").nth(1).and_then(|rest| rest.split('/').next()).unwrap_or_default();
+        let port_of_process = authority.ends_with(PORT_OF_PROCESS);
+        let known = if port_of_process { text.replacen(PORT_OF_PROCESS, "1", 1) } else { text.to_owned() };
+        Ok(Self { endpoint: known.parse()?, port_of_process })
+    }
+}
+
+impl fmt::Display for ProbeAddress {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.endpoint.to_string();
+        if !self.port_of_process {
+            return formatter.write_str(&text);
+        }
+        // The port that stands in for it is no scheme's own, so it is written out, before the path.
+        let authority = self.endpoint.authority();
+        let host = authority.trim_end_matches(":1");
+        formatter.write_str(&text.replacen(&authority, &format!("{host}:{PORT_OF_PROCESS}"), 1))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_probe_asks_a_port_that_is_written_or_that_of_the_process() {
+        for (text, needs_port, loopback) in [
+            ("http://127.0.0.1:{port}/healthz", true, true),
+            ("http://127.0.0.1:3000/healthz?deep=1", false, true),
+            ("http://[::1]:{port}", true, true),
+            ("http://localhost:{port}/", true, true),
+            ("https://shop.example/healthz", false, false),
+        ] {
+            let address: ProbeAddress = text.parse().unwrap();
+            assert_eq!((address.needs_port(), address.is_loopback()), (needs_port, loopback), "{text}");
+            assert_eq!(address.to_string().parse::<ProbeAddress>().unwrap(), address, "{text}");
+        }
+        let address: ProbeAddress = "http://127.0.0.1:{port}/{port}".parse().unwrap();
+        assert_eq!(address.at(81).to_string(), "http://127.0.0.1:81/{port}");
+        assert!("http://127.0.0.1:{port/".parse::<ProbeAddress>().is_err());
+    }
 
     #[test]
     fn spans_are_read_and_written_back() {

@@ -1,15 +1,18 @@
 //! Verification of one replacement: pm2's word is not believed, the list is watched instead.
 //!
 //! A replacement is good when a new life is online past its minimum uptime, with an unchanged restart count, an event
-//! loop that moves and, where the old one's heap was readable, a readable heap. Everything else stops the roll. This
+//! loop that moves and, where the old one's heap was readable, a readable heap; when it is known to serve as the old one
+//! did; and when the probe, where one is set, succeeds. Everything else stops the roll, and so does what is not known. This
 //! room refuses to act.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::observation::ProcessObservation;
+use super::serving::{ProbeAnswer, SocketQuestion, Sockets, missing, spoken};
 use super::settings::VerifySettings;
 use super::values::Spoken;
 use model::{Life, Status, Steady};
@@ -22,7 +25,11 @@ const LAST_MOMENT: Duration = Duration::from_millis(600);
 /// The time from an order to the end of the old life that a life's age is rounded by.
 const AGE_SLACK: Duration = Duration::from_secs(1);
 
+/// What has been off pm2's list, or stopped, for so long was taken away on purpose: pm2 does neither by itself.
+const REMOVED_AFTER: Duration = Duration::from_secs(5);
+
 /// What is watched after one action.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verification {
     old: Life,
@@ -37,6 +44,34 @@ pub struct Verification {
     new: Option<NewLife>,
     lives: u32,
     late: bool,
+    /// What shows that the new instance serves; none where nobody asks.
+    #[serde(default)]
+    expected: Option<Expected>,
+    /// Whether pm2 saw the first new instance listen, or heard that it is ready.
+    #[serde(default)]
+    reported: bool,
+    /// Whether nothing more will come from pm2 about the order.
+    #[serde(default)]
+    answered: bool,
+    /// Whether a probe must succeed.
+    #[serde(default)]
+    probe: bool,
+    /// What the probe said last, with when it was asked.
+    #[serde(default)]
+    probe_said: Option<(Steady, Result<(), String>)>,
+    /// Since when it is stopped or off the list.
+    #[serde(default)]
+    absent_since: Option<Steady>,
+}
+
+/// What shows that a new instance serves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Expected {
+    /// It listens on these ports, as the old one did.
+    Ports(BTreeSet<u16>),
+    /// A connection has reached it.
+    Connection,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,6 +81,19 @@ struct NewLife {
     steady_since: Option<Steady>,
     /// The greatest age at which it was seen launching.
     launching: Duration,
+    /// What its sockets showed last.
+    #[serde(default)]
+    serving: Serving,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Serving {
+    #[default]
+    NotSeen,
+    Missing(Vec<u16>),
+    Unseen(String),
+    Seen,
 }
 
 /// What a verification still waits for.
@@ -60,6 +108,10 @@ pub enum Stage {
     Stable,
     /// A readable heap and a moving event loop.
     Heap,
+    /// Being known to serve.
+    Serving,
+    /// A probe that succeeds.
+    Probe,
 }
 
 /// Why a replacement is not good.
@@ -83,8 +135,21 @@ pub enum Failure {
     NeverStable,
     /// Its heap could not be read, or its event loop is blocked.
     HeapUnreadable,
-    /// It left pm2's list.
-    Gone,
+    /// It does not listen where the old one did.
+    NotListening {
+        /// The ports of the old one that are missing.
+        ports: Vec<u16>,
+    },
+    /// Whether it serves is not known.
+    ReadinessUnknown {
+        /// Why not.
+        why: String,
+    },
+    /// The probe does not succeed.
+    ProbeFailed {
+        /// What it said last.
+        why: String,
+    },
     /// The daemon stopped answering and did not come back.
     DaemonLost,
 }
@@ -97,10 +162,12 @@ impl Failure {
             Self::CrashedAtBoot => "crashed_at_boot",
             Self::Restless => "restless",
             Self::NeverOnline => "never_online",
-            Self::NeverReady { .. } => "never_ready",
+            Self::NeverReady { .. } => "not_ready_in_listen_timeout",
             Self::NeverStable => "never_stable",
             Self::HeapUnreadable => "heap_unreadable",
-            Self::Gone => "gone",
+            Self::NotListening { .. } => "not_listening",
+            Self::ReadinessUnknown { .. } => "readiness_unknown",
+            Self::ProbeFailed { .. } => "probe_failed",
             Self::DaemonLost => "daemon_lost",
         }
     }
@@ -116,13 +183,18 @@ impl fmt::Display for Failure {
             Self::NeverReady { waited } => {
                 write!(
                     out,
-                    "the new instance never said that it is ready: pm2 stopped waiting after {}",
+                    "the new instance did not listen, or say that it is ready, within pm2's listen_timeout of {}, and pm2 \
+                     ended the old one all the same: raise listen_timeout if it needs longer",
                     Spoken(*waited)
                 )
             }
             Self::NeverStable => write!(out, "the new instance was not online for long enough"),
             Self::HeapUnreadable => write!(out, "the new instance's heap cannot be read or its event loop is blocked"),
-            Self::Gone => write!(out, "it left pm2's list"),
+            Self::NotListening { ports } => {
+                write!(out, "the new instance does not listen on {}, as the old one did", spoken(ports))
+            }
+            Self::ReadinessUnknown { why } => write!(out, "whether the new instance serves is not known: {why}"),
+            Self::ProbeFailed { why } => write!(out, "the probe fails after the replacement: {why}"),
             Self::DaemonLost => write!(out, "pm2's daemon stopped answering and did not come back in time"),
         }
     }
@@ -144,17 +216,27 @@ pub enum Progress {
     Failed(Failure),
     /// The old life still runs: nothing was done.
     NothingHappened,
+    /// Somebody stopped it or took it off the list on purpose.
+    Removed,
 }
 
 impl Verification {
-    /// Begins to watch a process whose old life is `old` and has reached the age `age`.
+    /// Begins to watch a process whose old life is `old` and has reached the age `age`. `ports` are those that the old one
+    /// listens on, where they were seen.
     pub fn begin(
         old: Life,
         age: Duration,
         before: &ProcessObservation,
+        ports: Option<BTreeSet<u16>>,
         settings: &VerifySettings,
         now: Steady,
     ) -> Self {
+        let expected = match ports {
+            Some(ports) if !before.cluster => Some(Expected::Ports(ports)),
+            // A probe is enough where the ports of a process of its own cannot be seen.
+            None if !before.cluster && settings.probe().is_some() => None,
+            _ => Some(Expected::Connection),
+        };
         let stable_for = settings.stable_for.0.max(before.min_uptime);
         Self {
             old,
@@ -167,6 +249,12 @@ impl Verification {
             new: None,
             lives: 0,
             late: false,
+            expected: expected.filter(|_| settings.ready),
+            reported: false,
+            answered: false,
+            probe: settings.probe().is_some(),
+            probe_said: None,
+            absent_since: None,
         }
     }
 
@@ -178,6 +266,8 @@ impl Verification {
     /// Starts the time-out anew: after a restart of the sidecar nobody has watched for a while.
     pub fn resume(&mut self, settings: &VerifySettings, now: Steady) {
         self.deadline = self.deadline.max(now + settings.timeout.0 + self.stable_for);
+        self.answered = true;
+        self.absent_since = None;
         if let Some(new) = &mut self.new {
             new.steady_since = None;
         }
@@ -188,17 +278,61 @@ impl Verification {
         self.deadline = self.deadline.min(now + self.listen_timeout + Duration::from_secs(5));
     }
 
-    /// Notes that the new worker did not report in time, so that pm2 went on without it.
-    pub fn never_reported(&mut self) {
-        self.late = true;
+    /// Notes that pm2 has answered, and whether the new worker reported to it in time, as far as that is known.
+    pub fn answered(&mut self, ready: Option<bool>) {
+        self.answered = true;
+        self.reported = ready == Some(true);
+        self.late = ready == Some(false) && self.expected.is_some();
+    }
+
+    /// What is still to be asked of the sockets of the new instance. pm2's word is awaited first: it spares a connection.
+    pub fn socket_question(&self) -> Option<SocketQuestion> {
+        let online = self.new.as_ref().is_some_and(|new| new.steady_since.is_some());
+        match &self.expected {
+            _ if !online || self.late || self.serves() => None,
+            Some(Expected::Ports(_)) => Some(SocketQuestion::Ports),
+            Some(Expected::Connection) => self.answered.then_some(SocketQuestion::Connection),
+            None => None,
+        }
+    }
+
+    /// Takes in what was found out about `life` by a question that was asked at `asked_at`.
+    pub fn probed(&mut self, life: Option<Life>, answer: &ProbeAnswer, asked_at: Steady) {
+        if let Some(said) = &answer.probe {
+            self.probe_said = Some((asked_at, said.clone()));
+        }
+        let Some(new) = self.new.as_mut().filter(|new| Some(new.life) == life) else { return };
+        new.serving = match (&self.expected, &answer.sockets) {
+            (_, None) => return,
+            (_, Some(Sockets::Unseen(why))) => Serving::Unseen(why.clone()),
+            (Some(Expected::Ports(before)), Some(Sockets::Listens(after))) => {
+                let missing = missing(before, after);
+                if missing.is_empty() { Serving::Seen } else { Serving::Missing(missing) }
+            }
+            (Some(Expected::Connection), Some(Sockets::Reached(true))) => Serving::Seen,
+            (_, Some(Sockets::Listens(_) | Sockets::Reached(_))) => Serving::NotSeen,
+        };
+    }
+
+    /// Whether the newest instance is known to serve, or nobody asks. pm2's word is about the first one.
+    fn serves(&self) -> bool {
+        let seen = self.new.as_ref().is_some_and(|new| new.serving == Serving::Seen);
+        let none = matches!(&self.expected, Some(Expected::Ports(ports)) if ports.is_empty());
+        self.expected.is_none() || none || seen || (self.reported && self.lives <= 1)
+    }
+
+    fn absent(&mut self, now: Steady) -> Progress {
+        let since = *self.absent_since.get_or_insert(now);
+        if now.since(since) >= REMOVED_AFTER { Progress::Removed } else { Progress::Waiting(Stage::NewLife) }
     }
 
     /// Looks at the daemon's list; `process` is the entry with the process's `pm_id`, `uptime` the age of its life.
     pub fn observe(&mut self, process: Option<&ProcessObservation>, uptime: Duration, now: Steady) -> Progress {
         let overdue = now >= self.deadline;
-        let Some(process) = process else {
-            return if overdue { Progress::Failed(Failure::Gone) } else { Progress::Waiting(Stage::NewLife) };
-        };
+        // An app that pm2 starts again whenever it ends is only stopped by somebody.
+        let there = process.filter(|process| process.status != Status::Stopped || !process.autorestart);
+        let Some(process) = there else { return self.absent(now) };
+        self.absent_since = None;
         if process.status == Status::Errored {
             return Progress::Failed(Failure::Errored);
         }
@@ -249,8 +383,13 @@ impl Verification {
     ) -> Progress {
         if self.new.as_ref().is_none_or(|new| new.life != life) {
             self.lives += 1;
-            self.new =
-                Some(NewLife { life, restarts: process.restarts, steady_since: None, launching: Duration::ZERO });
+            self.new = Some(NewLife {
+                life,
+                restarts: process.restarts,
+                steady_since: None,
+                launching: Duration::ZERO,
+                serving: Serving::NotSeen,
+            });
             if self.lives > MOST_LIVES {
                 return Progress::Failed(Failure::Restless);
             }
@@ -281,7 +420,37 @@ impl Verification {
         if process.frozen || (self.heap && process.heap_used.is_none()) {
             return if overdue { Progress::Failed(Failure::HeapUnreadable) } else { Progress::Waiting(Stage::Heap) };
         }
+        if !self.serves() {
+            return self.not_serving(overdue);
+        }
+        // What was asked before it had settled says nothing of how it serves now.
+        let settled = since + self.stable_for;
+        match &self.probe_said {
+            _ if !self.probe => {}
+            Some((asked_at, Ok(()))) if *asked_at >= settled => {}
+            said if overdue => {
+                let why = said.as_ref().and_then(|(_, said)| said.clone().err());
+                return Progress::Failed(Failure::ProbeFailed { why: why.unwrap_or("no answer came".to_owned()) });
+            }
+            _ => return Progress::Waiting(Stage::Probe),
+        }
         Progress::Verified { life, starts }
+    }
+
+    /// It is up, and nothing shows that it serves. What cannot be seen is not waited for.
+    fn not_serving(&self, overdue: bool) -> Progress {
+        let failure = match self.new.as_ref().map(|new| &new.serving) {
+            Some(Serving::Unseen(why)) if self.answered => Failure::ReadinessUnknown { why: why.clone() },
+            _ if !overdue => return Progress::Waiting(Stage::Serving),
+            Some(Serving::Missing(ports)) => Failure::NotListening { ports: ports.clone() },
+            _ => {
+                let waited = Spoken(self.listen_timeout);
+                let why =
+                    format!("pm2 waited {waited} for it to listen and tells nothing, and no connection has reached it");
+                Failure::ReadinessUnknown { why }
+            }
+        };
+        Progress::Failed(failure)
     }
 }
 
@@ -311,13 +480,20 @@ mod tests {
             listen_timeout: Duration::from_secs(3),
             kill_timeout: Duration::from_secs(2),
             wait_ready: false,
+            autorestart: true,
             verdict: None,
         }
     }
 
+    /// pm2 saw the new worker listen.
+    fn with_answer(mut verification: Verification) -> Verification {
+        verification.answered(Some(true));
+        verification
+    }
+
     fn begin() -> Verification {
         let settings = VerifySettings::default();
-        Verification::begin(OLD, GROWN, &process(Status::Online, Some(OLD)), &settings, Steady(0))
+        with_answer(Verification::begin(OLD, GROWN, &process(Status::Online, Some(OLD)), None, &settings, Steady(0)))
     }
 
     fn at(seconds: i64) -> Steady {
@@ -335,6 +511,87 @@ mod tests {
         assert_eq!(verification.observe(Some(&new), YOUNG, at(3)), Progress::Waiting(Stage::Stable));
         assert_eq!(verification.observe(Some(&new), YOUNG, at(12)), Progress::Waiting(Stage::Stable));
         assert_eq!(verification.observe(Some(&new), YOUNG, at(13)), Progress::Verified { life: NEW, starts: 1 });
+    }
+
+    fn seen(sockets: Sockets) -> ProbeAnswer {
+        ProbeAnswer { sockets: Some(sockets), probe: None, port: None }
+    }
+
+    /// A worker of which pm2 tells nothing is not good, however long it stays up.
+    #[test]
+    fn what_is_not_known_to_serve_is_not_verified() {
+        let new = process(Status::Online, Some(NEW));
+        for (sockets, progress) in [
+            (Some(Sockets::Reached(true)), Progress::Verified { life: NEW, starts: 1 }),
+            (Some(Sockets::Reached(false)), Progress::Waiting(Stage::Serving)),
+            (None, Progress::Waiting(Stage::Serving)),
+            (
+                Some(Sockets::Unseen("no".to_owned())),
+                Progress::Failed(Failure::ReadinessUnknown { why: "no".to_owned() }),
+            ),
+        ] {
+            let mut verification = begin();
+            verification.answered(None);
+            verification.observe(Some(&new), YOUNG, at(1));
+            assert_eq!(verification.socket_question(), Some(SocketQuestion::Connection));
+            if let Some(sockets) = sockets {
+                verification.probed(Some(NEW), &seen(sockets), at(2));
+            }
+            assert_eq!(verification.observe(Some(&new), YOUNG, at(11)), progress);
+            if progress == Progress::Waiting(Stage::Serving) {
+                let last = verification.observe(Some(&new), YOUNG, at(80));
+                assert!(matches!(last, Progress::Failed(Failure::ReadinessUnknown { .. })), "{last:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_process_of_its_own_must_listen_where_the_old_one_did() {
+        let old = ProcessObservation { cluster: false, ..process(Status::Online, Some(OLD)) };
+        let new = ProcessObservation { cluster: false, ..process(Status::Online, Some(NEW)) };
+        let settings = VerifySettings::default();
+        let mut verification = Verification::begin(OLD, GROWN, &old, Some([80, 81].into()), &settings, Steady(0));
+        verification.answered(None);
+        verification.observe(Some(&new), YOUNG, at(1));
+        assert_eq!(verification.socket_question(), Some(SocketQuestion::Ports));
+        verification.probed(Some(NEW), &seen(Sockets::Listens([80].into())), at(5));
+        assert_eq!(verification.observe(Some(&new), YOUNG, at(12)), Progress::Waiting(Stage::Serving));
+        let mut deaf = verification.clone();
+        let failure = Failure::NotListening { ports: vec![81] };
+        assert_eq!(deaf.observe(Some(&new), YOUNG, at(80)), Progress::Failed(failure));
+        verification.probed(Some(NEW), &seen(Sockets::Listens([80, 81].into())), at(13));
+        assert_eq!(verification.observe(Some(&new), YOUNG, at(14)), Progress::Verified { life: NEW, starts: 1 });
+    }
+
+    #[test]
+    fn a_probe_must_succeed_after_the_new_instance_has_settled() {
+        let settings: VerifySettings = toml::from_str("command = ['true']").unwrap();
+        let before = process(Status::Online, Some(OLD));
+        let mut verification = with_answer(Verification::begin(OLD, GROWN, &before, None, &settings, Steady(0)));
+        let new = process(Status::Online, Some(NEW));
+        let mut said = |probe: Result<(), &str>, asked: i64, now: i64| {
+            let answer = ProbeAnswer { sockets: None, probe: Some(probe.map_err(str::to_owned)), port: None };
+            verification.probed(Some(NEW), &answer, at(asked));
+            verification.observe(Some(&new), YOUNG, at(now))
+        };
+        assert_eq!(said(Ok(()), 1, 1), Progress::Waiting(Stage::Stable));
+        assert_eq!(said(Ok(()), 5, 12), Progress::Waiting(Stage::Probe));
+        assert_eq!(said(Err("503"), 13, 14), Progress::Waiting(Stage::Probe));
+        assert_eq!(said(Err("503"), 79, 80), Progress::Failed(Failure::ProbeFailed { why: "503".to_owned() }));
+        assert_eq!(said(Ok(()), 81, 81), Progress::Verified { life: NEW, starts: 1 });
+    }
+
+    #[test]
+    fn what_is_stopped_or_taken_off_the_list_for_seconds_was_meant_to_go() {
+        let stopped = process(Status::Stopped, None);
+        for absent in [None, Some(&stopped)] {
+            let mut verification = begin();
+            assert_eq!(verification.observe(absent, YOUNG, at(1)), Progress::Waiting(Stage::NewLife));
+            let new = process(Status::Launching, Some(NEW));
+            assert_eq!(verification.observe(Some(&new), YOUNG, at(5)), Progress::Waiting(Stage::Online));
+            assert_eq!(verification.observe(absent, YOUNG, at(6)), Progress::Waiting(Stage::NewLife));
+            assert_eq!(verification.observe(absent, YOUNG, at(11)), Progress::Removed);
+        }
     }
 
     #[test]
@@ -355,16 +612,15 @@ mod tests {
         let crashed = ProcessObservation { unstable_restarts: Some(1), ..process(Status::Launching, Some(NEW)) };
         assert_eq!(begin().observe(Some(&crashed), YOUNG, at(1)), Progress::Failed(Failure::CrashedAtBoot));
         let late = at(76);
-        assert_eq!(begin().observe(None, YOUNG, late), Progress::Failed(Failure::Gone));
         assert_eq!(begin().unseen(late), Progress::Failed(Failure::DaemonLost));
         let old = process(Status::Online, Some(OLD));
         assert_eq!(begin().observe(Some(&old), YOUNG, late), Progress::NothingHappened);
-        let stopped = process(Status::Stopped, None);
+        let stopped = ProcessObservation { autorestart: false, ..process(Status::Stopped, None) };
         assert_eq!(begin().observe(Some(&stopped), YOUNG, late), Progress::Failed(Failure::NeverOnline));
         let launching = process(Status::Launching, Some(NEW));
         assert_eq!(begin().observe(Some(&launching), YOUNG, late), Progress::Failed(Failure::NeverOnline));
         let mut verification = begin();
-        verification.never_reported();
+        verification.answered(Some(false));
         let new = process(Status::Online, Some(NEW));
         let failure = Failure::NeverReady { waited: Duration::from_secs(3) };
         assert_eq!(verification.observe(Some(&new), YOUNG, at(4)), Progress::Failed(failure));
@@ -378,6 +634,9 @@ mod tests {
         let other = ProcessObservation { restarts: Some(5), ..process(Status::Online, Some(life(12))) };
         assert_eq!(verification.observe(Some(&other), YOUNG, at(9)), Progress::Waiting(Stage::Stable));
         assert_eq!(verification.observe(Some(&other), YOUNG, at(12)), Progress::Waiting(Stage::Stable));
+        // pm2's word was about the first.
+        assert_eq!(verification.observe(Some(&other), YOUNG, at(19)), Progress::Waiting(Stage::Serving));
+        verification.probed(Some(life(12)), &seen(Sockets::Reached(true)), at(19));
         assert_eq!(verification.observe(Some(&other), YOUNG, at(19)), Progress::Verified { life: life(12), starts: 2 });
         verification.observe(Some(&process(Status::Online, Some(life(13)))), YOUNG, at(20));
         let fourth = process(Status::Online, Some(life(14)));
@@ -409,7 +668,8 @@ mod tests {
     #[test]
     fn a_count_of_unstable_restarts_from_earlier_days_hides_no_crash() {
         let before = ProcessObservation { unstable_restarts: Some(5), ..process(Status::Online, Some(OLD)) };
-        let mut verification = Verification::begin(OLD, GROWN, &before, &VerifySettings::default(), Steady(0));
+        let settings = VerifySettings::default();
+        let mut verification = with_answer(Verification::begin(OLD, GROWN, &before, None, &settings, Steady(0)));
         assert_eq!(verification.observe(Some(&before), YOUNG, at(1)), Progress::Waiting(Stage::NewLife));
         let crashed = ProcessObservation { unstable_restarts: Some(1), ..process(Status::Launching, Some(NEW)) };
         assert_eq!(verification.observe(Some(&crashed), YOUNG, at(2)), Progress::Failed(Failure::CrashedAtBoot));
@@ -426,7 +686,8 @@ mod tests {
             (counted(1, Status::Online, NEW), Progress::Verified { life: NEW, starts: 1 }),
             (counted(2, Status::Launching, NEW), Progress::Failed(Failure::CrashedAtBoot)),
         ] {
-            let mut verification = Verification::begin(OLD, YOUNG, &young, &VerifySettings::default(), Steady(0));
+            let settings = VerifySettings::default();
+            let mut verification = with_answer(Verification::begin(OLD, YOUNG, &young, None, &settings, Steady(0)));
             let ending = counted(1, Status::Stopping, OLD);
             assert_eq!(verification.observe(Some(&ending), YOUNG, at(1)), Progress::Waiting(Stage::NewLife));
             let new = counted(1, Status::Online, NEW);

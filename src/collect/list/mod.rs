@@ -18,6 +18,7 @@ use thiserror::Error;
 
 use self::fields::{fields, flag, label, number, whole, word};
 use self::scan::{Json, Names, Scan};
+use super::budget::Budget;
 use crate::model::{AppMetrics, AppName, Bytes, DEFAULT_NAMESPACE, Listed, Status};
 
 pub use self::arriving::ArrivingReply;
@@ -58,6 +59,8 @@ pub struct ProcessList {
     pub entries: Vec<Listed>,
     /// Entries beyond the bound.
     pub over_limit: usize,
+    /// Metrics of the apps' own beyond the budget.
+    pub metrics_left_out: usize,
     /// Entries that could not be read: no object, or without a `pm_id`.
     pub unreadable: usize,
     /// Entries whose `pm_id` had already been seen.
@@ -132,6 +135,7 @@ fn entries(list: Json<'_>, limit: usize) -> Option<ProcessList> {
 struct Gathered {
     numbers: BTreeSet<u32>,
     list: ProcessList,
+    budget: Budget,
 }
 
 impl Gathered {
@@ -144,8 +148,19 @@ impl Gathered {
     fn add(&mut self, entry: Option<Listed>) {
         match entry {
             None => self.list.unreadable += 1,
-            Some(entry) if self.numbers.insert(entry.pm_id) => self.list.entries.push(entry),
+            Some(entry) if self.numbers.insert(entry.pm_id) => self.keep(entry),
             Some(_again) => self.list.repeated += 1,
+        }
+    }
+
+    /// Keeps an entry and its own metrics as far as the budget goes.
+    fn keep(&mut self, mut entry: Listed) {
+        match self.budget.admit(&mut entry) {
+            Some(left_out) => {
+                self.list.metrics_left_out += left_out;
+                self.list.entries.push(entry);
+            }
+            None => self.list.over_limit += 1,
         }
     }
 
@@ -165,7 +180,7 @@ struct Stopped;
 /// Reads the entry that comes next; none where it is no object or has no `pm_id`.
 fn read_entry(scan: &mut Scan<'_>) -> Result<Option<Listed>, Stopped> {
     let mut outer = [None; 5];
-    let mut environment = [None; 22];
+    let mut environment = [None; 24];
     let mut metrics = AppMetrics::default();
     let read = scan.object(|name, scan| {
         match OUTER.place(name) {
@@ -181,8 +196,8 @@ fn read_entry(scan: &mut Scan<'_>) -> Result<Option<Listed>, Stopped> {
 }
 
 /// Reads `pm2_env`: the values of its names but for the last, which are the metrics.
-fn read_environment<'t>(scan: &mut Scan<'t>) -> Option<([Option<Json<'t>>; 22], AppMetrics)> {
-    let mut environment = [None; 22];
+fn read_environment<'t>(scan: &mut Scan<'t>) -> Option<([Option<Json<'t>>; 24], AppMetrics)> {
+    let mut environment = [None; 24];
     let mut metrics = AppMetrics::default();
     scan.object(|name, scan| {
         match ENVIRONMENT.place(name) {
@@ -197,7 +212,7 @@ fn read_environment<'t>(scan: &mut Scan<'t>) -> Option<([Option<Json<'t>>; 22], 
     Some((environment, metrics))
 }
 
-fn listed(outer: &[Option<Json<'_>>; 5], environment: &[Option<Json<'_>>; 22], metrics: AppMetrics) -> Option<Listed> {
+fn listed(outer: &[Option<Json<'_>>; 5], environment: &[Option<Json<'_>>; 24], metrics: AppMetrics) -> Option<Listed> {
     const MONIT: Names<2> = Names::new(["memory", "cpu"]);
     const VERSIONING: Names<1> = Names::new(["revision"]);
     let [_, pid, name, pm_id, monit] = *outer;
@@ -224,6 +239,8 @@ fn listed(outer: &[Option<Json<'_>>; 5], environment: &[Option<Json<'_>>; 22], m
         listen,
         min_uptime,
         wait_ready,
+        autorestart,
+        stop_exit_codes,
     ] = *environment;
     let [monit_memory, monit_cpu] = monit.map_or([None; 2], |monit| fields(monit, &MONIT));
     let pm_id = pm_id.and_then(whole).or_else(|| inner_id.and_then(whole))?;
@@ -260,6 +277,7 @@ fn listed(outer: &[Option<Json<'_>>; 5], environment: &[Option<Json<'_>>; 22], m
         listen_timeout_ms: listen.and_then(whole),
         min_uptime_ms: min_uptime.and_then(whole),
         wait_ready: wait_ready.and_then(flag).unwrap_or(false),
+        autorestart: autorestart.and_then(flag).unwrap_or(true) && stop_exit_codes.is_none(),
         monit_memory: monit_memory.and_then(whole).filter(|bytes| *bytes > 0).map(Bytes),
         monit_cpu_percent: monit_cpu.and_then(number).filter(|percent| *percent >= 0.0),
         metrics,
@@ -268,7 +286,7 @@ fn listed(outer: &[Option<Json<'_>>; 5], environment: &[Option<Json<'_>>; 22], m
 
 /// The only names that are read out of `pm2_env`, in the order in which [`listed`] takes them apart. Of `NODE_OPTIONS`
 /// and `node_args` nothing is kept but the heap limit.
-const ENVIRONMENT: Names<23> = Names::new([
+const ENVIRONMENT: Names<25> = Names::new([
     "name",
     "pm_id",
     "status",
@@ -291,6 +309,8 @@ const ENVIRONMENT: Names<23> = Names::new([
     "listen_timeout",
     "min_uptime",
     "wait_ready",
+    "autorestart",
+    "stop_exit_codes",
     "axm_monitor",
 ]);
 

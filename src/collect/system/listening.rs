@@ -13,7 +13,7 @@ const CONNECTED: u8 = 0x01;
 
 /// The TCP ports that a process listens on; none where its files are not ours to see.
 pub fn listening_ports(proc: &Path, pid: u32) -> BTreeSet<u16> {
-    own(proc, pid, LISTENING).into_iter().map(|socket| socket.port).collect()
+    seen_ports(proc, pid).unwrap_or_default()
 }
 
 /// The TCP ports that anybody listens on in the network of this process.
@@ -34,8 +34,21 @@ struct Socket {
     inode: u64,
 }
 
+/// The same as [`listening_ports`], told apart from what cannot be seen.
+///
+/// # Errors
+/// Where the files of the process are not ours to see, or it is gone.
+pub fn seen_ports(proc: &Path, pid: u32) -> std::io::Result<BTreeSet<u16>> {
+    let sockets = try_own(proc, pid, LISTENING)?;
+    Ok(sockets.into_iter().map(|socket| socket.port).collect())
+}
+
 fn own(proc: &Path, pid: u32, state: u8) -> Vec<Socket> {
-    let Ok(files) = std::fs::read_dir(proc.join(pid.to_string()).join("fd")) else { return Vec::new() };
+    try_own(proc, pid, state).unwrap_or_default()
+}
+
+fn try_own(proc: &Path, pid: u32, state: u8) -> std::io::Result<Vec<Socket>> {
+    let files = std::fs::read_dir(proc.join(pid.to_string()).join("fd"))?;
     let open: BTreeSet<u64> = files
         .flatten()
         .filter_map(|file| {
@@ -44,9 +57,11 @@ fn own(proc: &Path, pid: u32, state: u8) -> Vec<Socket> {
         })
         .collect();
     if open.is_empty() {
-        return Vec::new();
+        return Ok(Vec::new());
     }
-    sockets(proc, pid).into_iter().filter(|socket| socket.state == state && open.contains(&socket.inode)).collect()
+    let mut sockets = sockets(proc, pid);
+    sockets.retain(|socket| socket.state == state && open.contains(&socket.inode));
+    Ok(sockets)
 }
 
 fn sockets(proc: &Path, pid: u32) -> Vec<Socket> {

@@ -13,6 +13,7 @@
 
 pub mod cgroup;
 mod close_up;
+mod credentials;
 mod listening;
 mod own;
 pub mod parse;
@@ -29,7 +30,8 @@ use rustix::fs::{Mode, OFlags, RawDir};
 use thiserror::Error;
 
 pub use self::close_up::CloseUp;
-pub use self::listening::{connections, listening_ports, taken_ports};
+pub use self::credentials::Credentials;
+pub use self::listening::{connections, listening_ports, seen_ports, taken_ports};
 pub use self::own::{own_pids, own_sample};
 pub use self::tree::TreeProcess;
 use crate::model::{Bytes, HostSample, SystemSample, WallTime};

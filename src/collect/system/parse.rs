@@ -162,6 +162,13 @@ pub fn signal_masks(text: &[u8]) -> Option<SignalMasks> {
     Some(SignalMasks { blocked: mask("SigBlk")?, ignored: mask("SigIgn")?, caught: mask("SigCgt")? })
 }
 
+/// Reads the real, effective, saved and file system user from `/proc/<pid>/status`.
+pub fn users(text: &[u8]) -> Option<[u32; 4]> {
+    let line = text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"Uid:"))?;
+    let mut users = Words(line).map(number::<u32>);
+    Some([users.next()??, users.next()??, users.next()??, users.next()??])
+}
+
 fn kibibytes(value: &[u8]) -> Option<Bytes> {
     let number = std::str::from_utf8(value).ok()?.trim().strip_suffix("kB")?.trim_end();
     number.parse::<u64>().ok()?.checked_mul(1024).map(Bytes)

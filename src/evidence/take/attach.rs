@@ -5,19 +5,19 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::Signal;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
 use super::ledger::{Entry, Ledger, Noted};
 use super::{TakeErrorKind, Target, checks, own_listener};
-use crate::collect::identity::{Standing, standing};
+use crate::collect::home_file::within;
 use crate::collect::look::Look;
-use crate::collect::system::{SystemReader, connections, listening_ports, taken_ports};
+use crate::collect::system::{CloseUp, SystemReader, connections, listening_ports, taken_ports};
+use crate::collect::target::CheckedTarget;
 use crate::evidence::inspector::{Inspector, InspectorError, InspectorErrorKind, LoopDelay};
 use crate::http::client;
 use crate::model::WallTime;
@@ -32,6 +32,8 @@ const OPENING: Duration = Duration::from_secs(30);
 pub(super) const STEP: Duration = Duration::from_secs(30);
 /// … and closing it again.
 const CLOSING: Duration = Duration::from_secs(30);
+/// How long looking through an app's source may take.
+const SOURCE: Duration = Duration::from_secs(10);
 /// An inspector that was just asked for may still open within this time.
 const LATE: Duration = Duration::from_secs(2);
 /// How often it is looked whether an app goes on, [`POLL`] apart.
@@ -41,12 +43,11 @@ const POLL: Duration = Duration::from_millis(50);
 const CLOSE: &str = "(inspector => { const end = () => { try { inspector.close(); } catch { /* closed already */ } }; \
     setTimeout(end, 100).unref(); return true; })(require('inspector'))";
 
-/// A process that cannot come to mean another: its pid, its start, and a handle on it.
+/// A process that cannot come to mean another: its pid and its start.
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) pid: u32,
     pub(super) start_ticks: u64,
-    pub(super) handle: OwnedFd,
 }
 
 impl Held {
@@ -97,42 +98,37 @@ pub(super) async fn attach(
     ledger: &Ledger,
     now: WallTime,
 ) -> Result<Attached, TakeErrorKind> {
-    let (pid, daemon) = (target.life.pid, look.daemon_pid);
+    let (pid, peer) = (target.life.pid, look.peer);
     let listed = look.find(target.key.pm_id).map_err(TakeErrorKind::Refused)?.clone();
     let checking = move || {
-        let process = held(pid)?;
         let mut reader = SystemReader::new(PROC.into());
-        let reading = reader.read(daemon, &[pid].into(), now).map_err(|error| error.to_string())?;
-        if !matches!(standing(&listed, daemon, &reading), Standing::Own(_)) {
-            return Err(format!("its pid {pid} is not that of a process of pm2's here: run leakslope where pm2 runs"));
-        }
+        let proven = CheckedTarget::check(&listed, &peer)?;
         let seen = reader.close_up(pid).ok_or("it has ended")?;
         if let Some(objection) = checks::against_looking(&seen) {
             return Err(objection);
         }
-        let own_listener = || {
-            let (file, line) = own_listener::find(&seen.command_line, seen.folder.as_deref())?;
-            Some(format!(
-                "it may listen for SIGUSR1 itself ({}:{line}), and would take the signal for its own; open its inspector \
-                 in another way (node_args: --inspect), then try again",
-                file.display()
-            ))
-        };
-        let against_signal =
-            checks::against_signal(&seen).or_else(own_listener).or_else(|| against_now(&mut reader, pid));
+        let against_signal = checks::against_signal(&seen);
         let before = listening_ports(Path::new(PROC), pid);
-        let process = Held { start_ticks: seen.start_ticks, ..process };
-        Ok((Opened { process, port: None, before, ours: false, noted: None }, against_signal))
+        let process = Held { pid, start_ticks: seen.start_ticks };
+        Ok((Opened { process, port: None, before, ours: false, noted: None }, proven, seen, against_signal))
     };
     let checked = tokio::task::spawn_blocking(checking).await.map_err(|error| error.to_string());
-    let (mut opened, against_signal) = checked.and_then(|checked| checked).map_err(TakeErrorKind::Refused)?;
+    let (mut opened, proven, seen, against_signal) =
+        checked.and_then(|checked| checked).map_err(TakeErrorKind::Refused)?;
     opened.port = already_open(&opened).await.map_err(TakeErrorKind::Refused)?;
     if opened.port.is_none() {
-        if let Some(objection) = against_signal {
+        let mut objection = against_signal;
+        if objection.is_none() {
+            objection = own_listener(&seen).await;
+        }
+        if objection.is_none() {
+            objection = against_now(pid).await;
+        }
+        if let Some(objection) = objection {
             return Err(TakeErrorKind::Refused(objection));
         }
         let entry = Entry::new(target, opened.process.start_ticks, opened.before.iter().copied().collect(), now);
-        open(&mut opened, entry, ledger).await?;
+        open(&mut opened, &proven, entry, ledger).await?;
     }
     let attached = session(&opened).await;
     match attached {
@@ -141,27 +137,37 @@ pub(super) async fn attach(
     }
 }
 
-/// What speaks against a signal just now; a moment later it may be over.
-fn against_now(reader: &mut SystemReader, pid: u32) -> Option<String> {
-    let mut place = String::new();
-    for _ in 0..LOOKS {
-        let seen = reader.close_up(pid)?;
-        checks::broken_off(&seen)?.clone_into(&mut place);
-        std::thread::sleep(POLL);
+/// What of the app's own source speaks against a signal. It may lie on a file server that is gone.
+async fn own_listener(seen: &CloseUp) -> Option<String> {
+    let folder = seen.folder.clone().unwrap_or_else(|| "/".into());
+    let (command_line, within_it) = (seen.command_line.clone(), folder.clone());
+    let found = within(&folder, SOURCE, move || own_listener::find(&command_line, Some(&within_it))).await;
+    match found {
+        Ok(found) => found.map(|(file, line)| {
+            format!(
+                "it may listen for SIGUSR1 itself ({}:{line}), and would take the signal for its own; open its inspector \
+                 in another way (node_args: --inspect), then try again",
+                file.display()
+            )
+        }),
+        Err(late) => Some(format!("whether it listens for SIGUSR1 itself cannot be told: {late}")),
     }
-    Some(format!(
-        "it waits in the system ({place}), and the signal would break that off; try again when it answers requests"
-    ))
 }
 
-/// Takes a handle on a process.
-pub(super) fn held(pid: u32) -> Result<Held, String> {
-    let number = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or("it has no pid")?;
-    let handle = pidfd_open(number, PidfdFlags::empty()).map_err(|error| match error {
-        rustix::io::Errno::SRCH => "it has ended".to_owned(),
-        error => format!("the system gives no handle on it ({error}); Linux 5.3 or later is needed"),
-    })?;
-    Ok(Held { pid, start_ticks: 0, handle })
+/// What speaks against a signal just now; a moment later it may be over.
+async fn against_now(pid: u32) -> Option<String> {
+    let watching = move || {
+        let (mut reader, mut place) = (SystemReader::new(PROC.into()), String::new());
+        for _ in 0..LOOKS {
+            let seen = reader.close_up(pid)?;
+            checks::broken_off(&seen)?.clone_into(&mut place);
+            std::thread::sleep(POLL);
+        }
+        Some(format!(
+            "it waits in the system ({place}), and the signal would break that off; try again when it answers requests"
+        ))
+    };
+    tokio::task::spawn_blocking(watching).await.unwrap_or_else(|panicked| Some(panicked.to_string()))
 }
 
 /// The port of an inspector that was open before and that nobody uses.
@@ -210,7 +216,12 @@ pub(super) async fn undebugged(pid: u32, port: u16) -> Result<(), String> {
 }
 
 /// Writes down what is about to be opened, sends SIGUSR1 and waits for the inspector to listen.
-async fn open(opened: &mut Opened, mut entry: Entry, ledger: &Ledger) -> Result<(), TakeErrorKind> {
+async fn open(
+    opened: &mut Opened,
+    proven: &CheckedTarget,
+    mut entry: Entry,
+    ledger: &Ledger,
+) -> Result<(), TakeErrorKind> {
     let (ledger, to_write) = (ledger.clone(), entry.clone());
     let writing = tokio::task::spawn_blocking(move || ledger.write(&to_write).map_err(|error| error.to_string()));
     let written = writing.await.map_err(|panicked| panicked.to_string()).and_then(|written| written);
@@ -220,11 +231,9 @@ async fn open(opened: &mut Opened, mut entry: Entry, ledger: &Ledger) -> Result<
              make room, or set STATE_DIRECTORY to a folder that may be written"
         ))
     })?;
-    if let Err(error) = pidfd_send_signal(&opened.process.handle, Signal::USR1) {
+    if let Err(why) = proven.signal(Signal::USR1) {
         opened.closed();
-        return Err(TakeErrorKind::Refused(format!(
-            "SIGUSR1 may not be sent to it ({error}); run this as the app's user"
-        )));
+        return Err(TakeErrorKind::Refused(why));
     }
     opened.ours = true;
     let end = Instant::now() + OPENING;

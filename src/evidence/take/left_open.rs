@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::attach::{Held, Opened, PORTS, PROC, held, is_in, is_inspector, undebugged};
+use super::attach::{Held, Opened, PORTS, PROC, is_in, is_inspector, undebugged};
 use super::checks;
 use super::ledger::{Entry, Ledger, Noted};
 use crate::collect::system::{SystemReader, listening_ports};
@@ -118,10 +118,8 @@ fn process(entry: &Entry) -> Option<(Held, Option<String>)> {
     if !entry.is_of_this_boot() {
         return None;
     }
-    // The handle comes first, so that what is seen next is seen of this very process.
-    let handle = held(entry.pid).ok()?;
     let seen = SystemReader::new(PROC.into()).close_up(entry.pid)?;
-    let process = Held { start_ticks: seen.start_ticks, ..handle };
+    let process = Held { pid: entry.pid, start_ticks: seen.start_ticks };
     (seen.start_ticks == entry.start_ticks).then(|| (process, checks::against_looking(&seen)))
 }
 

@@ -5,9 +5,12 @@
 //! does not find may still be there: in a package, or in a name put together at run time. Then the app's own listener runs
 //! instead, and no inspector opens.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 const NAMES: [&str; 3] = ["'SIGUSR1'", "\"SIGUSR1\"", "`SIGUSR1`"];
 const KINDS: [&str; 6] = ["js", "cjs", "mjs", "ts", "cts", "mts"];
@@ -59,7 +62,13 @@ fn is_source(path: &Path) -> bool {
 
 fn line(path: &Path, left: &mut u64) -> Option<usize> {
     let mut text = Vec::new();
-    File::open(path).ok()?.take(*left).read_to_end(&mut text).ok()?;
+    // A pipe that has the name of a source file is not waited for.
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
+    if !file.metadata().ok()?.is_file() {
+        return None;
+    }
+    file.take(*left).read_to_end(&mut text).ok()?;
     *left -= text.len() as u64;
     let text = String::from_utf8_lossy(&text);
     let at = NAMES.iter().filter_map(|name| text.find(name)).min()?;

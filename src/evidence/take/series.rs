@@ -230,8 +230,7 @@ impl<Wall: Fn() -> WallTime> Series<'_, Wall> {
 
     /// Asks the system about the process, the memory and the disk.
     async fn machine(&self, look: &Look) -> Result<Machine, String> {
-        let (folder, pid, daemon, wall) =
-            (self.folder.to_owned(), self.target.life.pid, look.daemon_pid, (self.wall)());
+        let (folder, pid, daemon, wall) = (self.folder.to_owned(), self.target.life.pid, look.peer.pid, (self.wall)());
         let asking = move || Machine::read(&folder, pid, daemon, wall);
         tokio::task::spawn_blocking(asking).await.map_err(|panicked| panicked.to_string())?
     }

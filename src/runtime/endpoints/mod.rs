@@ -33,6 +33,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router<Shared> {
         .route(Route::get("/api/v1/processes", past::processes))
         .route(Route::get("/api/v1/restarts", restarts::list))
         .route(Route::post("/api/v1/restarts", restarts::ask))
+        .route(Route::get("/api/v1/restarts/preview", restarts::preview))
         .route(Route::post("/api/v1/restarts/withdraw", restarts::withdraw))
         .route(Route::post("/api/v1/restarts/breaker", restarts::reset_breaker))
         .route(Route::post("/api/v1/alerts", restarts::alerts).body_bytes(LARGEST_BODY))

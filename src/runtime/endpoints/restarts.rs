@@ -11,14 +11,17 @@ use crate::actuate::{Closed, Handle};
 use crate::alertmanager::{WebhookError, parse_webhook};
 use crate::http::{Content, Identity, RateLimit, Reach, Request, Response, guard_acting};
 use crate::model::{AppName, DaemonName};
-use crate::policy::PersonCall;
+use crate::policy::{AppPlan, Mode, PersonCall, Plan};
 use crate::runtime::{Shared, restarting};
-use crate::ui::{ActingView, RestartsView, Said, TakenView};
+use crate::ui::{ActingView, PreviewView, RestartsView, Said, TakenView};
 
 /// Orders of people at once, and the time after which one more is taken.
 const ORDERS: (u32, Duration) = (20, Duration::from_secs(3));
 /// Webhook bodies at once, and the time after which one more is taken.
 const WEBHOOKS: (u32, Duration) = (120, Duration::from_millis(250));
+
+/// Refused alerts that an answer tells of at the most.
+const MOST_REFUSED: usize = 100;
 
 /// The buckets of orders and webhooks.
 #[derive(Debug)]
@@ -38,7 +41,12 @@ impl Rates {
 pub(super) async fn list(shared: Arc<Shared>, request: Request) -> Response {
     let published = shared.published.load_full();
     let Some(published) = published else { return not_yet() };
-    let Some(standing) = &published.restarts else { return unavailable() };
+    // What was asked a moment ago is shown at once, not only with the next collection.
+    let fresh = match &shared.policy {
+        Some(policy) => restarting::standing(policy).await,
+        None => None,
+    };
+    let Some(standing) = fresh.as_ref().or(published.restarts.as_ref()) else { return unavailable() };
     let audit = restarting::audit(&shared).await;
     let settings = shared.settings.load();
     let offset_ms = shared.clock.wall().0.saturating_sub(shared.clock.now().0);
@@ -77,18 +85,69 @@ pub(super) async fn ask(shared: Arc<Shared>, request: Request) -> Response {
         Ok(call) => call,
         Err(refusal) => return *refusal,
     };
+    let asked = call.clone();
     match policy.ask(call).await {
         Ok(Ok(requests)) => {
-            let numbers: Vec<String> = requests.iter().map(ToString::to_string).collect();
-            let sentence = format!(
-                "taken down as request {}; it goes through every gate, and GET /api/v1/restarts tells how it stands",
-                numbers.join(", ")
-            );
+            let sentence = match restarting::standing(policy).await {
+                Some(standing) => taken(&standing.plan, &asked, &requests),
+                None => format!("{} recorded; `leakslope plan` tells how it stands", numbered(&requests)),
+            };
             Response::json_with(StatusCode::ACCEPTED, &TakenView { requests, sentence })
         }
         Ok(Err(refusal)) => refused(&refusal.to_string()),
         Err(Closed) => unavailable(),
     }
+}
+
+/// What an order would do, as the policy itself says; asking changes nothing.
+pub(super) async fn preview(shared: Arc<Shared>, request: Request) -> Response {
+    let bad = |what: &str| Response::error(StatusCode::BAD_REQUEST, "bad_query", what);
+    let Some(app) = request.query.get("app") else { return bad("parameter app is missing") };
+    let pm_id = match request.query.get("pm_id").map(str::parse::<u32>).transpose() {
+        Ok(pm_id) => pm_id,
+        Err(_no_number) => return bad("parameter pm_id is no number of pm2's"),
+    };
+    let set = |name: &str| request.query.get(name) == Some("true");
+    let call = PersonCall {
+        daemon: request.query.get("daemon").map(DaemonName::from),
+        app: AppName::from(app),
+        pm_id,
+        all: set("all"),
+        now: set("now"),
+        hard: set("hard"),
+        who: String::new(),
+        why: String::new(),
+    };
+    let Some(policy) = &shared.policy else { return unavailable() };
+    match policy.preview(call).await {
+        Ok(Ok(preview)) => Response::json(&PreviewView::from(&preview)),
+        Ok(Err(refusal)) => refused(&refusal.to_string()),
+        Err(Closed) => unavailable(),
+    }
+}
+
+/// What follows from a request that was taken: nothing at all where every app it is about is in a dry run.
+fn taken(plan: &Plan, asked: &PersonCall, requests: &[u64]) -> String {
+    let of_app =
+        |app: &&AppPlan| asked.app.means(&app.app) && asked.daemon.as_ref().is_none_or(|name| app.daemon == *name);
+    let recorded = numbered(requests);
+    match plan.apps.iter().filter(of_app).map(|app| (app.mode, app.policy.is_some())).max() {
+        Some((Mode::Enforce, _)) => {
+            let now = plan.entries.iter().find(|entry| requests.contains(&entry.request));
+            let now = now.map_or(String::new(), |entry| format!("; {}", entry.sentence));
+            format!("{recorded} recorded; it goes through every gate, and `leakslope plan` tells how it stands{now}")
+        }
+        mode => {
+            let opted_in = mode.is_some_and(|(_, opted_in)| opted_in);
+            let why = if opted_in { "the mode is dry-run" } else { "no policy names the app" };
+            format!("DRY RUN ({why}): {recorded} recorded, and nothing will be restarted; `leakslope plan` shows it")
+        }
+    }
+}
+
+fn numbered(requests: &[u64]) -> String {
+    let numbers: Vec<String> = requests.iter().map(ToString::to_string).collect();
+    format!("request {} is", numbers.join(", "))
 }
 
 #[derive(Deserialize)]
@@ -137,9 +196,12 @@ pub(super) async fn reset_breaker(shared: Arc<Shared>, request: Request) -> Resp
         Ok(order) => order,
         Err(refusal) => return *refusal,
     };
-    let sentence = format!("the breaker of {} is closed", order.app);
+    let app = order.app.clone();
     match policy.reset_breaker(order.daemon, order.app, order.who).await {
-        Ok(Ok(())) => Response::json(&TakenView { requests: Vec::new(), sentence }),
+        Ok(Ok(causes)) => {
+            let sentence = format!("the breaker of {app} is closed; it had opened because: {}", causes.join("; "));
+            Response::json(&TakenView { requests: Vec::new(), sentence })
+        }
         Ok(Err(refusal)) => refused(&refusal.to_string()),
         Err(Closed) => unavailable(),
     }
@@ -168,8 +230,11 @@ pub(super) async fn alerts(shared: Arc<Shared>, request: Request) -> Response {
     let ignored: std::collections::BTreeMap<&str, usize> =
         webhook.ignored.iter().map(|(reason, count)| (reason.as_str(), *count)).collect();
     match policy.alerts(webhook.calls).await {
-        Ok(()) => Response::json(&serde_json::json!({
-            "taken": taken,
+        Ok(refused) => Response::json(&serde_json::json!({
+            "taken": taken - refused.len(),
+            "refused": refused.iter().take(MOST_REFUSED).map(|(call, why)| serde_json::json!({
+                "alert": call.name, "daemon": call.daemon, "app": call.app, "pm_id": call.pm_id, "sentence": why,
+            })).collect::<Vec<_>>(),
             "ignored": ignored,
             "truncated": truncated,
         })),

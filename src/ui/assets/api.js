@@ -64,6 +64,13 @@ export class Source {
   }
 }
 
+/** Reads what an address says now. */
+export const read = async (address) => {
+  const response = await fetch(address, { cache: "no-store", signal: AbortSignal.timeout(DEADLINE_MS) });
+  if (!response.ok) throw new Refused(response.status, await explain(response));
+  return response.json();
+};
+
 /** Sends an order. The content type and the token keep other pages from doing the same in our name. */
 export const send = async (address, order, token) => {
   const headers = { "Content-Type": "application/json" };

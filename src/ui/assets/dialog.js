@@ -1,42 +1,8 @@
 // The dialog before anything acts: it says what will happen, asks once more, sends the order and shows the answer.
 
-import { Refused, send } from "./api.js";
+import { Refused, read, send } from "./api.js";
 import { h, name, show, write } from "./dom.js";
-import { count, moment, sentence, span } from "./format.js";
-import { stateOf } from "./verdict.js";
-
-/** The processes that a request means: one, else all or those that leak, if any do. As the policy chooses them. */
-export const targetsOf = (processes, wanted, all) => {
-  const running = processes.filter((process) => process.daemon === wanted.daemon && process.app === wanted.app && process.pid !== null);
-  if (wanted.pm_id !== null) return running.filter((process) => process.pm_id === wanted.pm_id);
-  const leaking = running.filter((process) => stateOf(process) === "leaking");
-  return all || leaking.length === 0 ? running : leaking;
-};
-
-/** What a restart will do, in sentences, before anybody says yes. */
-export const consequences = (targets, restarts, policy, now) => {
-  if (restarts.mode === "off" || policy?.mode === "off") return ["Restarts are switched off: the request will be refused."];
-  const sentences = [];
-  if (restarts.mode === "dry-run" || !policy || policy.mode === "dry-run") {
-    const why = policy?.opted_in === false ? "no policy names this app" : "the mode is dry-run";
-    sentences.push(`This is a dry run (${why}): nothing will be restarted. What would have happened is recorded.`);
-  }
-  if (policy?.breaker.open) {
-    sentences.push(`The circuit breaker of this app is open (${policy.breaker.cause ?? "no cause given"}): the request waits until it closes.`);
-  }
-  if (now) sentences.push("It does not wait for a maintenance window or for the minimum uptime; every other gate can still hold it.");
-  else if (policy?.next_window_at) sentences.push(`It waits for the next maintenance window, ${moment(policy.next_window_at)}.`);
-  else sentences.push("It begins as soon as every gate lets it through.");
-  const workers = targets.filter((process) => process.exec_mode === "cluster").length;
-  const others = targets.length - workers;
-  if (workers > 0) {
-    sentences.push(`pm2 reloads ${count(workers, "worker")}, one at a time: a new worker starts before the old one stops, so connections are kept if the app closes gracefully.`);
-  }
-  if (others > 0) {
-    sentences.push(`pm2 stops ${count(others, "process", "processes")} and starts anew: open connections drop, and requests fail until the app is back.`);
-  }
-  return sentences;
-};
+import { sentence, span } from "./format.js";
 
 /** How long a profile that is asked for here may sample. */
 const DURATIONS = { "30s": "30 seconds", "2m": "2 minutes", "5m": "5 minutes", "30m": "30 minutes" };
@@ -90,13 +56,28 @@ export const orderDialog = (facts, onDone) => {
     if (wanted.kind === "breaker") {
       return [`It opened because: ${sentence(policy?.breaker.cause ?? "no cause given")}`, "Restarts that are asked for go on as soon as every other gate lets them through."];
     }
-    return consequences(targetsOf(facts().view?.processes ?? [], wanted, all.box.checked), restarts, policy, now.box.checked);
+    return preview();
   };
-  const tell = () => {
+  // What a restart would do is decided where it is carried out: the policy itself says it.
+  const preview = async () => {
+    const query = new URLSearchParams({ daemon: wanted.daemon, app: wanted.app, all: all.box.checked, now: now.box.checked });
+    if (wanted.pm_id !== null) query.set("pm_id", wanted.pm_id);
+    try {
+      return (await read(`api/v1/restarts/preview?${query}`)).sentences;
+    } catch (error) {
+      return [`The request would be refused: ${error.message}`];
+    }
+  };
+  let turn = 0;
+  const tell = async () => {
     const { restarts } = facts();
     const allowed = restarts?.acting.allowed ?? false;
-    const sentences = allowed ? said(restarts) : [sentence(restarts?.acting.sentence ?? "This sidecar takes no orders")];
-    list.replaceChildren(...sentences.map((text) => h("li", { text })));
+    const mine = ++turn;
+    yes.disabled = true;
+    const sentences = await (allowed ? said(restarts) : [restarts?.acting.sentence ?? "This sidecar takes no orders"]);
+    // Somebody has changed the question meanwhile.
+    if (mine !== turn) return;
+    list.replaceChildren(...sentences.map((text) => h("li", { text: sentence(text) })));
     yes.disabled = !allowed;
     show(secretRow, allowed && restarts.acting.authentication === "bearer");
   };
@@ -138,6 +119,7 @@ export const orderDialog = (facts, onDone) => {
     secret.value = "";
     write(no, "Cancel");
     write(answer, "");
+    list.replaceChildren();
     write(title, kind.title);
     write(yes, kind.yes);
     write(app, what.app);

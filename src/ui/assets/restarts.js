@@ -21,7 +21,7 @@ const gateItem = () => {
   const node = h("li", {}, state, title, said);
   return { node, update: (gate) => {
     mark(node, "data-open", String(gate.open));
-    write(state, gate.open ? "Open" : "Holds");
+    write(state, gate.open ? "Passes" : "Holds");
     write(title, words(gate.gate));
     write(said, sentence(gate.sentence));
   } };

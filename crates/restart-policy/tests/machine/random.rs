@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::policy_support::{Code, Pm2, World, app, daemon, settings};
-use leakslope::model::{Bytes, LeakState, ProcessKey, Status, Steady, WallTime};
-use leakslope::policy::{
+use model::{Bytes, LeakState, ProcessKey, Status, Steady, WallTime};
+use proptest::prelude::*;
+use restart_policy::{
     AlertCall, BeforeExhaustion, Event, LockAnswer, Mode, PersonCall, RecordKind, Target, TargetState, Trigger, Wish,
 };
-use proptest::prelude::*;
 
 const PROCESSES: u32 = 5;
 
@@ -210,7 +210,8 @@ fn alert(id: u8, starts_at: u8, resolved: bool, pm_id: Option<u32>) -> AlertCall
     AlertCall {
         id: format!("alert-{id}"),
         name: "Leak".to_owned(),
-        starts_at: i64::from(starts_at),
+        // Each begins on a day of its own, the first after the processes have started.
+        starts_at: 1_741_608_000_000 + i64::from(starts_at) * 86_400_000,
         resolved,
         daemon: daemon(),
         app: app("shop"),
@@ -279,7 +280,7 @@ proptest! {
             happens(&mut world, happening);
             let plan = world.policy.plan(world.now);
             for entry in &plan.entries {
-                prop_assert!(!entry.sentence.is_empty() && entry.gates.len() == 17);
+                prop_assert!(!entry.sentence.is_empty() && entry.gates.len() == 18);
             }
             prop_assert!(world.state().steps.len() <= 1);
         }

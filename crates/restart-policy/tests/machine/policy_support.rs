@@ -9,12 +9,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use leakslope::model::{
-    AppName, Bytes, DaemonName, HostSample, LeakState, Life, ProcessKey, Slope, Status, Steady, WallTime,
-};
-use leakslope::policy::{
+use model::{AppName, Bytes, DaemonName, HostSample, LeakState, Life, ProcessKey, Slope, Status, Steady, WallTime};
+use restart_policy::{
     Answer, AuditRecord, Command, DaemonObservation, Event, EvidenceBefore, EvidenceTaken, FleetLock, LockAnswer,
-    Notice, Now, Observation, Order, Policy, ProcessObservation, RecordKind, RestartSettings, State, VerdictView,
+    Notice, Now, Observation, Order, Policy, ProbeAnswer, ProcessObservation, RecordKind, RestartSettings,
+    SocketQuestion, Sockets, State, VerdictView,
 };
 
 pub const MINUTE: Duration = Duration::from_mins(1);
@@ -74,7 +73,12 @@ pub struct World {
     /// What comes of an order to take evidence; none where nobody answers.
     pub evidence: Option<EvidenceTaken>,
     pub promql: Result<Vec<bool>, String>,
-    pub silences: Result<Vec<leakslope::policy::Silence>, String>,
+    /// What the sockets of a process show, while pm2 tells nothing; by default they are those of one that serves, and pm2
+    /// tells that it does.
+    pub sockets: Option<Sockets>,
+    /// What the probe says, where one is set.
+    pub probe: Result<(), String>,
+    pub silences: Result<Vec<restart_policy::Silence>, String>,
     pub lock_answer: LockAnswer,
     pub lock_is_ours: bool,
     pub lock_requests: usize,
@@ -125,6 +129,8 @@ impl World {
             questions: Vec::new(),
             evidence: Some(EvidenceTaken { id: Some("profile-1".to_owned()), sentence: "seen".to_owned() }),
             promql: Ok(vec![true]),
+            sockets: None,
+            probe: Ok(()),
             silences: Ok(Vec::new()),
             lock_answer: LockAnswer::Granted,
             lock_is_ours: false,
@@ -154,6 +160,7 @@ impl World {
             listen_timeout: Duration::from_secs(3),
             kill_timeout: Duration::from_secs(2),
             wait_ready: false,
+            autorestart: true,
             verdict: None,
         };
         let process = Process { observation, code: Code::Good, online_at: self.now.steady };
@@ -347,6 +354,17 @@ impl World {
                 self.questions.push(Command::AskPromql { daemon: daemon.clone(), app: app.clone(), expressions });
                 self.policy.handle(Event::Promql { daemon, app, answer }, now);
             }
+            Command::Probe(order) => {
+                self.questions.push(Command::Probe(order.clone()));
+                let sockets = order.sockets.map(|question| {
+                    self.sockets.clone().unwrap_or(match question {
+                        SocketQuestion::Ports => Sockets::Listens([3000].into()),
+                        SocketQuestion::Connection => Sockets::Reached(true),
+                    })
+                });
+                let answer = ProbeAnswer { sockets, probe: order.probe.map(|_| self.probe.clone()), port: None };
+                self.policy.handle(Event::Probed { step: order.step, key: order.key, life: order.life, answer }, now);
+            }
             Command::AskSilences => {
                 self.questions.push(Command::AskSilences);
                 self.policy.handle(Event::Silences(self.silences.clone()), now);
@@ -398,7 +416,7 @@ impl World {
                     self.restart(pm_id);
                 }
                 match self.pm2 {
-                    Pm2::Obeys => Answer::Accepted { ready: None },
+                    Pm2::Obeys => Answer::Accepted { ready: self.sockets.is_none().then_some(true) },
                     Pm2::Refuses | Pm2::Unreachable | Pm2::DoesAndIsSilent | Pm2::Hangs => {
                         Answer::Unknown("no answer in time".to_owned())
                     }
@@ -438,7 +456,7 @@ impl World {
     pub fn holds(&self) -> BTreeMap<u32, &'static str> {
         let mut holds = BTreeMap::new();
         for entry in self.policy.plan(self.now).entries {
-            if let leakslope::policy::Decision::Hold(reason) = &entry.now {
+            if let restart_policy::Decision::Hold(reason) = &entry.now {
                 holds.insert(entry.pm_id, reason.label());
             }
         }

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::policy_support::{Code, EVIDENCE, HOUR, MINUTE, OWN_PIDS, Pm2, World, app, daemon, key, settings};
-use leakslope::model::{Bytes, LeakState, Status, WallTime};
-use leakslope::policy::{
+use model::{Bytes, LeakState, Status, WallTime};
+use restart_policy::{
     Action, AlertCall, Command, Decision, Event, EvidenceTaken, FleetLock, LockAnswer, Matcher, NoticeKind, PersonCall,
-    Phase, RecordKind, RefusalKind, Silence, Trigger, Wish,
+    Phase, RecordKind, RefusalKind, Silence, Sockets, Trigger, Wish,
 };
 
 const ENFORCE: &str = "mode = 'enforce'\n[[policy]]\napps = ['shop']\n";
@@ -37,7 +37,8 @@ fn alert(id: &str, starts_at: i64, resolved: bool, pm_id: Option<u32>) -> AlertC
     AlertCall {
         id: id.to_owned(),
         name: "Leak".to_owned(),
-        starts_at,
+        // Each begins on a day of its own, after the processes have started.
+        starts_at: 1_741_608_000_000 + starts_at * 86_400_000,
         resolved,
         daemon: daemon(),
         app: app("shop"),
@@ -78,7 +79,7 @@ fn a_roll_takes_only_the_leaking_workers_one_at_a_time_and_the_worst_first() {
     let record = world.records.values().find(|record| record.kind == RecordKind::Restart).unwrap();
     assert_eq!(record.action, Some(Action::Reload));
     assert_eq!((record.memory_before, record.memory_after), (Some(Bytes(300 << 20)), Some(Bytes(80 << 20))));
-    assert_eq!(record.gates.len(), 17);
+    assert_eq!(record.gates.len(), 18);
     assert!(record.sentence.contains("leaking for 1 h at 50 MiB/h"), "{}", record.sentence);
 }
 
@@ -134,7 +135,7 @@ fn code_that_throws_at_boot_stops_the_roll_and_opens_the_breaker_until_it_is_res
     run(&mut world);
     assert_eq!(ordered(&world).len(), 1);
     assert_eq!(world.ends(RecordKind::Restart)[0].1, "failed");
-    assert_eq!(world.ends(RecordKind::BreakerOpened), [(None, "verification_failed".to_owned())]);
+    assert_eq!(world.ends(RecordKind::BreakerOpened), [(None, "errored".to_owned())]);
     assert!(world.notices.iter().any(|notice| notice.kind == NoticeKind::BreakerOpened));
     world.code = Code::Good;
     world.restart(0);
@@ -230,6 +231,80 @@ fn exhaustion_before_the_window_lets_a_request_go_early_only_where_that_is_allow
         world.look();
         assert_eq!(!ordered(&world).is_empty(), early, "{setting} {hours_left}");
     }
+}
+
+/// pm2#1628: growth that is no leak projects an end too, and leaves no window for it.
+#[test]
+fn only_a_leak_leaves_its_window_early() {
+    for (state, early) in [(LeakState::Leaking, true), (LeakState::Suspect, false), (LeakState::Stable, false)] {
+        let windows =
+            "windows = [{ start = '02:00', length = '1h' }]\nmemory = { resident_above = '1MiB', for = '0s' }";
+        let mut world = enforce(&format!("before_exhaustion = 'allow'\n{windows}"));
+        world.verdict(0, state, MINUTE, 5.0, Some(5));
+        world.look();
+        assert_eq!(!ordered(&world).is_empty(), early, "{state:?}");
+    }
+}
+
+/// Where it cannot be seen on which ports a process listens, nothing is begun, and the gate says how to make it known.
+#[test]
+fn what_could_not_be_known_to_serve_is_not_begun() {
+    let policy = "minimum_uptime = '0s'\ntake_last_instance = true\n";
+    for (verify, label) in [
+        ("", Some("readiness_unknown")),
+        ("verify = { ready = false }", None),
+        ("verify = { command = ['true'] }", None),
+    ] {
+        let mut world = World::new(settings(&format!("{ENFORCE}{policy}{verify}")));
+        world.add(0, "shop", false);
+        world.sockets = Some(Sockets::Unseen("permission denied".to_owned()));
+        world.look();
+        world.policy.ask(&person(true), world.now).unwrap();
+        world.carry_out();
+        world.look();
+        assert_eq!(world.holds().get(&0).copied(), label, "{verify}");
+        if label.is_none() {
+            world.until_quiet();
+            assert_eq!(world.ends(RecordKind::Restart), [(Some(0), "verified".to_owned())], "{verify}");
+        } else {
+            let plan = world.policy.plan(world.now);
+            assert!(plan.entries[0].sentence.contains("set verify.http"), "{}", plan.entries[0].sentence);
+        }
+    }
+}
+
+/// A cluster of which nothing is known is stopped after its first worker, and nobody is told that it was good.
+#[test]
+fn a_worker_that_is_not_known_to_serve_stops_the_roll() {
+    let mut world = enforce("minimum_uptime = '0s'");
+    world.sockets = Some(Sockets::Reached(false));
+    world.look();
+    world.policy.ask(&person(true), world.now).unwrap();
+    world.carry_out();
+    world.until_quiet();
+    assert_eq!(world.ends(RecordKind::Restart), [(Some(0), "unverified".to_owned())]);
+    assert_eq!(world.ends(RecordKind::BreakerOpened), [(None, "readiness_unknown".to_owned())]);
+    assert!(world.notices.iter().all(|notice| !notice.text.contains("was good")));
+}
+
+#[test]
+fn an_alert_of_an_earlier_life_or_another_apps_process_asks_for_nothing_and_says_so() {
+    let mut world = enforce("");
+    world.add(7, "blog", false);
+    world.look();
+    let refused = world.policy.alerts(
+        vec![
+            AlertCall { starts_at: 1, ..alert("old", 0, false, Some(1)) },
+            alert("other", 1, false, Some(7)),
+            alert("good", 1, false, Some(1)),
+        ],
+        world.now,
+    );
+    let told: Vec<_> = refused.iter().map(|(call, why)| (call.id.as_str(), why.as_str())).collect();
+    let other = "no running process of this name is known; process default/7 is of blog";
+    let old = "it began to fire before the process started, so it is about an earlier one";
+    assert_eq!(told, [("old", old), ("other", other)]);
+    assert_eq!(world.policy.state().requests.len(), 1);
 }
 
 #[test]
@@ -376,7 +451,10 @@ fn a_person_who_asks_for_now_waits_for_no_window_but_for_every_other_gate() {
     run(&mut world);
     assert_eq!(ordered(&world), [1]);
     let unknown = PersonCall { app: app("nothing"), ..person(true) };
-    assert_eq!(world.policy.ask(&unknown, world.now).unwrap_err().kind, RefusalKind::Unknown);
+    assert_eq!(
+        world.policy.ask(&unknown, world.now).unwrap_err().kind,
+        RefusalKind::Unknown { there: "pm2 lists shop".to_owned() }
+    );
     world.policy.withdraw(first[0], "ada", world.now).unwrap();
     world.carry_out();
     assert!(world.state().requests.is_empty());

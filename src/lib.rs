@@ -14,7 +14,7 @@
 //! | `crates/model` | the words every room shares                                 | yes  |
 //! | `config`       | text to settings, every error with its file, line and key   | yes, but for reading the file |
 //! | `collect`      | what pm2 and the system say now                             | codecs and parsers |
-//! | `history`      | what is remembered on disk                                  | no   |
+//! | `history`      | what is remembered, by the crates `leak-detector` and `history-store` | no   |
 //! | `crates/leak-detector` | `history` in memory, and `trend`: the slope and the verdict | yes  |
 //! | `policy`       | when a process is restarted, and why not                    | yes  |
 //! | `actuate`      | carries out what the policy orders                          | no   |

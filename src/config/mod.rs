@@ -9,6 +9,7 @@ mod error;
 mod raw;
 mod search;
 mod text;
+mod tree;
 mod trust;
 mod validate;
 pub mod web;
@@ -25,7 +26,7 @@ pub use trust::{Readers, Untrusted, check_ours, read_trusted, read_trusted_text,
 use crate::collect::{DaemonSpec, MetricsUrl};
 use crate::evidence::EvidenceSettings;
 use crate::model::{AppName, Bytes};
-use crate::policy::RestartSettings;
+use crate::policy::{Pattern, RestartSettings};
 
 /// The embedded default file.
 pub const DEFAULT: &str = include_str!("default.toml");
@@ -245,7 +246,7 @@ pub fn check_listen_address(address: &str) -> Result<(), String> {
 
 /// Whether `name` matches `glob`: `*` stands for any text, `?` for one character.
 pub fn matches_glob(glob: &str, name: &str) -> bool {
-    wildmatch::WildMatch::new(glob).matches(name)
+    glob.parse::<Pattern>().is_ok_and(|pattern| pattern.matches(name))
 }
 
 #[cfg(test)]
@@ -344,6 +345,32 @@ mod tests {
             ]
             .join("\n")
         );
+    }
+
+    #[test]
+    fn every_error_is_named_at_once_at_its_own_line() {
+        let places = |text: &str| -> Vec<String> {
+            let told = problems(text);
+            told.lines().map(|line| line.split(": ").take(2).collect::<Vec<_>>().join(" ")).collect()
+        };
+        let commented = "intervall = \"15s\"\n[collect]\ndeadline = 5\nmax_processes = 0\n[restart]\nmode = \"enforce\"\n\
+             # [[restart.policy]]\n# apps = [\"no\"]\n[[restart.policy]]\napps = [\"*\"]\ncooldown = \"5\"\n\
+             [[restart.policy]]\napps = [\n  \"a\",\n]\nbudget_per_day = \"many\"\ncooldown = \"1s\"\n";
+        let expected = [
+            "leakslope.toml:1 intervall",
+            "leakslope.toml:3 collect.deadline",
+            "leakslope.toml:4 collect.max_processes",
+            "leakslope.toml:11 restart.policy[0].cooldown",
+            "leakslope.toml:16 restart.policy[1].budget_per_day",
+            "leakslope.toml:17 restart.policy[1].cooldown",
+        ];
+        assert_eq!(places(commented), expected);
+        let inline = "[restart]\npolicy = [\n  { apps = [\"a\"] },\n  { apps = [\"b\"], cooldown = \"1s\" },\n]\n";
+        assert_eq!(places(inline), ["leakslope.toml:4 restart.policy[1].cooldown"]);
+        let untidy = "interval = \n[web]\nlisten_address = \"here\"\n[log\nlevel = \"loud\"\n";
+        let lines: Vec<String> =
+            places(untidy).iter().map(|place| place.split(' ').next().unwrap_or("").to_owned()).collect();
+        assert_eq!(lines, [1, 3, 4, 5].map(|line| format!("leakslope.toml:{line}")));
     }
 
     #[test]

@@ -1,45 +1,16 @@
-//! Durations and sizes as people write them.
+//! Durations and sizes as people write them, in one grammar for the whole file: that of [`Span`] and [`Size`].
 
 use std::time::Duration;
 
 use crate::model::Bytes;
-
-const DURATION_UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
-
-const SIZE_UNITS: [(&str, u64); 9] = [
-    ("KiB", 1 << 10),
-    ("MiB", 1 << 20),
-    ("GiB", 1 << 30),
-    ("TiB", 1 << 40),
-    ("KB", 1_000),
-    ("MB", 1_000_000),
-    ("GB", 1_000_000_000),
-    ("TB", 1_000_000_000_000),
-    ("B", 1),
-];
+use crate::policy::{Size, Span};
 
 /// Reads `"15s"`, `"1h30m"`, `"500ms"`; `"0"` needs a unit too.
 ///
 /// # Errors
 /// A sentence that says what a duration looks like.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("\"{text}\" is not a duration: write \"500ms\", \"15s\", \"5m\", \"12h\" or \"30d\"");
-    let mut rest = text.trim();
-    let mut total = 0_u64;
-    if rest.is_empty() {
-        return Err(wrong());
-    }
-    while !rest.is_empty() {
-        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        let number: u64 = rest[..digits].parse().map_err(|_not_a_number| wrong())?;
-        rest = &rest[digits..];
-        let letters = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_alphabetic()).len();
-        let unit = &rest[..letters];
-        let (_, factor) = DURATION_UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?;
-        total = number.checked_mul(*factor).and_then(|part| total.checked_add(part)).ok_or_else(wrong)?;
-        rest = rest[letters..].trim_start();
-    }
-    Ok(Duration::from_millis(total))
+    text.parse::<Span>().map(|span| span.0).map_err(|error| error.to_string())
 }
 
 /// Reads `"512MiB"`, `"1.5GiB"`, `"800 MB"`.
@@ -47,17 +18,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 /// # Errors
 /// A sentence that says what a size looks like.
 pub fn parse_size(text: &str) -> Result<Bytes, String> {
-    let wrong = || format!("\"{text}\" is not a size: write \"512MiB\", \"1.5GiB\" or \"800MB\"");
-    let trimmed = text.trim();
-    let split = trimmed.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(wrong)?;
-    let (number, unit) = (trimmed[..split].trim_end(), &trimmed[split..]);
-    if number.is_empty() || !number.chars().all(|c| c.is_ascii_digit() || c == '.') {
-        return Err(wrong());
-    }
-    let number: f64 = number.parse().map_err(|_not_a_number| wrong())?;
-    let (_, factor) = SIZE_UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?;
-    let bytes = number * Bytes(*factor).as_f64();
-    if bytes > 9.0e15 { Err(wrong()) } else { Ok(Bytes::from_f64(bytes)) }
+    text.parse::<Size>().map(|size| size.0).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::raw;
+use super::tree::{Fault, Tree};
 use super::{
     AppSettings, CollectSettings, HistorySettings, LogFormat, LogSettings, Problem, Settings, Surroundings,
     WebSettings, parse_duration, parse_size,
@@ -14,78 +15,52 @@ use super::{
 use crate::collect::{DaemonSpec, MetricsUrl, Source as ListSource};
 use crate::evidence::EvidenceSettings;
 use crate::model::{Bytes, DaemonName};
-use crate::policy::{EvidenceBefore, RestartSettings};
+use crate::policy::{EvidenceBefore, Pattern, RestartSettings};
 
 /// One file's text with its name, and the problems found in it so far.
 pub(super) struct Source<'a> {
     name: &'a str,
     text: &'a str,
+    tree: Tree<'a>,
+    /// Lines that are not TOML: what else is wrong with them is no use to say.
+    broken: BTreeSet<usize>,
     problems: Vec<Problem>,
 }
 
 impl<'a> Source<'a> {
     pub(super) fn new(name: &'a str, text: &'a str) -> Self {
-        Self { name, text, problems: Vec::new() }
+        let (tree, faults) = Tree::parse(text);
+        let mut source = Self { name, text, tree, broken: BTreeSet::new(), problems: Vec::new() };
+        source.report_all(faults);
+        source.broken = source.problems.iter().map(|problem| problem.line).collect();
+        source
     }
 
-    /// Reads the layout; a text that does not have it is a problem of its own.
+    /// Reads the layout, as far as the text has it; what has another is a problem of its own.
     pub(super) fn read(&mut self) -> Option<raw::File> {
-        match toml::from_str(self.text) {
-            Ok(file) => Some(file),
-            Err(error) => {
-                let at = error.span().map_or(0, |span| span.start);
-                let key = self.key_at(at);
-                self.report(at, &key, error.message().trim().replace('\n', " "));
-                None
-            }
-        }
+        let (file, faults) = self.tree.read();
+        self.report_all(faults);
+        file
     }
 
+    /// Every problem in the order of the text.
     pub(super) fn into_problems(mut self) -> Vec<Problem> {
         self.problems.sort_by_key(|problem| problem.line);
         self.problems
     }
 
+    fn report_all(&mut self, faults: Vec<Fault>) {
+        for (at, message) in faults {
+            let key = self.tree.key_at(at);
+            self.report(at, &key, message);
+        }
+    }
+
     fn report(&mut self, offset: usize, key: &str, message: String) {
         let line = 1 + self.text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count();
-        self.problems.push(Problem { file: self.name.to_owned(), line, key: key.to_owned(), message });
-    }
-
-    /// The dotted key that the line at `offset` sets, for errors of the layout, whose reader knows only the place.
-    fn key_at(&self, offset: usize) -> String {
-        let start = self.text[..offset.min(self.text.len())].rfind('\n').map_or(0, |newline| newline + 1);
-        let line = self.text[start..].lines().next().unwrap_or("");
-        let Some((key, _)) = line.split_once('=') else { return String::new() };
-        let table = self.text[..start]
-            .lines()
-            .rev()
-            .find_map(|line| line.trim().strip_prefix('[')?.split(']').next().map(|name| name.trim_start_matches('[')));
-        match table {
-            Some(table) => format!("{}.{}", table.trim(), key.trim()),
-            None => key.trim().to_owned(),
+        if !self.broken.contains(&line) {
+            self.problems.push(Problem { file: self.name.to_owned(), line, key: key.to_owned(), message });
         }
-    }
-
-    /// Where the text sets a key of `[restart]`, such as `restart.policy[1].leak.for`: the line that does, else the line
-    /// of its table.
-    fn place_of(&self, key: &str) -> Option<usize> {
-        let index = key.split_once("policy[").and_then(|(_, rest)| rest.split_once(']')?.0.parse::<usize>().ok());
-        let last = key.rsplit('.').next()?.split('[').next()?;
-        let start = match index {
-            Some(index) => self.text.match_indices("[[restart.policy]]").nth(index)?.0,
-            None => self.text.find("[restart")?,
-        };
-        let rest = &self.text[start..];
-        let end = rest.get(1..).and_then(|rest| rest.find("[[restart.policy]]")).map_or(rest.len(), |at| at + 1);
-        let mut offset = start;
-        for line in rest[..end].split_inclusive('\n') {
-            let name = line.trim_start().split(['=', ' ', ']']).next().unwrap_or("");
-            if name == last || name.trim_start_matches('[').ends_with(&format!(".{last}")) {
-                return Some(offset);
-            }
-            offset += line.len();
-        }
-        Some(start)
     }
 
     fn duration(&mut self, key: &str, value: &Spanned<String>, least: &str, most: &str) -> Duration {
@@ -404,7 +379,7 @@ fn usual_command() -> Vec<String> {
 fn restart(table: Option<&Spanned<RestartSettings>>, source: &mut Source<'_>) -> RestartSettings {
     let Some(table) = table else { return RestartSettings::default() };
     for fault in table.get_ref().validate() {
-        let at = source.place_of(&fault.key).unwrap_or(table.span().start);
+        let at = source.tree.place_of(&fault.key);
         source.report(at, &fault.key, fault.problem);
     }
     table.get_ref().clone()
@@ -434,6 +409,9 @@ fn apps(tables: &[Spanned<raw::App>], source: &mut Source<'_>) -> Vec<AppSetting
             source.report(at, "app.name", "a table needs a name: a glob over app names, \"*\" for all".to_owned());
             continue;
         };
+        if let Err(error) = name.get_ref().parse::<Pattern>() {
+            source.report(name.span().start, "app.name", error.to_string());
+        }
         let mut size = |key: &str, value: &Option<Spanned<String>>, least| {
             value.as_ref().map(|value| source.size(key, value, least, Bytes(1 << 44)))
         };

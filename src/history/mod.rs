@@ -1,5 +1,5 @@
 //! What is remembered of a process: in memory (the crate `leak-detector` condenses samples) and on disk.
 
-pub mod store;
+pub use history_store as store;
 
 pub use leak_detector::history::*;

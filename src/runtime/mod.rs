@@ -144,7 +144,8 @@ async fn serve(
     };
     let evidence = Evidence::new(state_directory.as_ref(), &restored.clock, settings.evidence);
     let evidence = Arc::new(evidence);
-    let (driver, policy) = match restarting::kept(store.as_ref()).await {
+    let (driver, policy) = match restarting::kept(store.as_ref(), restored.damaged.then(|| restored.clock.now())).await
+    {
         Ok(kept) => {
             let (driver, handle) =
                 restarting::driver(&settings, kept, store.clone(), &restored.clock, evidence.clone());

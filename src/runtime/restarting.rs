@@ -12,6 +12,7 @@ use super::shared::Shared;
 use crate::actuate::{Driver, Handle, Keeper, Spec};
 use crate::config::Settings;
 use crate::history::store::{Saved, StoreHandle};
+use crate::model::Steady;
 use crate::policy::{AuditRecord, Now, Plan, State};
 
 /// The name of the policy's state in the store.
@@ -30,16 +31,17 @@ pub struct Standing {
     pub state: State,
 }
 
-/// The state that an earlier run kept.
+/// The state that an earlier run kept; of a history that was found damaged what could be read of it, with when that was.
 ///
 /// # Errors
 /// A sentence where it cannot be known: then nothing may be restarted, since it might be done a second time.
-pub(super) async fn kept(store: Option<&StoreHandle>) -> Result<Option<State>, String> {
+pub(super) async fn kept(store: Option<&StoreHandle>, lost_at: Option<Steady>) -> Result<Option<State>, String> {
     let Some(store) = store else { return Ok(None) };
-    match store.state(STATE).await {
-        Ok(None) => Ok(None),
-        Ok(Some(bytes)) => serde_json::from_slice(&bytes).map(Some).map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
+    let bytes = store.state(STATE).await.map_err(|error| error.to_string())?;
+    let state = bytes.map(|bytes| serde_json::from_slice::<State>(&bytes)).transpose();
+    match lost_at {
+        None => state.map_err(|error| error.to_string()),
+        Some(_) => Ok(Some(State { lost_at, ..state.ok().flatten().unwrap_or_default() })),
     }
 }
 

@@ -19,6 +19,8 @@ pub(super) struct Restored {
     pub(super) pipeline: Pipeline,
     /// The store's thread; none where there is no state directory.
     pub(super) worker: Option<StoreWorker>,
+    /// Whether the history was found damaged, so that some of what was kept may be missing.
+    pub(super) damaged: bool,
 }
 
 /// Opens what an earlier run left.
@@ -31,7 +33,7 @@ pub(super) fn open(directory: Option<&Path>, settings: &Settings) -> Result<Rest
         tracing::warn!(
             "no state directory ($STATE_DIRECTORY, $XDG_STATE_HOME or $HOME): history is kept in memory only"
         );
-        return Ok(Restored { clock: Clock::resume(None), pipeline, worker: None });
+        return Ok(Restored { clock: Clock::resume(None), pipeline, worker: None, damaged: false });
     };
     let provisional = Clock::resume(None);
     let mut keeper = Keeper::open(directory, store_settings(settings), provisional.now(), provisional.wall())?;
@@ -46,8 +48,9 @@ pub(super) fn open(directory: Option<&Path>, settings: &Settings) -> Result<Rest
     tracing::info!(directory = %directory.display(), processes, minutes, "history restored");
     let ticking = clock.clone();
     keeper.tick(now, clock.wall());
+    let damaged = keeper.stats(now).set_aside > 0;
     let worker = StoreWorker::start(keeper, Box::new(move || (ticking.now(), ticking.wall())))?;
-    Ok(Restored { clock, pipeline, worker: Some(worker) })
+    Ok(Restored { clock, pipeline, worker: Some(worker), damaged })
 }
 
 fn retention(settings: &Settings) -> Retention {

@@ -18,6 +18,7 @@ mod alerts_contract;
 mod alerts_dashboards;
 mod alerts_end_to_end;
 mod alerts_rules;
+mod architecture;
 mod deploy_debian;
 mod deploy_docker;
 mod deploy_kubernetes;

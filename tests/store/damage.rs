@@ -1,4 +1,4 @@
-//! The store on files that were cut, changed or replaced: it starts, says what it found, and never shows wrong figures.
+//! The store on files that were cut, changed or replaced: it starts, says what it found, and goes on with what can be read.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -9,7 +9,6 @@ use leakslope::history::store::{Keeper, LifeFilter, MinuteRow, Notice, Saved, St
 use leakslope::model::{Life, LifeEnd, LifeSummary, Minute, ProcessKey, Steady, WallTime};
 
 const FILE: &str = "history.redb";
-const COPY: &str = "history-copy.redb";
 const LIFE: Life = Life { pid: 7, started: 1 };
 const WALL: WallTime = WallTime(1_750_000_000_000);
 
@@ -28,10 +27,6 @@ fn rows(minute: i64) -> Vec<MinuteRow> {
 
 /// A history with hours, a journal, lives, state and audit; closed properly, or as a killed process leaves it.
 fn history(clean: bool) -> Vec<u8> {
-    history_and_copy(clean).0
-}
-
-fn history_and_copy(clean: bool) -> (Vec<u8>, Vec<u8>) {
     let directory = tempfile::tempdir().unwrap();
     let (mut store, _) = Store::open(directory.path(), StoreSettings::default(), WALL).unwrap();
     for minute in 0..70 {
@@ -59,7 +54,7 @@ fn history_and_copy(clean: bool) -> (Vec<u8>, Vec<u8>) {
     if clean {
         store.close().unwrap();
     }
-    (fs::read(directory.path().join(FILE)).unwrap(), fs::read(directory.path().join(COPY)).unwrap())
+    fs::read(directory.path().join(FILE)).unwrap()
 }
 
 /// All that a reader can see.
@@ -77,8 +72,11 @@ impl Seen {
         format!("{minutes} minutes, {} lives, state {}, audit {}", self.lives, self.state.is_some(), self.audit)
     }
 
-    fn is_empty(&self) -> bool {
-        self.minutes.iter().all(Vec::is_empty) && self.lives == 0 && self.state.is_none() && self.audit == 0
+    /// How many minutes there are, and how many of them are not what was written.
+    fn minutes_beside(&self, whole: &Self) -> (usize, usize) {
+        let all =
+            self.minutes.iter().zip(&whole.minutes).flat_map(|(seen, whole)| seen.iter().zip(std::iter::repeat(whole)));
+        (all.clone().count(), all.filter(|(minute, whole)| !whole.contains(minute)).count())
     }
 }
 
@@ -119,7 +117,8 @@ fn start_on(bytes: &[u8], whole: &Seen, name: &str) -> bool {
     if aside {
         let kept = set_aside_files(directory.path());
         assert_eq!(kept.len(), 1, "{name}");
-        assert!(seen.is_empty() || seen == *whole, "{name}: half of a damaged history was shown");
+        let (found, wrong) = seen.minutes_beside(whole);
+        assert!(wrong <= found / 50, "{name}: {wrong} of {found} minutes are not what was written");
         let text = notices[0].to_string();
         assert!(text.contains("set aside as") && text.contains("corrupt-"), "{text}");
     } else {
@@ -222,98 +221,34 @@ fn anything_else_in_its_place_is_set_aside() {
     }
 }
 
-/// What a start on these two files (none: missing) shows and says, and that the next start finds both whole again.
-fn start_on_both(file: Option<&[u8]>, copy: Option<&[u8]>, name: &str) -> (Seen, Vec<Notice>) {
-    let directory = tempfile::tempdir().unwrap();
-    for (path, bytes) in [(FILE, file), (COPY, copy)] {
-        if let Some(bytes) = bytes {
-            fs::write(directory.path().join(path), bytes).unwrap();
-        }
-    }
-    let open = || Keeper::open(directory.path(), StoreSettings::default(), Steady(0), WALL).unwrap();
-    let mut keeper = open();
-    let mut seen = look(&mut keeper);
-    keeper.append(rows(1000));
-    assert_eq!(keeper.flush(Steady(0), WALL), Saved::OnDisk, "{name}");
-    let notices = keeper.take_notices();
-    if notices.iter().any(|notice| matches!(notice, Notice::SetAside { from_copy: true, .. })) && seen.is_empty() {
-        // The damage showed only when it was read, and the copy took over with the write.
-        seen = look(&mut keeper);
-        seen.minutes.iter_mut().for_each(|minutes| minutes.retain(|(minute, _)| *minute < 1000));
-    }
-    assert_eq!(keeper.close(Steady(0), WALL), Saved::OnDisk, "{name}");
-    let before = look(&mut open());
-    assert_eq!(open().take_notices(), [], "{name}: the next start finds nothing wrong");
-    fs::write(directory.path().join(FILE), b"not a database").unwrap();
-    assert!(look(&mut open()) == before, "{name}: there was no copy of all that was saved");
-    (seen, notices)
-}
-
 #[test]
-fn of_a_damaged_history_the_copy_goes_on_with_everything() {
+fn of_a_damaged_history_all_is_read_but_what_stood_on_the_damage() {
     for clean in [true, false] {
-        let (file, copy) = history_and_copy(clean);
+        let file = history(clean);
         let whole = whole(&file);
-        let mut aside = 0;
-        for seed in 0..12 {
-            let name = format!("seed {seed}, closed: {clean}");
+        let written: usize = whole.minutes.iter().map(Vec::len).sum();
+        let (mut aside, mut read) = (0, 0);
+        for seed in 0..24 {
             let mut changed = file.clone();
-            for (place, bits) in numbers(seed).zip(numbers(seed + 100)).take(40) {
-                changed[usize::try_from(place).unwrap() % file.len()] ^= bits.to_le_bytes()[0] | 1;
-            }
-            let (seen, notices) = start_on_both(Some(&changed), Some(&copy), &name);
-            assert!(seen == whole, "{name}: {}", seen.brief());
-            aside += u32::from(was_set_aside(&notices));
-            for notice in notices.iter().filter(|notice| matches!(notice, Notice::SetAside { .. })) {
-                assert!(notice.to_string().ends_with("its copy took its place"), "{name}: {notice}");
-            }
+            let place =
+                numbers(seed).next().map(|number| usize::try_from(number).unwrap() % (file.len() - 4096)).unwrap();
+            changed[4096 + place] ^= 0x55;
+            let directory = tempfile::tempdir().unwrap();
+            fs::write(directory.path().join(FILE), &changed).unwrap();
+            let mut keeper = Keeper::open(directory.path(), StoreSettings::default(), Steady(0), WALL).unwrap();
+            look(&mut keeper);
+            keeper.append(rows(1000));
+            keeper.flush(Steady(0), WALL);
+            let notices = keeper.take_notices();
+            let Some(Notice::SetAside { read: told, .. }) = notices.first() else { continue };
+            let seen = look(&mut keeper);
+            let (found, wrong) = seen.minutes_beside(&whole);
+            // Twenty of them are new.
+            assert!(wrong <= 20 + 1, "{wrong} minutes are not what was written");
+            assert!(usize::try_from(told.minutes).unwrap() + 20 >= found, "{told:?} of {found}");
+            aside += 1;
+            read += usize::from(found > written / 2);
         }
-        assert!(aside > 6, "only {aside} of 12 were noticed");
+        assert!(aside >= 4 && read * 2 >= aside, "of {aside} damaged files {read} were read for the most part");
     }
-}
-
-#[test]
-fn a_damaged_or_missing_copy_harms_nothing_and_is_made_anew() {
-    let (file, copy) = history_and_copy(true);
-    let whole = whole(&file);
-    for (name, left) in [("missing", None), ("cut", Some(&copy[..copy.len() / 2])), ("noise", Some(&b"noise"[..]))] {
-        let (seen, notices) = start_on_both(Some(&file), left, name);
-        assert!(seen == whole, "{name}: {}", seen.brief());
-        let told = notices.iter().any(|notice| matches!(notice, Notice::CopyDamaged(_)));
-        assert_eq!((told, was_set_aside(&notices)), (left.is_some(), false), "{name}: {notices:?}");
-    }
-}
-
-#[test]
-fn a_copy_of_an_earlier_moment_is_made_anew() {
-    let directory = tempfile::tempdir().unwrap();
-    let open = || Keeper::open(directory.path(), StoreSettings::default(), Steady(0), WALL).unwrap();
-    let write = |minute| {
-        let mut keeper = open();
-        keeper.append(rows(minute));
-        assert_eq!(keeper.close(Steady(0), WALL), Saved::OnDisk);
-    };
-    write(1);
-    let early = fs::read(directory.path().join(COPY)).unwrap();
-    write(2);
-    fs::write(directory.path().join(COPY), early).unwrap();
-    write(3);
-    fs::write(directory.path().join(FILE), b"not a database").unwrap();
-    let minutes = open().minutes(&key(3), LIFE, 0, Steady(0));
-    assert_eq!(minutes.iter().map(|minute| minute.minute).collect::<Vec<_>>(), [1, 2, 3]);
-}
-
-#[test]
-fn a_history_that_was_deleted_is_taken_from_its_copy_and_two_damaged_files_begin_anew() {
-    let (file, copy) = history_and_copy(true);
-    let whole = whole(&file);
-    let (seen, notices) = start_on_both(None, Some(&copy), "deleted");
-    assert!(seen == whole && notices == [Notice::TakenFromCopy], "{notices:?}");
-    let (seen, notices) = start_on_both(Some(&b"noise"[..]), Some(&b"noise, too"[..]), "both damaged");
-    assert!(seen.is_empty());
-    let said: Vec<bool> = notices
-        .iter()
-        .filter_map(|notice| if let Notice::SetAside { from_copy, .. } = notice { Some(*from_copy) } else { None })
-        .collect();
-    assert_eq!(said, [true, false], "{notices:?}");
 }

@@ -271,6 +271,10 @@ impl Asked<'_> {
     fn cooldown(&self) -> GateResult {
         let cooldown = self.policy.cooldown.0;
         let last = self.ledger().filter(|entry| entry.key == *self.key).map(|entry| entry.at).max();
+        let forgotten = self.context.state.lost_at.map(|at| self.now.steady.since(at));
+        if let Some(ago) = forgotten.filter(|ago| *ago < cooldown) {
+            return GateResult::held(Gate::Cooldown, Reason::MemoryLost { ago, cooldown });
+        }
         let Some(last) = last else {
             return GateResult::open(Gate::Cooldown, "no restart of it is remembered");
         };

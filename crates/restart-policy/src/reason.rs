@@ -140,6 +140,13 @@ pub enum Reason {
         /// How long the cooldown is.
         cooldown: Duration,
     },
+    /// What was kept of earlier restarts was lost, so it may have been restarted just before.
+    MemoryLost {
+        /// How long ago that was found.
+        ago: Duration,
+        /// How long the cooldown is.
+        cooldown: Duration,
+    },
     /// The app's budget is spent.
     AppBudgetSpent {
         /// Restarts a day.
@@ -238,6 +245,7 @@ impl Reason {
             Self::WindowClosed { .. } => "window_closed",
             Self::TooYoung { .. } => "too_young",
             Self::CoolingDown { .. } => "cooling_down",
+            Self::MemoryLost { .. } => "memory_lost",
             Self::AppBudgetSpent { .. } => "app_budget_spent",
             Self::HostBudgetSpent { .. } => "host_budget_spent",
             Self::Busy { .. } => "busy",
@@ -268,7 +276,9 @@ impl Reason {
             Self::BreakerOpen { closes_in, .. } => Some(*closes_in),
             Self::WindowClosed { opens_in, .. } => *opens_in,
             Self::TooYoung { uptime, minimum } => Some(minimum.saturating_sub(*uptime)),
-            Self::CoolingDown { ago, cooldown } => Some(cooldown.saturating_sub(*ago)),
+            Self::CoolingDown { ago, cooldown } | Self::MemoryLost { ago, cooldown } => {
+                Some(cooldown.saturating_sub(*ago))
+            }
             Self::AppBudgetSpent { frees_in, .. } | Self::HostBudgetSpent { frees_in, .. } => Some(*frees_in),
             Self::BackingOff { tries_in } | Self::HookFailed { tries_in, .. } => Some(*tries_in),
             Self::ReloadLocked { held } => Some(Duration::from_secs(30).saturating_sub(*held)),
@@ -323,6 +333,12 @@ impl fmt::Display for Reason {
             Self::CoolingDown { ago, cooldown } => {
                 write!(out, "it was restarted {} ago and the cooldown is {}", Spoken(*ago), Spoken(*cooldown))
             }
+            Self::MemoryLost { ago, cooldown } => write!(
+                out,
+                "the history of restarts was found damaged {} ago, so one cooldown of {} is waited",
+                Spoken(*ago),
+                Spoken(*cooldown)
+            ),
             Self::AppBudgetSpent { budget, frees_in } => {
                 write!(
                     out,

@@ -636,7 +636,7 @@ mod tests {
         for (text, part) in [
             ("modus = 'off'", "unknown field"),
             ("mode = 'on'", "unknown variant"),
-            ("[[policy]]\napps = ['*']\ncooldown = '5'", "span of time"),
+            ("[[policy]]\napps = ['*']\ncooldown = '5'", "is not a duration"),
             ("[[policy]]\napps = ['*']\nwindows = [{ start = '25:00', length = '1h' }]", ""),
             (
                 "[[policy]]\napps = ['*']\nwindows = [{ start = '02:00', length = '1h', time_zone = 'Mars/Base' }]",

@@ -47,6 +47,9 @@ pub struct State {
     pub schedules_until: Option<WallTime>,
     /// Where the fleet lock stands.
     pub fleet_lock: FleetLock,
+    /// When what was kept before was lost, or may have been.
+    #[serde(default)]
+    pub lost_at: Option<Steady>,
     /// Counters for metrics.
     pub totals: Totals,
 }
@@ -65,6 +68,7 @@ impl Default for State {
             alerts: BTreeMap::new(),
             schedules_until: None,
             fleet_lock: FleetLock::Free,
+            lost_at: None,
             totals: Totals::default(),
         }
     }

@@ -25,10 +25,10 @@ pub struct ValueError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ValueErrorKind {
     /// Not a span of time.
-    #[error("is not a span of time like \"30s\", \"15m\", \"1h30m\" or \"7d\"")]
+    #[error("is not a duration: write \"500ms\", \"15s\", \"5m\", \"12h\" or \"30d\"")]
     Span,
     /// Not a size.
-    #[error("is not a size like \"512MiB\", \"1.5GiB\" or \"200MB\"")]
+    #[error("is not a size: write \"512MiB\", \"1.5GiB\" or \"800MB\"")]
     Size,
     /// Not a pattern.
     #[error("is not a pattern: it must hold 1 to 256 characters, of which * and ? are wild")]
@@ -113,7 +113,7 @@ impl FromStr for Span {
             }
             last_unit = scale;
             total = number.checked_mul(scale).and_then(|part| total.checked_add(part)).ok_or_else(error)?;
-            rest = after;
+            rest = after.trim_start();
         }
         Ok(Self(Duration::from_millis(total)))
     }
@@ -166,7 +166,7 @@ impl Size {
     }
 }
 
-const SIZE_UNITS: [(&str, f64); 9] = [
+const SIZE_UNITS: [(&str, f64); 10] = [
     ("TiB", 1_099_511_627_776.0),
     ("GiB", 1_073_741_824.0),
     ("MiB", 1_048_576.0),
@@ -175,6 +175,7 @@ const SIZE_UNITS: [(&str, f64); 9] = [
     ("GB", 1e9),
     ("MB", 1e6),
     ("kB", 1e3),
+    ("KB", 1e3),
     ("B", 1.0),
 ];
 

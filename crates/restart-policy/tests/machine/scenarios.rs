@@ -9,7 +9,7 @@ use crate::policy_support::{Code, EVIDENCE, HOUR, MINUTE, OWN_PIDS, Pm2, World, 
 use model::{Bytes, LeakState, Status, WallTime};
 use restart_policy::{
     Action, AlertCall, Command, Decision, Event, EvidenceTaken, FleetLock, LockAnswer, Matcher, NoticeKind, PersonCall,
-    Phase, RecordKind, RefusalKind, Silence, Sockets, Trigger, Wish,
+    Phase, Policy, RecordKind, RefusalKind, Silence, Sockets, State, Trigger, Wish,
 };
 
 const ENFORCE: &str = "mode = 'enforce'\n[[policy]]\napps = ['shop']\n";
@@ -605,6 +605,19 @@ fn an_order_without_an_answer_counts_even_when_nothing_came_of_it() {
     assert_eq!(world.holds(), BTreeMap::from([(0, "cooling_down")]));
     world.pass(MINUTE * 15, MINUTE);
     assert_eq!(ordered(&world), [0, 0]);
+}
+
+#[test]
+fn after_what_was_kept_is_lost_one_cooldown_is_waited() {
+    let mut world = enforce("");
+    world.leak(0, 5.0);
+    let kept = State { lost_at: Some(world.now.steady), ..State::default() };
+    world.policy = Policy::new(world.settings.clone(), Some(kept), OWN_PIDS.into(), world.now);
+    world.pass(MINUTE * 50, MINUTE);
+    assert_eq!(ordered(&world), [0_u32; 0]);
+    assert_eq!(world.holds(), BTreeMap::from([(0, "memory_lost")]));
+    world.pass(MINUTE * 15, MINUTE);
+    assert_eq!(ordered(&world), [0]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Steady, WallTime};
+use model::{Steady, WallTime};
 
 /// Where the steady line was last seen, so that the next start can go on from there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

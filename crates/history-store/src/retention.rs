@@ -6,7 +6,7 @@ use super::codec;
 use super::settings::StoreSettings;
 use super::tables::{AUDIT, HOURS, LIVES, SERIES, Totals, adjust, save_totals};
 use super::writing::fold;
-use crate::model::Steady;
+use model::Steady;
 
 /// What one pruning removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub(crate) fn prune(
         audit: before.audit - totals.audit,
         compacted: false,
     };
-    save_totals(transaction, &mut totals)?;
+    save_totals(transaction, &totals)?;
     Ok((totals, pruned))
 }
 

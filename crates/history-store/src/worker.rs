@@ -18,7 +18,7 @@ use super::keeper::{Keeper, Saved, StoreStats};
 use super::retention::Pruned;
 use super::settings::StoreSettings;
 use super::unsaved::{AuditEntry, LifeFilter, MinuteRow};
-use crate::model::{Life, LifeSummary, Minute, ProcessKey, Steady, WallTime};
+use model::{Life, LifeSummary, Minute, ProcessKey, Steady, WallTime};
 
 /// Commands that may wait.
 const QUEUE: usize = 1024;
@@ -308,15 +308,8 @@ fn pay(owed: Vec<Owed>, saved: &Saved) {
 fn report(notices: Vec<Notice>) {
     for notice in notices {
         match notice {
-            Notice::SetAside { .. }
-            | Notice::Degraded(_)
-            | Notice::TakenFromCopy
-            | Notice::CopyDamaged(_)
-            | Notice::CopyFailed(_)
-            | Notice::CopyGaveWay(_) => tracing::warn!("{notice}"),
-            Notice::Forgotten(_) | Notice::Migrated { .. } | Notice::Recovered { .. } | Notice::CopyRestored => {
-                tracing::info!("{notice}");
-            }
+            Notice::SetAside { .. } | Notice::Degraded(_) => tracing::warn!("{notice}"),
+            Notice::Forgotten(_) | Notice::Recovered { .. } => tracing::info!("{notice}"),
         }
     }
 }

@@ -109,7 +109,7 @@ impl StoreErrorKind {
             E::Io(error) => Self::from_os(error),
             E::DatabaseAlreadyOpen | E::LockProtocolMismatch => Self::Locked { pid: None },
             E::Corrupted(message) if is_of_a_later_redb(&message) => {
-                Self::NewerFormat { found: message, known: super::FORMAT }
+                Self::NewerFormat { found: message, known: crate::FORMAT }
             }
             error @ (E::Corrupted(_)
             | E::UpgradeRequired(_)
@@ -133,37 +133,31 @@ fn is_of_a_later_redb(message: &str) -> bool {
         .is_some_and(|found| found < 16)
 }
 
+/// How much of a damaged file could be read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Salvaged {
+    /// Minutes.
+    pub minutes: u64,
+    /// Summaries of lives.
+    pub lives: u64,
+    /// Entries of the audit log.
+    pub audit: u64,
+}
+
 /// Something that happened while opening or keeping the store and that belongs in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
-    /// A damaged file was renamed; its copy took its place, or a fresh one was started.
+    /// A damaged file was renamed, and a fresh one was begun with what could be read of it.
     SetAside {
         /// Where the damaged file is now.
         moved_to: PathBuf,
         /// What was wrong with it.
         reason: String,
-        /// Whether there was a copy to go on with.
-        from_copy: bool,
+        /// What could be read of it.
+        read: Salvaged,
     },
-    /// The file was gone, and its copy took its place.
-    TakenFromCopy,
-    /// The copy was found damaged, for this reason; it is made anew.
-    CopyDamaged(String),
-    /// The copy cannot be written, for this reason: there is only the history itself.
-    CopyFailed(String),
-    /// This copy was deleted because the history needs its room.
-    CopyGaveWay(PathBuf),
-    /// There is a copy again.
-    CopyRestored,
     /// An old damaged file was deleted, because only a few are kept.
     Forgotten(PathBuf),
-    /// An older format was brought up to date.
-    Migrated {
-        /// The format it had.
-        from: u32,
-        /// The format it has.
-        to: u32,
-    },
     /// Nothing can be written; what is new stays in memory.
     Degraded(String),
     /// Writing works again.
@@ -178,34 +172,20 @@ pub enum Notice {
 impl fmt::Display for Notice {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::SetAside { moved_to, reason, from_copy } => write!(
-                formatter,
-                "the history could not be used ({reason}); it was set aside as {} and {}",
-                moved_to.display(),
-                if *from_copy { "its copy took its place" } else { "a fresh one was started" }
-            ),
-            Self::TakenFromCopy => write!(formatter, "the history was gone; its copy took its place"),
-            Self::CopyDamaged(reason) => {
-                write!(formatter, "the copy of the history was damaged ({reason}); it is made anew")
+            Self::SetAside { moved_to, reason, read } => {
+                let Salvaged { minutes, lives, audit } = read;
+                write!(
+                    formatter,
+                    "the history could not be used ({reason}); it was set aside as {} and a fresh one was begun with what could \
+                     be read of it: {minutes} minutes, {lives} lives and {audit} entries of the audit log",
+                    moved_to.display()
+                )
             }
-            Self::CopyFailed(reason) => {
-                write!(formatter, "there is no up-to-date copy of the history until one can be written: {reason}")
-            }
-            Self::CopyGaveWay(path) => write!(
-                formatter,
-                "the copy of the history, {}, was deleted, because its disk has no room left for both; free some, and it is \
-                 made anew",
-                path.display()
-            ),
-            Self::CopyRestored => write!(formatter, "there is an up-to-date copy of the history again"),
             Self::Forgotten(path) => write!(
                 formatter,
                 "the damaged history {} was deleted: only a few are kept, and none where the disk has no room",
                 path.display()
             ),
-            Self::Migrated { from, to } => {
-                write!(formatter, "the history was brought from format {from} to format {to}")
-            }
             Self::Degraded(reason) => {
                 write!(formatter, "history is kept in memory only until the disk can be written again: {reason}")
             }

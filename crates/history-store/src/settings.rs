@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::Bytes;
+use model::Bytes;
 
 /// Bounds of the store. Every one is enforced; none is a wish.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,13 +17,13 @@ pub struct StoreSettings {
     pub audit_age: Duration,
     /// Most entries of the audit log; the oldest go first.
     pub audit_max: u64,
-    /// Largest size of the file and its copy together. When it is reached the oldest minutes go first, then the oldest lives.
+    /// Largest size of the file. When it is reached the oldest minutes go first, then the oldest lives.
     pub bytes_max: Bytes,
     /// Most minutes that wait in memory while the disk cannot be written; the oldest go first. One takes 72 bytes.
     pub unsaved_minutes_max: usize,
     /// Damaged files that are kept for a person to look at.
     pub damaged_kept: usize,
-    /// Memory for cached pages of the file and its copy.
+    /// Memory for cached pages of the file.
     pub cache: Bytes,
 }
 

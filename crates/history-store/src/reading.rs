@@ -9,7 +9,7 @@ use super::anchor::ClockAnchor;
 use super::codec;
 use super::tables::{AUDIT, HOURS, JOURNAL, LIVES, META, SERIES, STATE, damaged};
 use super::unsaved::{AuditEntry, LifeFilter};
-use crate::model::{Life, LifeSummary, Minute, ProcessKey, Steady};
+use model::{Life, LifeSummary, Minute, ProcessKey, Steady};
 
 /// The number of a life, where it has minutes.
 fn number_of(transaction: &ReadTransaction, key: &ProcessKey, life: Life) -> Result<Option<u32>, redb::Error> {
@@ -90,7 +90,7 @@ pub(crate) fn scan(
 
 fn names(transaction: &ReadTransaction) -> Result<BTreeMap<u32, (ProcessKey, Life)>, redb::Error> {
     let mut names = BTreeMap::new();
-    let mut daemons: BTreeMap<String, crate::model::DaemonName> = BTreeMap::new();
+    let mut daemons: BTreeMap<String, model::DaemonName> = BTreeMap::new();
     for row in transaction.open_table(SERIES)?.iter()? {
         let (id, value) = row?;
         let (daemon, pm_id, pid, started) = id.value();

@@ -1,22 +1,23 @@
-//! The store itself: one file and its copy, one owner, blocking calls. No clock: `now` is an argument.
+//! The store itself: one file, one owner, blocking calls. No clock: `now` is an argument.
 
 use std::ops::RangeInclusive;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use redb::ReadTransaction;
+use model::{Bytes, Life, LifeSummary, Minute, ProcessKey, Steady, WallTime};
+use redb::{Database, ReadTransaction, ReadableDatabase, WriteTransaction};
 
 use super::anchor::ClockAnchor;
-use super::copy::SecondCopy;
 use super::error::{Notice, StoreError, StoreErrorKind};
 use super::file::{self, FILE, Opener, PlainFile};
-use super::handle::Handle;
 use super::lock::DirectoryLock;
-use super::reading;
-use super::retention::Pruned;
+use super::retention::{self, Pruned};
+use super::salvage;
 use super::settings::StoreSettings;
+use super::tables::{self, Totals};
 use super::unsaved::{AuditEntry, LifeFilter, MinuteRow, Unsaved};
-use crate::model::{Bytes, Life, LifeSummary, Minute, ProcessKey, Steady, WallTime};
+use super::{reading, writing};
 
 /// Files smaller than this are never compacted.
 const COMPACT_FROM: u64 = 4 << 20;
@@ -29,20 +30,19 @@ const COMPACT_RATIO: u64 = 4;
 /// closed and every call answers with an error until [`Store::reopen`] succeeds.
 #[derive(Debug)]
 pub struct Store {
-    directory: PathBuf,
+    path: PathBuf,
     settings: StoreSettings,
     opener: Arc<dyn Opener>,
-    main: Handle,
-    copy: SecondCopy,
-    /// What happened to the copy since this was last asked.
-    notices: Vec<Notice>,
+    /// None after a failure.
+    database: Option<Database>,
+    totals: Totals,
     _lock: DirectoryLock,
 }
 
 /// What the file holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StoreSize {
-    /// Room the file and its copy take on the disk.
+    /// Room the file takes on the disk.
     pub bytes: Bytes,
     /// Minutes; one that was written twice may count twice for an hour.
     pub minutes: u64,
@@ -59,8 +59,8 @@ pub struct StoreSize {
 impl Store {
     /// Opens the history of a state directory, which is made where it is missing.
     ///
-    /// A damaged history is renamed and its copy takes its place, or a fresh one is started; the notices say so. `wall` dates
-    /// the renamed file.
+    /// A damaged history is renamed, and a fresh one begins with what can be read of it; the notices say so. `wall` dates the
+    /// renamed file.
     ///
     /// # Errors
     /// [`StoreErrorKind::Locked`] where another process holds the directory, [`StoreErrorKind::NewerFormat`] where the
@@ -78,68 +78,58 @@ impl Store {
     ) -> Result<(Self, Vec<Notice>), StoreError> {
         file::make_directory(directory)?;
         let lock = DirectoryLock::take(directory)?;
-        let mut store = Self {
-            directory: directory.to_owned(),
-            settings,
-            opener,
-            main: Handle::closed(directory.join(FILE)),
-            copy: SecondCopy::new(directory),
-            notices: Vec::new(),
-            _lock: lock,
-        };
+        let path = directory.join(FILE);
+        let mut store = Self { path, settings, opener, database: None, totals: Totals::default(), _lock: lock };
         let notices = store.reopen(wall)?;
         Ok((store, notices))
     }
 
     /// Closes the database and opens it again, after a failure; the directory stays locked all the time.
     pub fn reopen(&mut self, wall: WallTime) -> Result<Vec<Notice>, StoreError> {
-        // The failure that led here is known already.
-        self.main.drop_database();
-        self.copy.handle().drop_database();
-        let mut notices = Vec::new();
-        // The file, its copy, a fresh one.
-        for _ in 0..3 {
-            let (database, more) = file::open(&self.directory, &self.settings, &*self.opener, wall)?;
-            notices.extend(more);
-            match self.main.take(database) {
-                Ok(()) => break,
-                Err(StoreError { kind: StoreErrorKind::Damaged(reason), .. }) => {
-                    notices.extend(file::set_aside(&self.directory, &self.settings, wall, reason)?);
-                }
-                Err(error) => return Err(error),
-            }
+        match self.open_file() {
+            Err(StoreError { kind: StoreErrorKind::Damaged(reason), .. }) => self.set_aside(wall, reason),
+            other => other.map(|()| Vec::new()),
         }
-        notices.extend(self.copy.open(&self.main, &self.settings, &*self.opener));
-        Ok(notices)
     }
 
-    /// Renames the file as damaged and goes on with its copy, or with a fresh one: for damage that only shows in use.
+    /// Renames the file as damaged and goes on with a fresh one and what can be read of the old: for damage that only shows
+    /// in use.
     pub fn set_aside(&mut self, wall: WallTime, reason: String) -> Result<Vec<Notice>, StoreError> {
-        self.main.drop_database();
-        self.copy.handle().drop_database();
-        let mut notices = file::set_aside(&self.directory, &self.settings, wall, reason)?;
-        notices.extend(self.reopen(wall)?);
+        self.drop_database();
+        let moved_to = file::move_aside(&self.path, wall)?;
+        self.open_file()?;
+        let read = salvage::from(&moved_to, self);
+        let mut notices = vec![Notice::SetAside { moved_to, reason, read }];
+        let directory = self.path.parent().unwrap_or(Path::new("."));
+        notices.extend(file::forget_damaged(directory, self.settings.damaged_kept.max(1))?);
+        if !self.is_open() {
+            self.open_file()?;
+        }
         Ok(notices)
     }
 
-    /// What happened to the copy since this was last asked, oldest first.
-    pub fn take_notices(&mut self) -> Vec<Notice> {
-        std::mem::take(&mut self.notices)
+    fn open_file(&mut self) -> Result<(), StoreError> {
+        // The failure that led here is known already.
+        self.drop_database();
+        let opened = file::open(&self.path, &self.settings, &*self.opener);
+        self.database = Some(opened.map_err(|kind| StoreError::new(&self.path, kind))?);
+        self.totals = self.read(tables::read_totals)?;
+        Ok(())
+    }
+
+    /// Closes it and forgets how that went: for a file that is known to be bad, or to hold everything already.
+    fn drop_database(&mut self) {
+        let _ = self.close_file();
+    }
+
+    fn close_file(&mut self) -> Result<(), StoreError> {
+        let closed = self.database.take().map_or(Ok(()), file::close);
+        closed.map_err(|kind| StoreError::new(&self.path, kind))
     }
 
     /// Whether the database is open; not so after a failure.
     pub fn is_open(&self) -> bool {
-        self.main.is_open()
-    }
-
-    /// The file.
-    pub fn path(&self) -> &Path {
-        self.main.path()
-    }
-
-    /// The bounds in force.
-    pub fn settings(&self) -> &StoreSettings {
-        &self.settings
+        self.database.is_some()
     }
 
     /// Puts other bounds in force; they take effect at the next pruning.
@@ -164,7 +154,7 @@ impl Store {
     /// Saves, replaces or (with none) removes a piece of durable state.
     pub fn put_state(&mut self, name: &str, value: Option<Vec<u8>>) -> Result<(), StoreError> {
         let mut unsaved = Unsaved::default();
-        unsaved.add_state(name, value).map_err(|kind| StoreError::new(self.main.path(), kind))?;
+        unsaved.add_state(name, value).map_err(|kind| StoreError::new(&self.path, kind))?;
         self.save(&unsaved)
     }
 
@@ -172,38 +162,26 @@ impl Store {
     pub fn append_audit(&mut self, at: Steady, body: Vec<u8>) -> Result<u64, StoreError> {
         let sequence = self.next_audit();
         let mut unsaved = Unsaved::default();
-        unsaved.add_audit(AuditEntry { sequence, at, body }).map_err(|kind| StoreError::new(self.main.path(), kind))?;
+        unsaved.add_audit(AuditEntry { sequence, at, body }).map_err(|kind| StoreError::new(&self.path, kind))?;
         self.save(&unsaved)?;
         Ok(sequence)
     }
 
-    /// Saves where the steady line is.
-    pub fn put_anchor(&mut self, anchor: ClockAnchor) -> Result<(), StoreError> {
-        self.save(&Unsaved { anchor: Some(anchor), ..Unsaved::default() })
-    }
-
     /// The place the next audit entry gets.
     pub(crate) fn next_audit(&self) -> u64 {
-        self.main.next_audit()
+        self.totals.audit_last.saturating_add(1)
     }
 
     /// Saves all that waits, or nothing of it.
     pub(crate) fn save(&mut self, unsaved: &Unsaved) -> Result<(), StoreError> {
-        self.main.save(unsaved)?;
-        self.follow(|copy| copy.save(unsaved));
+        // A file that was deleted under us takes every write and keeps none.
+        if let Err(error) = self.file_bytes() {
+            self.database = None;
+            return Err(error);
+        }
+        let totals = self.totals;
+        self.totals = self.write(|transaction| writing::save(transaction, unsaved, totals))?;
         Ok(())
-    }
-
-    /// Deletes the copy: a history that goes on is worth more than two that stop. Returns where it was, if there was one. It is
-    /// made anew when there is room for both.
-    pub(crate) fn give_up_copy(&mut self) -> Option<PathBuf> {
-        self.copy.give_way()
-    }
-
-    /// Has the copy do what was done to the file. What goes wrong with it is told of and harms nothing.
-    fn follow<T>(&mut self, write: impl FnOnce(&mut Handle) -> Result<T, StoreError>) {
-        let told = self.copy.follow(&self.main, &self.settings, &*self.opener, write);
-        self.notices.extend(told);
     }
 
     /// The minutes of one life from the minute `since` on, in time order.
@@ -240,15 +218,15 @@ impl Store {
     /// Forgets what is older or more than the settings allow and gives the room back; call it about once an hour.
     pub fn prune(&mut self, now: Steady) -> Result<Pruned, StoreError> {
         let mut pruned = self.prune_once(now, 0)?;
-        let limit = self.limit().0;
+        let limit = self.settings.bytes_max.0;
         let bytes = self.file_bytes()?.0;
-        if bytes > limit || (bytes > COMPACT_FROM && bytes / COMPACT_RATIO > self.main.totals().content()) {
+        if bytes > limit || (bytes > COMPACT_FROM && bytes / COMPACT_RATIO > self.totals.content()) {
             pruned.compacted = self.compact()?;
         }
         // A compacted file is still larger than its content; what has to go is guessed and the guess checked.
         for _ in 0..6 {
             let bytes = self.file_bytes()?.0;
-            let content = self.main.totals().content();
+            let content = self.totals.content();
             if bytes <= limit || content == 0 {
                 break;
             }
@@ -267,41 +245,36 @@ impl Store {
     }
 
     fn prune_once(&mut self, now: Steady, excess: u64) -> Result<Pruned, StoreError> {
-        let settings = self.settings.clone();
-        let pruned = self.main.prune(&settings, now, excess)?;
-        self.follow(|copy| copy.prune(&settings, now, excess));
+        let (settings, totals) = (self.settings.clone(), self.totals);
+        let (totals, pruned) =
+            self.write(|transaction| retention::prune(transaction, &settings, now, excess, totals))?;
+        self.totals = totals;
         Ok(pruned)
     }
 
-    /// Rewrites the file and its copy without their free pages. Returns whether there were any in the file.
+    /// Rewrites the file without its free pages. Returns whether there were any.
     pub fn compact(&mut self) -> Result<bool, StoreError> {
-        let compacted = self.main.compact()?;
-        self.follow(Handle::compact);
-        Ok(compacted)
+        self.with(|database| Ok(database.compact()?))
     }
 
     /// Room the file takes on the disk. The database doubles the length of its file when it grows, which takes no room
     /// until it is written to.
     pub fn file_bytes(&self) -> Result<Bytes, StoreError> {
-        self.main.file_bytes()
-    }
-
-    /// The largest size of the file: the other half is its copy's.
-    fn limit(&self) -> Bytes {
-        Bytes(self.settings.bytes_max.0 / 2)
+        let meta = std::fs::metadata(&self.path).map_err(|error| StoreError::from_io(&self.path, error))?;
+        Ok(Bytes(meta.len().min(meta.blocks() * 512)))
     }
 
     /// Whether the file has outgrown its bound.
     pub fn is_too_large(&self) -> bool {
-        self.file_bytes().is_ok_and(|bytes| bytes > self.limit())
+        self.file_bytes().is_ok_and(|bytes| bytes > self.settings.bytes_max)
     }
 
     /// What the file holds.
     pub fn size(&mut self) -> Result<StoreSize, StoreError> {
         let oldest_minute = self.read(reading::oldest_minute)?;
-        let totals = self.main.totals();
+        let totals = self.totals;
         Ok(StoreSize {
-            bytes: Bytes(self.file_bytes()?.0 + self.copy.file_bytes()),
+            bytes: self.file_bytes()?,
             minutes: totals.minutes(),
             lives_with_minutes: totals.series,
             lives: totals.lives,
@@ -310,15 +283,42 @@ impl Store {
         })
     }
 
-    /// Closes the file and its copy, gives the directory up, and tells what went wrong with the file.
+    /// Closes the file, gives the directory up, and tells what went wrong with it.
     pub fn close(mut self) -> Result<(), StoreError> {
-        self.main.close()
+        self.close_file()
     }
 
     pub(crate) fn read<T>(
         &mut self,
         run: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
-        self.main.read(run)
+        self.with(|database| run(&database.begin_read()?))
+    }
+
+    fn write<T>(&mut self, run: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>) -> Result<T, StoreError> {
+        self.with(|database| {
+            let transaction = database.begin_write()?;
+            let result = run(&transaction)?;
+            transaction.commit()?;
+            Ok(result)
+        })
+    }
+
+    /// Runs one piece of work; a failure closes the database, because redb refuses all work after one.
+    fn with<T>(&mut self, run: impl FnOnce(&mut Database) -> Result<T, redb::Error>) -> Result<T, StoreError> {
+        let Some(database) = self.database.as_mut() else {
+            return Err(StoreError::new(&self.path, StoreErrorKind::Closed));
+        };
+        file::guarded(|| run(database)).map_err(|kind| {
+            self.drop_database();
+            StoreError::new(&self.path, kind)
+        })
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        // Everything is saved already; closing only marks the file as clean.
+        self.drop_database();
     }
 }

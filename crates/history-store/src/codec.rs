@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{AppName, DaemonName, Life, LifeEnd, LifeSummary, Minute, ProcessKey, Slope, Steady};
+use model::{AppName, DaemonName, Life, LifeEnd, LifeSummary, Minute, ProcessKey, Slope, Steady};
 
 /// Minutes of one hour of one life, by minute of the hour.
 pub(crate) type Hour = std::collections::BTreeMap<u8, Minute>;

@@ -12,7 +12,7 @@ use redb::{Builder, Database, DatabaseError, StorageBackend};
 
 use super::file::Opener;
 use super::*;
-use crate::model::{Bytes, Life, LifeEnd, LifeSummary, Minute, ProcessKey, Steady, WallTime};
+use model::{Bytes, Life, LifeEnd, LifeSummary, Minute, ProcessKey, Steady, WallTime};
 
 const WALL: WallTime = WallTime(1_750_000_000_000);
 
@@ -243,7 +243,7 @@ fn lives_are_found_by_what_is_asked() {
 #[test]
 fn the_file_stays_within_its_bound() {
     let directory = tempfile::tempdir().unwrap();
-    let bound = Bytes(4 << 20);
+    let bound = Bytes(2 << 20);
     let settings = StoreSettings { bytes_max: bound, ..StoreSettings::default() };
     let (mut store, _) = Store::open(directory.path(), settings, WALL).unwrap();
     for hour in 0..60_i64 {
@@ -257,7 +257,7 @@ fn the_file_stays_within_its_bound() {
     assert!(store.size().unwrap().bytes > bound, "the test writes more than the bound");
     let pruned = store.prune(Steady(3600 * 60_000)).unwrap();
     assert!(pruned.minutes > 0 && pruned.compacted, "{pruned:?}");
-    assert!(store.size().unwrap().bytes <= bound, "{:?} with the copy", store.size());
+    assert!(store.size().unwrap().bytes <= bound, "{:?}", store.size());
     let kept = store.minutes(&key(7), life(1), i64::MIN).unwrap();
     assert_eq!(kept.last().map(|minute| minute.minute), Some(3599), "the newest are kept");
     assert!(kept.len() > 300, "no more was dropped than needed: {} of 3600 minutes are left", kept.len());
@@ -286,7 +286,7 @@ struct Disk {
     broken: AtomicBool,
     writes_left: AtomicU64,
     limited: AtomicBool,
-    full_beside: OnceLock<Vec<PathBuf>>,
+    full_beside: OnceLock<PathBuf>,
 }
 
 impl Disk {
@@ -294,9 +294,7 @@ impl Disk {
         if self.broken.load(Ordering::SeqCst) {
             return Err(io::Error::from_raw_os_error(5));
         }
-        if self.full.load(Ordering::SeqCst)
-            || self.full_beside.get().is_some_and(|files| files.iter().any(|file| file.exists()))
-        {
+        if self.full.load(Ordering::SeqCst) || self.full_beside.get().is_some_and(|file| file.exists()) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         if self.limited.load(Ordering::SeqCst) {
@@ -401,11 +399,11 @@ fn a_full_disk_degrades_to_memory_and_recovers_with_everything() {
     assert_eq!(bench.keeper.state("policy", bench.now).unwrap().as_deref(), Some(b"held".as_slice()));
     assert_eq!(bench.keeper.lives(&LifeFilter::default(), bench.now).len(), 1);
     let degraded = bench.keeper.take_notices();
-    assert!(matches!(&degraded[..], [Notice::CopyGaveWay(_), Notice::Degraded(_)]), "said once: {degraded:?}");
+    assert!(matches!(&degraded[..], [Notice::Degraded(_)]), "said once: {degraded:?}");
 
     bench.disk.full.store(false, Ordering::SeqCst);
     assert_eq!(bench.write_minute(60), Saved::OnDisk);
-    assert_eq!(bench.keeper.take_notices(), [Notice::CopyRestored, Notice::Recovered { minutes: 46, dropped: 0 }]);
+    assert_eq!(bench.keeper.take_notices(), [Notice::Recovered { minutes: 46, dropped: 0 }]);
     assert_eq!(bench.keeper.stats(bench.now).degraded, None);
     let expected: Vec<i64> = (0..50).chain([60]).collect();
     assert_eq!(bench.minutes(), expected);
@@ -420,79 +418,42 @@ fn a_full_disk_degrades_to_memory_and_recovers_with_everything() {
 }
 
 #[test]
-fn where_there_is_no_room_for_both_the_copy_gives_way_and_nothing_waits() {
+fn where_there_is_no_room_what_is_damaged_goes() {
     let directory = tempfile::tempdir().unwrap();
-    let copy = directory.path().join(super::file::COPY);
-    let mut bench = Bench::new(directory.path(), StoreSettings::default());
-    assert_eq!(bench.write_minute(0), Saved::OnDisk);
-    assert!(copy.exists());
-    bench.disk.full_beside.set(vec![copy.clone(), copy.with_extension("redb.new")]).unwrap();
-    for at in 1..5 {
-        assert_eq!(bench.write_minute(at), Saved::OnDisk, "minute {at}");
-        assert!(!copy.exists());
-    }
-    let notices = bench.keeper.take_notices();
-    let gave_way = Notice::CopyGaveWay(copy);
-    assert_eq!(notices.iter().filter(|notice| **notice == gave_way).count(), 1, "{notices:?}");
-    assert_eq!((bench.minutes(), bench.keeper.stats(bench.now).degraded), ((0..5).collect(), None));
-}
-
-#[test]
-fn where_there_is_no_room_what_is_damaged_goes_before_the_copy() {
-    let directory = tempfile::tempdir().unwrap();
-    let copy = directory.path().join(file::COPY);
     let aside = directory.path().join("history.redb.corrupt-20260101T000000Z");
     let mut bench = Bench::new(directory.path(), StoreSettings::default());
     fs::write(&aside, "damaged").unwrap();
-    bench.disk.full_beside.set(vec![aside.clone()]).unwrap();
+    bench.disk.full_beside.set(aside.clone()).unwrap();
     assert_eq!(bench.write_minute(0), Saved::OnDisk);
     assert_eq!(bench.keeper.take_notices(), [Notice::Forgotten(aside.clone())]);
-    assert!(copy.exists() && !aside.exists());
-
-    // The same where only the copy lacks room.
-    fs::write(&copy, "damaged").unwrap();
-    bench.keeper.close(bench.now, WALL);
-    let mut bench = Bench::new(directory.path(), StoreSettings::default());
-    let notices = bench.keeper.take_notices();
-    assert!(matches!(&notices[..], [Notice::CopyDamaged(_)]), "{notices:?}");
-    assert!(!copy.exists(), "a damaged copy takes no room");
+    assert!(!aside.exists());
 }
 
 #[test]
-fn a_history_that_cannot_be_written_from_the_start_is_read_all_the_same() {
-    let crashed = tempfile::tempdir().unwrap();
-    let mut bench = Bench::new(crashed.path(), StoreSettings::default());
-    bench.keeper.put_anchor(ClockAnchor { boot_id: "a".into(), offset: 5, last: Steady(9), last_wall: WALL });
+fn a_history_that_cannot_be_written_from_the_start_is_kept_in_memory_and_unknown_is_not_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(directory.path(), StoreSettings::default());
     bench.keeper.put_state("policy", Some(b"held".to_vec())).unwrap();
     bench.keeper.append_audit(Steady(1), b"first".to_vec()).unwrap();
     (0..70).for_each(|at| assert_eq!(bench.write_minute(at), Saved::OnDisk));
-    // As a crash leaves it: in use and not closed.
-    let directory = tempfile::tempdir().unwrap();
-    for file in [file::FILE, file::COPY] {
-        fs::copy(crashed.path().join(file), directory.path().join(file)).unwrap();
-    }
-    let content = |name| fs::read(directory.path().join(name)).unwrap();
-    let before = [file::FILE, file::COPY].map(content);
+    bench.keeper.close(bench.now, WALL);
 
     let disk = Arc::new(Disk::default());
     disk.full.store(true, Ordering::SeqCst);
     let settings = StoreSettings::default();
-    // Before it is read, the line can only be guessed by the wall clock, which may be a year ahead.
-    let guess = Steady(365 * 86_400_000);
-    let keeper = Keeper::open_with(directory.path(), settings, guess, WALL, Arc::new(disk.clone())).unwrap();
+    let keeper = Keeper::open_with(directory.path(), settings, Steady(0), WALL, Arc::new(disk.clone())).unwrap();
     let mut bench = Bench { disk, keeper, now: Steady(0) };
-    assert_eq!(bench.minutes(), (0..70).collect::<Vec<_>>());
-    assert_eq!(bench.keeper.anchor(bench.now).unwrap().offset, 5);
-    assert_eq!(bench.keeper.state("policy", bench.now).unwrap().as_deref(), Some(b"held".as_slice()));
+    assert!(matches!(&bench.keeper.take_notices()[..], [Notice::Degraded(_)]), "it is said");
+    let error = bench.keeper.state("policy", bench.now).unwrap_err();
+    assert!(matches!(error.kind, StoreErrorKind::Closed), "{error}");
     assert!(matches!(bench.write_minute(70), Saved::InMemory(_)));
-    assert_eq!(bench.keeper.append_audit(Steady(2), b"second".to_vec()).unwrap(), 2);
-    assert_eq!(bench.minutes(), (0..=70).collect::<Vec<_>>());
-    assert_eq!(bench.keeper.prune(bench.now), None);
-    assert_eq!([file::FILE, file::COPY].map(content), before, "nothing was written");
+    bench.keeper.append_audit(Steady(2), b"second".to_vec()).unwrap();
+    assert_eq!((bench.minutes(), bench.keeper.prune(bench.now)), (vec![70], None));
 
     bench.disk.full.store(false, Ordering::SeqCst);
     assert_eq!(bench.write_minute(90), Saved::OnDisk);
     assert_eq!(bench.minutes(), (0..=70).chain([90]).collect::<Vec<_>>());
+    assert_eq!(bench.keeper.state("policy", bench.now).unwrap().as_deref(), Some(b"held".as_slice()));
     let audit: Vec<_> = bench.keeper.audit(0..=9, 9, bench.now).into_iter().map(|entry| entry.body).collect();
     assert_eq!(audit, [b"first".to_vec(), b"second".to_vec()]);
 }
@@ -592,13 +553,14 @@ fn damage_that_shows_in_use_sets_the_file_aside_and_keeps_what_is_new() {
     assert_eq!(keeper.flush(Steady(0), WALL), Saved::OnDisk);
     let notices = keeper.take_notices();
     assert!(
-        matches!(&notices[..], [Notice::SetAside { reason, .. }] if reason.contains("does not decode")),
+        matches!(&notices[..], [Notice::SetAside { reason, read, .. }]
+            if reason.contains("does not decode") && read.minutes == 1),
         "{notices:?}"
     );
     assert_eq!(
         figures(&keeper.minutes(&key(0), life(1), 0, Steady(0))),
         [(1, 1.0), (2, 2.0)],
-        "the copy went on with what was saved before"
+        "what could be read was read"
     );
     assert_eq!(keeper.stats(Steady(0)).set_aside, 1);
 }

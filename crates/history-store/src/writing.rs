@@ -9,7 +9,7 @@ use super::tables::{
     AUDIT, HOURS, JOURNAL, LIVES, META, SERIES, STATE, SeriesKey, Totals, adjust, damaged, save_totals,
 };
 use super::unsaved::{MinuteRow, Unsaved};
-use crate::model::{Life, ProcessKey};
+use model::{Life, ProcessKey};
 
 /// Batches after which the journal is folded.
 const JOURNAL_BATCHES: u64 = 60;
@@ -35,7 +35,7 @@ pub(crate) fn save(transaction: &WriteTransaction, unsaved: &Unsaved, totals: To
         let encoded = serde_json::to_vec(anchor).expect("invariant: text and numbers always encode as JSON");
         transaction.open_table(META)?.insert("anchor", encoded.as_slice())?;
     }
-    save_totals(transaction, &mut totals)?;
+    save_totals(transaction, &totals)?;
     Ok(totals)
 }
 

@@ -19,12 +19,6 @@ pub(crate) struct DirectoryLock {
 }
 
 impl DirectoryLock {
-    /// Whether a process has the directory now. Asks without writing, for a disk that cannot be written.
-    pub(crate) fn is_held(directory: &Path) -> bool {
-        let Ok(file) = File::open(directory.join(FILE)) else { return false };
-        flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
-    }
-
     /// Takes the directory for this process.
     ///
     /// # Errors
@@ -68,12 +62,10 @@ mod tests {
     fn the_second_holder_learns_who_is_first() {
         let directory = tempfile::tempdir().unwrap();
         let first = DirectoryLock::take(directory.path()).unwrap();
-        assert!(DirectoryLock::is_held(directory.path()));
         let refused = DirectoryLock::take(directory.path()).unwrap_err();
         assert!(matches!(refused.kind, StoreErrorKind::Locked { pid: Some(pid) } if pid == std::process::id()));
         assert!(refused.to_string().contains(&*directory.path().to_string_lossy()), "{refused}");
         drop(first);
-        assert!(!DirectoryLock::is_held(directory.path()));
         DirectoryLock::take(directory.path()).unwrap();
     }
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::anchor::ClockAnchor;
 use super::error::StoreErrorKind;
-use crate::model::{Life, LifeSummary, Minute, ProcessKey, Steady};
+use model::{Life, LifeSummary, Minute, ProcessKey, Steady};
 
 /// Summaries that may wait; the ones of the oldest starts go first.
 const LIVES_MAX: usize = 4096;
@@ -139,9 +139,9 @@ fn within(what: &'static str, bytes: usize, limit: usize) -> Result<(), StoreErr
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LifeFilter {
     /// Only of this app.
-    pub app: Option<crate::model::AppName>,
+    pub app: Option<model::AppName>,
     /// Only of this daemon.
-    pub daemon: Option<crate::model::DaemonName>,
+    pub daemon: Option<model::DaemonName>,
     /// Only of this process.
     pub key: Option<ProcessKey>,
     /// Only those whose last sample is not before this instant.

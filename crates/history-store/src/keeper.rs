@@ -1,28 +1,23 @@
 //! A store that may be unable to write: it never fails to take a minute, and never lies about where it is.
 //!
 //! Every write is laid down in memory first and saved at the next [`Keeper::flush`]. When that fails, the database is
-//! opened again with growing pauses, and everything that can be read is answered from disk and memory together. A history
-//! that cannot be written from the start is read all the same, so that windows, the steady line and pending restarts go on.
-//! No clock: the time is an argument.
+//! opened again with growing pauses, and everything that can be read is answered from disk and memory together. No clock: the
+//! time is an argument.
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use redb::ReadTransaction;
-
 use super::anchor::ClockAnchor;
 use super::database::{Store, StoreSize};
 use super::error::{Notice, StoreError, StoreErrorKind};
 use super::file::{self, Opener, PlainFile};
-use super::handle::Handle;
-use super::lock::DirectoryLock;
 use super::reading;
 use super::retention::Pruned;
 use super::settings::StoreSettings;
 use super::unsaved::{AuditEntry, LifeFilter, MinuteRow, Unsaved};
-use crate::model::{Life, LifeSummary, Minute, ProcessKey, Steady, WallTime};
+use model::{Life, LifeSummary, Minute, ProcessKey, Steady, WallTime};
 
 /// The first pause after a failure; it doubles with each further one.
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
@@ -79,8 +74,6 @@ pub struct Keeper {
     settings: StoreSettings,
     opener: Arc<dyn Opener>,
     store: Option<Store>,
-    /// What can be read while the store was never open.
-    look: Option<Handle>,
     unsaved: Unsaved,
     problem: Option<Problem>,
     /// Damage that showed in use; the next flush sets the file aside.
@@ -112,7 +105,6 @@ impl Keeper {
             settings,
             opener,
             store: None,
-            look: None,
             unsaved: Unsaved::default(),
             problem: None,
             damage: None,
@@ -123,12 +115,7 @@ impl Keeper {
         match keeper.ensure_open(wall) {
             Ok(()) => {}
             Err(error) if matches!(error.kind, StoreErrorKind::Locked { .. }) => return Err(error),
-            Err(error) => {
-                keeper.note(&error, now);
-                if !DirectoryLock::is_held(directory) {
-                    keeper.look = Handle::look(directory, &keeper.settings);
-                }
-            }
+            Err(error) => keeper.note(&error, now),
         }
         Ok(keeper)
     }
@@ -175,8 +162,7 @@ impl Keeper {
     /// [`StoreErrorKind::TooLarge`].
     pub fn append_audit(&mut self, at: Steady, body: Vec<u8>) -> Result<u64, StoreError> {
         let waiting = self.unsaved.audit.back().map_or(0, |entry| entry.sequence);
-        let looked = self.look.as_ref().map_or(1, Handle::next_audit);
-        let saved = self.store.as_ref().map_or(looked, Store::next_audit);
+        let saved = self.store.as_ref().map_or(1, Store::next_audit);
         let sequence = saved.max(waiting.saturating_add(1));
         self.unsaved
             .add_audit(AuditEntry { sequence, at, body })
@@ -221,35 +207,28 @@ impl Keeper {
     }
 
     fn try_flush(&mut self, wall: WallTime) -> Result<(), StoreError> {
-        let mut saved = self.save(wall);
-        if saved.as_ref().is_err_and(StoreError::wants_room) {
-            // What is damaged goes first, then the copy, and then nothing is saved.
-            let forgotten = file::forget_damaged(&self.directory, 0).unwrap_or_default();
-            if !forgotten.is_empty() {
-                self.notices.extend(forgotten);
-                saved = self.save(wall);
-            }
+        let saved = self.save(wall);
+        if !saved.as_ref().is_err_and(StoreError::wants_room) {
+            return saved;
         }
-        let error = match saved {
-            Err(error) if error.wants_room() => error,
-            other => return other,
-        };
-        let Some(copy) = self.store.as_mut().and_then(Store::give_up_copy) else { return Err(error) };
-        self.notices.push(Notice::CopyGaveWay(copy));
+        // What is damaged makes room.
+        let forgotten = file::forget_damaged(&self.directory, 0).unwrap_or_default();
+        if forgotten.is_empty() {
+            return saved;
+        }
+        self.notices.extend(forgotten);
         self.save(wall)
     }
 
     fn save(&mut self, wall: WallTime) -> Result<(), StoreError> {
         self.ensure_open(wall)?;
-        // The file, its copy, a fresh one.
-        for _ in 0..3 {
+        // The file, and a fresh one.
+        for _ in 0..2 {
             if let Some(reason) = self.damage.take() {
                 self.set_aside(wall, reason)?;
             }
             let Some(store) = &mut self.store else { break };
-            let saved = store.save(&self.unsaved);
-            self.notices.extend(store.take_notices());
-            match saved {
+            match store.save(&self.unsaved) {
                 Err(StoreError { kind: StoreErrorKind::Damaged(reason), .. }) => self.damage = Some(reason),
                 other => return other,
             }
@@ -280,7 +259,6 @@ impl Keeper {
                 let (store, notices) =
                     Store::open_with(&self.directory, self.settings.clone(), wall, self.opener.clone())?;
                 self.store = Some(store);
-                self.look = None;
                 notices
             }
         };
@@ -302,10 +280,6 @@ impl Keeper {
         };
         if known.as_ref() != Some(&reason) {
             self.notices.push(Notice::Degraded(reason.to_string()));
-        }
-        if matches!(error.kind, StoreErrorKind::Locked { .. }) {
-            // Another writes what would be read.
-            self.look = None;
         }
         let may_pass = error.is_passing() || matches!(error.kind, StoreErrorKind::Locked { .. });
         let retry_at = may_pass.then(|| now + pause);
@@ -334,17 +308,7 @@ impl Keeper {
     /// Forgets what is older or more than the settings allow. None where the disk cannot be written now.
     pub fn prune(&mut self, now: Steady) -> Option<Pruned> {
         self.last_prune = Some(now);
-        let pruned = self.ask(now, |store| store.prune(now));
-        self.notices.extend(self.store.iter_mut().flat_map(Store::take_notices));
-        pruned
-    }
-
-    /// Reads the file, or what can be read of it while it cannot be opened.
-    fn answer<T>(&mut self, now: Steady, read: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>) -> Option<T> {
-        if let Some(look) = &mut self.look {
-            return look.read(read).ok();
-        }
-        self.ask(now, |store| store.read(read))
+        self.ask(now, |store| store.prune(now))
     }
 
     /// Asks the store; a failure is remembered and leads to another attempt to open it.
@@ -368,13 +332,14 @@ impl Keeper {
     /// The minutes of one life from the minute `since` on, in time order: saved ones as far as the disk can be read,
     /// and all that wait.
     pub fn minutes(&mut self, key: &ProcessKey, life: Life, since: i64, now: Steady) -> Vec<Minute> {
-        let saved = self.answer(now, |read| reading::minutes(read, key, life, since)).unwrap_or_default();
+        let saved =
+            self.ask(now, |store| store.read(|read| reading::minutes(read, key, life, since))).unwrap_or_default();
         self.unsaved.lay_minutes(key, life, since, saved)
     }
 
     /// Visits every minute from the minute `since` on; see [`Store::scan`]. Those that wait come last.
     pub fn scan(&mut self, since: i64, now: Steady, mut visit: impl FnMut(&ProcessKey, Life, Minute)) {
-        self.answer(now, |read| reading::scan(read, since, &mut visit));
+        self.ask(now, |store| store.read(|read| reading::scan(read, since, &mut visit)));
         for (key, life, minute) in self.unsaved.minutes.iter().filter(|row| row.2.minute >= since) {
             visit(key, *life, *minute);
         }
@@ -382,13 +347,13 @@ impl Keeper {
 
     /// The summaries that pass the filter, by start: saved ones as far as the disk can be read, and all that wait.
     pub fn lives(&mut self, filter: &LifeFilter, now: Steady) -> Vec<LifeSummary> {
-        let saved = self.answer(now, |read| reading::lives(read, filter)).unwrap_or_default();
+        let saved = self.ask(now, |store| store.read(|read| reading::lives(read, filter))).unwrap_or_default();
         self.unsaved.lay_lives(filter, saved)
     }
 
     /// Visits every summary, by start, those that wait at the end; one at a time, since all together may be large.
     pub fn visit_lives(&mut self, now: Steady, mut visit: impl FnMut(LifeSummary)) {
-        self.answer(now, |read| reading::visit_lives(read, &mut visit));
+        self.ask(now, |store| store.read(|read| reading::visit_lives(read, &mut visit)));
         self.unsaved.lives.values().cloned().for_each(visit);
     }
 
@@ -400,13 +365,14 @@ impl Keeper {
         if let Some(waiting) = self.unsaved.state.get(name) {
             return Ok(waiting.clone());
         }
-        self.answer(now, |read| reading::state(read, name))
+        self.ask(now, |store| store.read(|read| reading::state(read, name)))
             .ok_or_else(|| StoreError::new(&self.directory, StoreErrorKind::Closed))
     }
 
     /// Entries of the audit log within a range of places, oldest first; of more than `most` the latest.
     pub fn audit(&mut self, range: RangeInclusive<u64>, most: usize, now: Steady) -> Vec<AuditEntry> {
-        let mut entries = self.answer(now, |read| reading::audit(read, range.clone(), most)).unwrap_or_default();
+        let mut entries =
+            self.ask(now, |store| store.read(|read| reading::audit(read, range.clone(), most))).unwrap_or_default();
         entries.extend(self.unsaved.audit.iter().filter(|entry| range.contains(&entry.sequence)).cloned());
         entries.drain(..entries.len().saturating_sub(most));
         entries
@@ -414,7 +380,7 @@ impl Keeper {
 
     /// Where the steady line was last seen; none where that is not known.
     pub fn anchor(&mut self, now: Steady) -> Option<ClockAnchor> {
-        self.unsaved.anchor.clone().or_else(|| self.answer(now, reading::anchor).flatten())
+        self.unsaved.anchor.clone().or_else(|| self.ask(now, |store| store.read(reading::anchor)).flatten())
     }
 
     /// The state of the store.

@@ -63,8 +63,6 @@ pub(crate) struct Totals {
     pub(crate) audit_bytes: u64,
     /// The place of the last entry of the audit log.
     pub(crate) audit_last: u64,
-    /// Transactions that wrote: two files with the same sums hold the same.
-    pub(crate) writes: u64,
 }
 
 impl Totals {
@@ -100,7 +98,7 @@ pub(crate) fn create(transaction: &WriteTransaction) -> Result<(), redb::Error> 
     transaction.open_table(STATE)?;
     transaction.open_table(AUDIT)?;
     transaction.open_table(META)?.insert("format", FORMAT.to_le_bytes().as_slice())?;
-    save_totals(transaction, &mut Totals { next_series: 1, ..Totals::default() })
+    save_totals(transaction, &Totals { next_series: 1, ..Totals::default() })
 }
 
 /// The format number; none where the file has no such table or number.
@@ -119,9 +117,8 @@ pub(crate) fn read_totals(transaction: &ReadTransaction) -> Result<Totals, redb:
     serde_json::from_slice(saved.value()).map_err(|_not_json| damaged("its sums do not decode"))
 }
 
-/// Counts the transaction and saves the sums with the rest of it.
-pub(crate) fn save_totals(transaction: &WriteTransaction, totals: &mut Totals) -> Result<(), redb::Error> {
-    totals.writes = totals.writes.wrapping_add(1);
+/// Saves the sums with the rest of a transaction.
+pub(crate) fn save_totals(transaction: &WriteTransaction, totals: &Totals) -> Result<(), redb::Error> {
     let encoded = serde_json::to_vec(totals).expect("invariant: numbers always encode as JSON");
     transaction.open_table(META)?.insert("totals", encoded.as_slice())?;
     Ok(())

@@ -5,19 +5,30 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use unicode_width::UnicodeWidthStr as _;
 
 use super::arguments::{Flags, Format, StatusArguments};
 use super::output::{clean, fit, fit_right, print, span, wrap};
 use crate::export::json::{ProcessView, ProcessesView};
 use crate::http::client::ClientError;
-use crate::model::Bytes;
+use crate::model::{AppName, Bytes};
 
 /// Time the running sidecar has to answer, and the most it may say.
 const DEADLINE: Duration = Duration::from_secs(5);
 const LONGEST_ANSWER: usize = 64 << 20;
 
-/// The width that the table keeps to.
+/// The width where nothing else is known, as in a pipe, and the widest that sentences run.
 const COLUMNS: usize = 80;
+const WIDEST: usize = 160;
+/// What a table of one row takes beside the name and the columns that adapt to their figures.
+const NARROWEST_NAME: usize = 12;
+
+/// The width of the terminal, or of `COLUMNS` where there is none.
+fn columns() -> usize {
+    let told = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let terminal = || rustix::termios::tcgetwinsize(std::io::stdout()).ok().map(|size| usize::from(size.ws_col));
+    told.or_else(terminal).filter(|columns| *columns > 0).unwrap_or(COLUMNS).clamp(40, WIDEST)
+}
 
 pub(super) fn run(flags: &Flags, status: &StatusArguments) -> anyhow::Result<ExitCode> {
     let settings = super::settings(flags)?;
@@ -41,13 +52,14 @@ pub(super) fn run(flags: &Flags, status: &StatusArguments) -> anyhow::Result<Exi
     })?;
     match status.format {
         Format::Json => print(&format!("{}\n", serde_json::to_string_pretty(&view)?))?,
-        Format::Text => print(&table(&view, &source))?,
+        Format::Text => print(&table(&view, &source, columns()))?,
     }
     Ok(if view.daemons.iter().any(|daemon| daemon.up) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Writes the table: a line for each daemon, a row for each process, and the reason of every verdict that worries.
-fn table(view: &ProcessesView, source: &str) -> String {
+/// Writes the table: a line for each daemon, a row for each process, and the reason of every verdict that worries. Figures
+/// are never cut: a column is as wide as its widest, and the name takes what is left of `columns`.
+fn table(view: &ProcessesView, source: &str, columns: usize) -> String {
     let mut text = format!("From {}\n", clean(source));
     for daemon in &view.daemons {
         let version = daemon.version.as_deref().unwrap_or("unknown");
@@ -56,57 +68,80 @@ fn table(view: &ProcessesView, source: &str) -> String {
             (Some(failure), true) => format!("pm2 {}: up, version {version}; {failure}", daemon.name),
             (None, up) => format!("pm2 {}: {}, version {version}", daemon.name, if up { "up" } else { "down" }),
         };
-        writeln!(text, "{}", wrap(&line, COLUMNS, 0)).ok();
+        writeln!(text, "{}", wrap(&line, columns, 0)).ok();
     }
     if view.processes.is_empty() {
         text.push_str(if view.daemons.is_empty() { "No pm2 daemon was found.\n" } else { "No processes.\n" });
         return text;
     }
     let several = view.daemons.len() > 1;
-    writeln!(
-        text,
-        "\n{} {} {} {} {} {} {} VERDICT",
-        fit("APP", 17),
-        fit_right("ID", 4),
-        fit("STATUS", 8),
-        fit_right("MEMORY", 9),
-        fit_right("HEAP", 8),
-        fit_right("GROWS", 12),
-        fit_right("UP", 7),
-    )
-    .ok();
-    for process in &view.processes {
-        text.push_str(&row(process, several));
+    let head = ["APP", "ID", "STATUS", "MEMORY", "OWN", "HEAP", "GROWS", "UP", "VERDICT"].map(str::to_owned);
+    let mut rows: Vec<[String; 9]> = view.processes.iter().map(|process| row(process, several)).collect();
+    rows.insert(0, head);
+    // The process's own memory is of interest only where it is not all.
+    let wrapped = rows.iter().skip(1).any(|row| !row[4].is_empty());
+    let widest = |column: usize| rows.iter().map(|row| row[column].width()).max().unwrap_or(0);
+    let widths: [usize; 9] = std::array::from_fn(widest);
+    let figures: usize = (1..9).filter(|column| wrapped || *column != 4).map(|column| widths[column] + 1).sum();
+    let name = widths[0].min(columns.saturating_sub(figures).max(NARROWEST_NAME));
+    for row in &rows {
+        let mut line = fit(&row[0], name);
+        for (column, cell) in row.iter().enumerate().skip(1).filter(|(column, _)| wrapped || *column != 4) {
+            let cell =
+                if matches!(column, 2 | 8) { fit(cell, widths[column]) } else { fit_right(cell, widths[column]) };
+            write!(line, " {cell}").ok();
+        }
+        writeln!(text, "{}{}", if row[0] == "APP" && row[1] == "ID" { "\n" } else { "" }, line.trim_end()).ok();
+    }
+    for daemon in &view.daemons {
+        for left in daemon.orphans.iter().flatten() {
+            let app = AppName::new(&left.namespace, &left.app);
+            let (what, hold) = if left.processes == 1 { ("process", "holds") } else { ("processes", "hold") };
+            let line = format!(
+                "{app}: {} {what} left behind by earlier runs {hold} {}; pm2 no longer knows them",
+                left.processes,
+                Bytes(left.resident_memory_bytes)
+            );
+            writeln!(text, "\n{}", wrap(&line, columns, 0)).ok();
+        }
     }
     for process in view.processes.iter().filter(|process| worries(process)) {
         if let Some(verdict) = &process.verdict {
-            let name = format!("{} ({}):", process.app, process.pm_id);
-            writeln!(text, "\n{}", wrap(&format!("{name} {}", verdict.reason), COLUMNS, 0)).ok();
+            let name = format!("{} ({}):", app_name(process), process.pm_id);
+            writeln!(text, "\n{}", wrap(&format!("{name} {}", verdict.reason), columns, 0)).ok();
         }
     }
     text
 }
 
-fn worries(process: &ProcessView) -> bool {
-    process.verdict.as_ref().is_some_and(|verdict| matches!(verdict.state.as_str(), "suspect" | "leaking"))
+/// The app's name, with its namespace where that is not pm2's default.
+fn app_name(process: &ProcessView) -> String {
+    AppName::new(&process.namespace, &process.app).to_string()
 }
 
-fn row(process: &ProcessView, several: bool) -> String {
+fn worries(process: &ProcessView) -> bool {
+    process.verdict.as_ref().is_some_and(|verdict| matches!(verdict.state.as_str(), "growing" | "suspect" | "leaking"))
+}
+
+/// The cells of one process, in the order of the table's head.
+fn row(process: &ProcessView, several: bool) -> [String; 9] {
     let size = |bytes: Option<u64>| bytes.map_or_else(|| "–".to_owned(), |bytes| Bytes(bytes).to_string());
-    let name = if several { format!("{}:{}", process.daemon, process.app) } else { process.app.clone() };
-    let verdict = process.verdict.as_ref().map_or("–", |verdict| verdict.state.as_str());
-    let status = if process.metrics_frozen { "blocked" } else { process.status.as_str() };
-    let line = format!(
-        "{} {} {} {} {} {} {} {verdict}",
-        fit(&name, 17),
-        fit_right(&process.pm_id.to_string(), 4),
-        fit(status, 8),
-        fit_right(&size(process.tree_resident_memory_bytes.or(process.resident_memory_bytes)), 9),
-        fit_right(&size(process.heap_used_bytes), 8),
-        fit_right(&growth(process), 12),
-        fit_right(&process.uptime_seconds.map_or_else(|| "–".to_owned(), span), 7),
-    );
-    format!("{}\n", clean(line.trim_end()))
+    let app = app_name(process);
+    let app = if process.module { format!("{app} (module)") } else { app };
+    let name = if several { format!("{}:{app}", process.daemon) } else { app };
+    let held = process.tree_resident_memory_bytes.or(process.resident_memory_bytes);
+    let own = process.resident_memory_bytes.filter(|own| held.is_some_and(|held| held > *own));
+    [
+        clean(&name),
+        process.pm_id.to_string(),
+        if process.metrics_frozen { "blocked".to_owned() } else { process.status.clone() },
+        size(held),
+        own.map_or_else(String::new, |own| Bytes(own).to_string()),
+        size(process.heap_used_bytes),
+        growth(process),
+        process.uptime_seconds.map_or_else(|| "–".to_owned(), span),
+        process.verdict.as_ref().map_or_else(|| "–".to_owned(), |verdict| verdict.state.clone()),
+    ]
 }
 
 /// The slope that the verdict rests on, in MiB an hour.
@@ -115,4 +150,58 @@ fn growth(process: &ProcessView) -> String {
     let Some(slope) = slope else { return "–".to_owned() };
     let hourly = slope.bytes_per_second * 3600.0 / Bytes::MIB.as_f64();
     if hourly.abs() < 0.05 { "0 MiB/h".to_owned() } else { format!("{hourly:+.1} MiB/h") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PROCESS: &str = r#"{
+        "daemon": "default", "namespace": "production", "app": "APP", "pm_id": 7, "pid": 9, "status": "waiting_restart",
+        "exec_mode": "fork", "version": null, "revision": null, "node_version": null, "started_at": null,
+        "uptime_seconds": 273600.0, "restarts": 1, "unstable_restarts": 0, "resident_memory_bytes": OWN,
+        "tree_resident_memory_bytes": TREE, "swapped_memory_bytes": null, "heap_used_bytes": 1048576,
+        "heap_total_bytes": null, "cpu_seconds": null, "event_loop_latency_p50_seconds": null,
+        "event_loop_latency_p95_seconds": null, "metrics_age_seconds": null, "metrics_frozen": false, "limits": {},
+        "sparkline": null, "plan": null,
+        "verdict": {
+            "state": "leaking", "since": 1.0, "reason": "it grows", "signal": "resident", "basis": "resident_only",
+            "window_seconds": 60.0, "floor_bytes": null, "limit": null, "limit_bytes": null,
+            "slopes": {"resident": {"bytes_per_second": 5823137.0, "low": 1.0, "high": 2.0}},
+            "projected_exhaustion_seconds": null, "rejected_by": null
+        }
+    }"#;
+
+    fn process(app: &str, own: u64, tree: u64) -> serde_json::Value {
+        let text = PROCESS.replace("APP", app).replace("OWN", &own.to_string()).replace("TREE", &tree.to_string());
+        serde_json::from_str(&text).unwrap()
+    }
+
+    fn view(processes: &[serde_json::Value]) -> ProcessesView {
+        serde_json::from_value(serde_json::json!({
+            "version": "1", "collected_at": 1.0, "interval_seconds": 15.0, "daemons": [], "processes": processes,
+            "host": {"memory_total_bytes": 1, "memory_available_bytes": 1},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn no_figure_is_cut_however_narrow_it_is_and_the_name_takes_the_rest() {
+        let long = "a-name-that-is-much-longer-than-any-column-should-be-for-its-own-good";
+        let view = view(&[process(long, 59 << 20, 220 << 20)]);
+        for columns in [40, 80, 160] {
+            let text = table(&view, "here", columns);
+            for figure in ["220 MiB", "59 MiB", "+19992.0 MiB/h", "waiting_restart", "3d 4h", "leaking"] {
+                assert!(text.contains(figure), "{columns}: no {figure} in:\n{text}");
+            }
+        }
+        assert!(table(&view, "here", 160).contains(&format!("production/{long}")), "the width there is is used");
+        assert!(!table(&view, "here", 80).contains(long));
+    }
+
+    #[test]
+    fn the_own_memory_stands_beside_the_trees_only_where_they_differ() {
+        assert!(!table(&view(&[process("api", 59 << 20, 59 << 20)]), "here", 80).contains("OWN"));
+        assert!(table(&view(&[process("api", 59 << 20, 220 << 20)]), "here", 80).contains("OWN"));
+    }
 }

@@ -22,7 +22,7 @@ use super::system::{SystemReader, SystemReading};
 use super::{DaemonSpec, HeapReading, Settings, Source};
 use crate::model::{
     CollectorName, CollectorReport, DaemonName, DaemonSample, HostSample, Listed, MemoryLimits, MemorySource,
-    ProcessKey, ProcessSample, Steady, WallTime,
+    ProcessKey, ProcessSample, Status, Steady, WallTime,
 };
 
 /// A daemon that gives its list but not its version is not waited for longer than this.
@@ -158,6 +158,7 @@ impl Daemon {
             version: self.version.as_ref().map(|(_, version)| version.clone()),
             pid: daemon_pid,
             resident: reading.daemon_resident,
+            orphans: reading.orphans.clone(),
             processes: assemble(&self.spec.name, list.entries, daemon_pid, &reading, &ages),
             processes_left_out,
             app_metrics_left_out,
@@ -193,6 +194,7 @@ impl Daemon {
             version: None,
             pid: None,
             resident: None,
+            orphans: None,
             processes: Vec::new(),
             processes_left_out: 0,
             app_metrics_left_out: 0,
@@ -313,9 +315,11 @@ impl Daemon {
             }
             SystemState::Busy(_finished) => SystemReader::new(self.settings.proc.clone()),
         };
+        let home = self.spec.home.clone();
         let mut task = tokio::task::spawn_blocking(move || {
             let reading = reader.read(daemon_pid, &pids, wall).map_err(|error| error.to_string());
-            (reader, reading)
+            let orphans = reader.orphans(&home, daemon_pid, &pids);
+            (reader, reading.map(|reading| SystemReading { orphans, ..reading }))
         });
         match timeout(self.settings.deadline, &mut task).await {
             Ok(Ok((reader, reading))) => {
@@ -354,10 +358,15 @@ fn assemble(
 ) -> Vec<ProcessSample> {
     entries
         .into_iter()
-        .map(|listed| {
+        .map(|mut listed| {
             let standing = standing(&listed, daemon_pid, system);
+            // pm2 shows no pid, or another process has it now. What is only out of sight may live.
+            if listed.status == Status::Online && matches!(standing, Standing::Foreign | Standing::None) {
+                listed.status = Status::NoProcess;
+            }
             let own = if let Standing::Own(reading) = standing { Some(reading) } else { None };
             let resident = match standing.memory_source() {
+                _ if listed.status == Status::NoProcess => None,
                 Some(MemorySource::System) => own.map(|reading| reading.sample.resident),
                 Some(MemorySource::Pm2) => listed.monit_memory,
                 None => None,
@@ -389,6 +398,24 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+
+    #[test]
+    fn online_is_only_what_has_a_live_process() {
+        let entries = |pid: u32| {
+            let json = format!(
+                r#"[{{"pm_id":0,"pid":{pid},"pm2_env":{{"status":"online","pm_uptime":5}},"monit":{{"memory":9}}}}]"#
+            );
+            crate::collect::list::read_list(json.as_bytes(), 1).unwrap().entries
+        };
+        let seen = |pid, daemon_seen| {
+            let system = SystemReading { daemon_seen, ..SystemReading::default() };
+            let process = assemble(&"default".into(), entries(pid), Some(7), &system, &BTreeMap::new()).remove(0);
+            (process.listed.status, process.life.is_some(), process.resident)
+        };
+        assert_eq!(seen(0, false), (Status::NoProcess, false, None), "it never started: pm2 shows pid 0");
+        assert_eq!(seen(41, true), (Status::Online, true, Some(crate::model::Bytes(9))), "it is out of sight");
+        assert_eq!(seen(41, false), (Status::Online, true, Some(crate::model::Bytes(9))), "nobody can be seen");
+    }
 
     #[tokio::test]
     async fn while_a_list_is_still_being_read_no_other_is_fetched() {

@@ -44,7 +44,12 @@ families! {
     UP = Gauge "pm2_up" ["daemon"] "Whether the pm2 daemon answered the latest collection (1) or not (0).";
     DAEMON_INFO = Gauge "pm2_daemon_info" ["daemon", "version"] "The pm2 daemon's version; always 1.";
     DAEMON_RESIDENT = Gauge "pm2_daemon_resident_memory_bytes" ["daemon"] "Resident memory of the pm2 daemon itself.";
-    APP_INSTANCES = Gauge "pm2_app_instances" ["daemon", "namespace", "app", "status"] "Processes of an app by pm2 status.";
+    APP_INSTANCES = Gauge "pm2_app_instances" ["daemon", "namespace", "app", "status"] "Processes of an app by status; online ones have a live process.";
+
+    APP_ORPHANS = Gauge "pm2_app_orphans" ["daemon", "namespace", "app"]
+        "Processes that earlier runs of an app left behind; pm2 no longer knows them.";
+    APP_ORPHANS_RESIDENT = Gauge "pm2_app_orphans_resident_memory_bytes" ["daemon", "namespace", "app"]
+        "Resident memory of the processes that earlier runs of an app left behind.";
 
     INFO = Gauge "pm2_process_info"
         ["daemon", "namespace", "app", "pm_id", "exec_mode", "version", "node_version", "interpreter", "module"]
@@ -75,7 +80,7 @@ families! {
     UNSTABLE_RESTARTS = Gauge "pm2_process_unstable_restarts" ["daemon", "namespace", "app", "pm_id"]
         "Restarts in a row that came before min_uptime.";
     MEMORY_LIMIT = Gauge "pm2_process_memory_limit_bytes" ["daemon", "namespace", "app", "pm_id", "limit"]
-        "Memory ceilings that apply to the process, by where they come from.";
+        "Memory ceilings that apply to the process, by where they come from: max_memory_restart is held against its own resident memory, heap against the V8 heap, the others against the tree.";
     EVENT_LOOP_LATENCY = Gauge "pm2_process_event_loop_latency_seconds" ["daemon", "namespace", "app", "pm_id", "percentile"]
         "Event-loop latency by percentile, as the app reports it.";
     ACTIVE_HANDLES = Gauge "pm2_process_active_handles" ["daemon", "namespace", "app", "pm_id"] "Active libuv handles.";
@@ -110,13 +115,13 @@ families! {
     LEAK_STATE = Gauge "pm2_process_leak_state" ["daemon", "namespace", "app", "pm_id", "state"]
         "How sure the sidecar is of a leak: 1 for the current state, 0 for the others.";
     LEAK_EXHAUSTION = Gauge "pm2_process_leak_projected_exhaustion_seconds" ["daemon", "namespace", "app", "pm_id"]
-        "Time until the nearest limit at the present pace; +Inf when memory is not growing.";
+        "Time until the nearest limit at the present pace; +Inf when memory is not growing for certain, absent while that is not known.";
     LEAK_WINDOW = Gauge "pm2_process_leak_window_seconds" ["daemon", "namespace", "app", "pm_id"]
         "The span that the slope is fitted over.";
     MEMORY_FLOOR = Gauge "pm2_process_memory_floor_bytes" ["daemon", "namespace", "app", "pm_id"]
         "Memory that garbage collection cannot free, as last seen.";
     LEAK_LIMIT = Gauge "pm2_process_leak_limit_bytes" ["daemon", "namespace", "app", "pm_id", "limit"]
-        "The nearest limit, the one the projection looks at, by its name.";
+        "The nearest limit, the one the projection looks at, by its name; max_memory_restart counts the process alone, the others its whole tree.";
     LEAK_REJECTION = Gauge "pm2_process_leak_rejection" ["daemon", "namespace", "app", "pm_id", "signal", "test"]
         "The test that spoke against a leak at the latest evaluation; always 1.";
     EVIDENCE = Gauge "pm2_process_evidence_timestamp_seconds" ["daemon", "namespace", "app", "pm_id", "kind"]

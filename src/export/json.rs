@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Collected;
 use super::timeline::SparklineView;
-use crate::model::{Bytes, DaemonSample, LifeSummary, ProcessSample, Slope, Steady, Verdict, WallTime};
+use crate::model::{AppName, Bytes, DaemonSample, LifeSummary, ProcessSample, Slope, Steady, Verdict, WallTime};
 
 /// The body of `/api/v1/processes`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -18,6 +18,9 @@ pub struct ProcessesView {
     pub collected_at: f64,
     /// Seconds between two collections, once the sidecar told.
     pub interval_seconds: Option<f64>,
+    /// Seconds for which a life has to be watched before its first verdict, once the sidecar told.
+    #[serde(default)]
+    pub first_verdict_after_seconds: Option<f64>,
     /// The machine.
     pub host: HostView,
     /// Every daemon watched.
@@ -55,6 +58,22 @@ pub struct DaemonView {
     /// Metrics of the apps' own beyond what one daemon may take.
     #[serde(default)]
     pub app_metrics_left_out: usize,
+    /// What earlier runs of its apps left behind; null where it could not be looked for.
+    #[serde(default)]
+    pub orphans: Option<Vec<OrphansView>>,
+}
+
+/// What earlier runs of one app left behind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrphansView {
+    /// pm2's namespace of it.
+    pub namespace: String,
+    /// The app.
+    pub app: String,
+    /// How many processes.
+    pub processes: usize,
+    /// Their resident memory.
+    pub resident_memory_bytes: u64,
 }
 
 /// One process.
@@ -198,6 +217,7 @@ impl ProcessesView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             collected_at: snapshot.wall.as_seconds(),
             interval_seconds: None,
+            first_verdict_after_seconds: None,
             host: HostView {
                 memory_total_bytes: snapshot.host.memory_total.0,
                 memory_available_bytes: snapshot.host.memory_available.0,
@@ -224,6 +244,16 @@ fn daemon_view(daemon: &DaemonSample) -> DaemonView {
         last_success_at: daemon.last_success.map(WallTime::as_seconds),
         processes_left_out: daemon.processes_left_out,
         app_metrics_left_out: daemon.app_metrics_left_out,
+        orphans: daemon.orphans_by_app().map(|by_app| {
+            let left = by_app.into_iter().filter(|(_, (processes, _))| *processes > 0);
+            let view = |(app, (processes, resident)): (AppName, (usize, Bytes))| OrphansView {
+                namespace: app.namespace().to_owned(),
+                app: app.name().to_owned(),
+                processes,
+                resident_memory_bytes: resident.0,
+            };
+            left.map(view).collect()
+        }),
     }
 }
 

@@ -11,6 +11,7 @@ use crate::model::{
 pub(super) fn add(families: &mut Families, snapshot: &Snapshot) {
     for daemon in &snapshot.daemons {
         add_daemon(families, daemon);
+        add_orphans(families, daemon);
         for process in &daemon.processes {
             add_process(families, process);
         }
@@ -50,6 +51,14 @@ fn add_daemon(families: &mut Families, daemon: &DaemonSample) {
                 count(instances),
             );
         }
+    }
+}
+
+fn add_orphans(families: &mut Families, daemon: &DaemonSample) {
+    for (app, (orphans, resident)) in daemon.orphans_by_app().unwrap_or_default() {
+        let labels = [daemon.name.as_str(), app.namespace(), app.name()];
+        families.add(&family::APP_ORPHANS, &labels, count(orphans));
+        families.add(&family::APP_ORPHANS_RESIDENT, &labels, resident.as_f64());
     }
 }
 

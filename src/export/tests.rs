@@ -112,6 +112,7 @@ fn snapshot() -> Snapshot {
         resident: up.then_some(Bytes(58 << 20)),
         processes,
         processes_left_out: 0,
+        orphans: None,
         app_metrics_left_out: 0,
         reports: vec![CollectorReport {
             collector: CollectorName::Pm2,

@@ -51,8 +51,11 @@ fn add_verdict(families: &mut Families, verdict: &Verdict, own: [&str; 4]) {
         families.add(&family::LEAK_SLOPE_LOW, &labels, slope.low);
         families.add(&family::LEAK_SLOPE_HIGH, &labels, slope.high);
     }
-    let exhaustion = verdict.projected_exhaustion.map_or(f64::INFINITY, |span| span.as_secs_f64());
-    families.add(&family::LEAK_EXHAUSTION, &own, exhaustion);
+    // Not known yet is no "never".
+    if verdict.state != LeakState::Learning {
+        let exhaustion = verdict.projected_exhaustion.map_or(f64::INFINITY, |span| span.as_secs_f64());
+        families.add(&family::LEAK_EXHAUSTION, &own, exhaustion);
+    }
     families.add(&family::LEAK_WINDOW, &own, verdict.window.as_secs_f64());
     families.add_some(&family::MEMORY_FLOOR, &own, verdict.floor.map(Bytes::as_f64));
     if let Some(limit) = verdict.limit {

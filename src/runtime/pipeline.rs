@@ -109,7 +109,8 @@ impl Pipeline {
         if !due.is_empty() {
             let families = self.families();
             for process in due {
-                let limits = Limits::of(&process.limits, Some(snapshot.host.memory_total));
+                let limits = Limits::of(&process.limits, Some(snapshot.host.memory_total))
+                    .with_own(process.resident, process.held());
                 self.judge(process, &families, &limits, snapshot.at, &trend_of, &mut outcome);
             }
         }
@@ -323,6 +324,7 @@ mod tests {
             resident: None,
             processes: vec![process],
             processes_left_out: 0,
+            orphans: None,
             app_metrics_left_out: 0,
             reports: Vec::new(),
             last_success: None,

@@ -10,4 +10,5 @@ mod hostile;
 mod memory;
 mod pm2;
 mod preload;
+mod reports;
 mod system;

@@ -313,6 +313,7 @@ fn snapshot() -> Snapshot {
             resident: None,
             processes: vec![process(0), process(1)],
             processes_left_out: 0,
+            orphans: None,
             app_metrics_left_out: 0,
             reports: Vec::new(),
             last_success: None,

@@ -76,7 +76,7 @@ const verdictOf = (one, now) => {
   }[one.state];
   const slope = one.state === "learning" ? {} : { footprint: { bytes_per_second: pace, low: pace * 0.92 - 12, high: pace * 1.09 + 12 } };
   return {
-    state: one.state, since: now - 5 * 3600, reason, signal: "footprint", basis: "sampled_heap", window_seconds: 12 * 3600, slopes: slope,
+    state: one.state, since: now - 5 * 3600, reason, signal: "footprint", basis: "sampled_heap", window_seconds: one.state === "learning" ? 540 : 12 * 3600, slopes: slope,
     floor_bytes: Math.round(here.floor), limit: "max_memory_restart", limit_bytes: one.limit * MIB,
     projected_exhaustion_seconds: left, rejected_by: one.state === "suspect" ? "footprint/plateau" : null,
   };
@@ -87,8 +87,8 @@ const processOf = (one, now) => {
   const here = memory(one, now, now);
   const points = Array.from({ length: 60 }, (_, index) => now - (59 - index) * 720);
   return {
-    daemon: one.daemon, app: one.app, pm_id: one.pm_id, pid: alive ? 4000 + one.pm_id : null, status: one.status, exec_mode: one.exec_mode,
-    namespace: "default", version: one.version, revision: null, node_version: "20.20.2", started_at: now - one.uptime,
+    daemon: one.daemon, namespace: "default", app: one.app, module: false, pm_id: one.pm_id, pid: alive ? 4000 + one.pm_id : null, status: one.status, exec_mode: one.exec_mode,
+    version: one.version, revision: null, node_version: "20.20.2", started_at: now - one.uptime,
     uptime_seconds: one.uptime, restarts: one.restarts, unstable_restarts: 0,
     resident_memory_bytes: alive ? Math.round(here.resident) : null, tree_resident_memory_bytes: alive ? Math.round(here.resident) : null,
     swapped_memory_bytes: 0, heap_used_bytes: alive ? Math.round(here.used) : null, heap_total_bytes: alive ? Math.round(here.total) : null,
@@ -100,11 +100,11 @@ const processOf = (one, now) => {
 };
 
 const processesOf = (state) => ({
-  version: "0.1.0", collected_at: state.now, interval_seconds: state.interval,
+  version: "0.1.0", collected_at: state.now, interval_seconds: state.interval, first_verdict_after_seconds: 2400,
   host: { memory_total_bytes: 16 * 1024 * MIB, memory_available_bytes: 9.4 * 1024 * MIB },
   daemons: [
-    { name: "default", up: true, version: "7.0.4", resident_memory_bytes: 61 * MIB, failure: null, last_success_at: state.now, processes_left_out: 0, app_metrics_left_out: 0 },
-    ...(state.daemonDown ? [{ name: "staging", up: false, version: null, resident_memory_bytes: null, failure: "connection refused", last_success_at: state.now - 700, processes_left_out: 0, app_metrics_left_out: 0 }] : []),
+    { name: "default", up: true, version: "7.0.4", resident_memory_bytes: 61 * MIB, failure: null, last_success_at: state.now, processes_left_out: 0, app_metrics_left_out: 0, orphans: [] },
+    ...(state.daemonDown ? [{ name: "staging", up: false, version: null, resident_memory_bytes: null, failure: "connection refused", last_success_at: state.now - 700, processes_left_out: 0, app_metrics_left_out: 0, orphans: null }] : []),
   ],
   processes: state.apps.map((one) => processOf(one, state.now)),
 });
@@ -142,7 +142,7 @@ const historyOf = (one, state, query) => {
     { at: born, kind: "deploy", end: "restarted_by_us", version_before: "2.3.1", version: one.version },
   ].filter((mark) => mark.at >= from && mark.at <= to);
   return {
-    daemon: one.daemon, app: one.app, pm_id: one.pm_id, step_seconds: step, oldest, time, ...series,
+    daemon: one.daemon, namespace: "default", app: one.app, pm_id: one.pm_id, step_seconds: step, oldest, time, ...series,
     limit: verdict?.limit ?? null, limit_bytes: verdict?.limit_bytes ?? null,
     fit: slope ? {
       signal: "footprint", from: now - 12 * 3600, to: now, pivot_at: mid, pivot_bytes: memory(one, mid, now).floor,
@@ -160,7 +160,7 @@ const csvOf = (history) => ["time,resident_memory_bytes,heap_used_bytes,heap_tot
   ...history.time.map((at, index) => [at, history.resident.min[index], history.heap_used.min[index], history.heap_total.last[index], "", "", 1].join(","))].join("\n");
 
 const compareOf = (one, state) => ({
-  daemon: one.daemon, app: one.app,
+  daemon: one.daemon, namespace: "default", app: one.app,
   versions: [
     { version: "2.3.1", from: state.now - 72 * 3600, to: state.now - one.uptime, lives: 4, hours: 112, slope: { bytes_per_second: 40, low: -60, high: 120 }, resident_max_bytes: 290 * MIB },
     { version: one.version ?? "unknown", from: state.now - one.uptime, to: state.now, lives: 2, hours: 32, slope: verdictOf(one, state.now)?.slopes.footprint ?? null, resident_max_bytes: 300 * MIB },
@@ -197,7 +197,7 @@ const restartsOf = (state) => ({
   mode: state.mode,
   acting: actingOf(state),
   requests: [{
-    id: 41, trigger: "leak", daemon: "default", app: "shop-api", made_at: state.now - 3600, begun: false,
+    id: 41, trigger: "leak", daemon: "default", namespace: "default", app: "shop-api", made_at: state.now - 3600, begun: false,
     reason: "process 0 has been leaking for 5 h and meets its limit in 94 h",
     targets: [0, 1].map((pm_id) => ({
       pm_id, state: "waiting", gates: GATES,
@@ -205,18 +205,18 @@ const restartsOf = (state) => ({
     })),
   }],
   apps: [
-    { daemon: "default", app: "shop-api", opted_in: true, mode: state.mode, next_window_at: state.now + 9 * 3600, budget_left: 2, host_budget_left: 60,
+    { daemon: "default", namespace: "default", app: "shop-api", opted_in: true, mode: state.mode, next_window_at: state.now + 9 * 3600, budget_left: 2, host_budget_left: 60,
       breaker: { open: false, cause: null, closes_at: null }, memory_freed_bytes: 169 * MIB },
-    { daemon: "default", app: "image-worker", opted_in: true, mode: state.mode, next_window_at: null, budget_left: 4, host_budget_left: 60,
+    { daemon: "default", namespace: "default", app: "image-worker", opted_in: true, mode: state.mode, next_window_at: null, budget_left: 4, host_budget_left: 60,
       breaker: { open: true, cause: "2 restarts in a row freed less than 5 % of memory", closes_at: state.now + 20 * 3600 }, memory_freed_bytes: 3 * MIB },
-    { daemon: "default", app: "checkout", opted_in: false, mode: "dry-run", next_window_at: null, budget_left: 4, host_budget_left: 60,
+    { daemon: "default", namespace: "default", app: "checkout", opted_in: false, mode: "dry-run", next_window_at: null, budget_left: 4, host_budget_left: 60,
       breaker: { open: false, cause: null, closes_at: null }, memory_freed_bytes: null },
   ],
   audit: [
-    { id: 9, at: state.now - 16 * 3600, kind: "restart", request: 38, trigger: "leak", daemon: "default", app: "shop-api", pm_id: 0, action: "reload", outcome: "verified", detail: null,
+    { id: 9, at: state.now - 16 * 3600, kind: "restart", request: 38, trigger: "leak", daemon: "default", namespace: "default", app: "shop-api", pm_id: 0, action: "reload", outcome: "verified", detail: null,
       sentence: "reloaded inside its window: the new worker was ready after 1.4 s", memory_before_bytes: 290 * MIB, memory_after_bytes: 121 * MIB,
       slope_before: 860, slope_after: 903, time_bought_seconds: 54 * 3600, helped: true, evidence: "shop-api-0-1", probes_asked: null, probes_failed: null },
-    { id: 8, at: state.now - 41 * 3600, kind: "restart", request: 35, trigger: "person", daemon: "default", app: "image-worker", pm_id: 2, action: "restart", outcome: "failed", detail: "unstable",
+    { id: 8, at: state.now - 41 * 3600, kind: "restart", request: 35, trigger: "person", daemon: "default", namespace: "default", app: "image-worker", pm_id: 2, action: "restart", outcome: "failed", detail: "unstable",
       sentence: "the new instance did not stay online for 10 s", memory_before_bytes: 402 * MIB, memory_after_bytes: null, slope_before: null, slope_after: null, time_bought_seconds: null, helped: null, evidence: null, probes_asked: null, probes_failed: null },
   ],
 });
@@ -231,7 +231,7 @@ const EVIDENCE = {
 
 /** The last snapshot of a series with the report beside it, whose names are anybody's. */
 export const series = (state, growth) => ({
-  id: "shop-api-0-4711.3.heapsnapshot", kind: "heap_snapshot", daemon: "default", app: "shop-api", pm_id: 0, taken_at: state.now - 600, trigger: "person", state: "done",
+  id: "shop-api-0-4711.3.heapsnapshot", kind: "heap_snapshot", daemon: "default", namespace: "default", app: "shop-api", pm_id: 0, taken_at: state.now - 600, trigger: "person", state: "done",
   duration_seconds: null, pause_seconds: 0.8, size_bytes: 210 * MIB, top: [], flame: null, growth,
   sentence: "the Map `sessions` in sessions.js only grows: by Session × 12,412 (41 MiB), alive by … → sessions (Map) → Session × 12,412",
 });
@@ -240,7 +240,7 @@ const evidenceOf = (one, state) => ({
   acting: actingOf(state),
   standing: one.state === "leaking" ? "this life has had its profile when it was found to leak (shop-api-0-1)" : "a profile is taken when this process is found to leak; its verdict is stable",
   evidence: one.state !== "leaking" ? state.evidence : [...state.evidence, {
-    id: "shop-api-0-1", kind: "heap_profile", daemon: one.daemon, app: one.app, pm_id: one.pm_id, taken_at: state.now - 4 * 3600, trigger: "leak", state: "done",
+    id: "shop-api-0-1", kind: "heap_profile", daemon: one.daemon, namespace: "default", app: one.app, pm_id: one.pm_id, taken_at: state.now - 4 * 3600, trigger: "leak", state: "done",
     duration_seconds: 300, pause_seconds: 0.004, size_bytes: 84_211, sentence: "74 % of what is still held was allocated under remember (/srv/shop/sessions.js:41).",
     top: [EVIDENCE.children[0], EVIDENCE.children[0].children[0], EVIDENCE.children[1]].map((frame) => ({ ...frame, children: [] })), flame: EVIDENCE, growth: null,
   }],
@@ -248,7 +248,7 @@ const evidenceOf = (one, state) => ({
 
 /** Takes an order for a profile: from then on one is being taken. */
 const sampling = (state, order) => {
-  state.evidence = [{ id: "shop-api-0-2", kind: "heap_profile", daemon: order.daemon, app: order.app, pm_id: order.pm_id, taken_at: state.now, trigger: "person", state: "running",
+  state.evidence = [{ id: "shop-api-0-2", kind: "heap_profile", daemon: order.daemon, namespace: "default", app: order.app, pm_id: order.pm_id, taken_at: state.now, trigger: "person", state: "running",
     duration_seconds: 120, pause_seconds: null, size_bytes: null, sentence: "allocations are being sampled for 120 s", top: [], flame: null, growth: null }];
   return { id: "shop-api-0-2", sentence: "allocations of shop-api (default/0) are sampled for 120 s while it goes on; GET /api/v1/evidence tells how it stands" };
 };
@@ -275,7 +275,7 @@ export const start = async (changes = {}) => {
     if (url.pathname === "/api/v1/processes") return json(processesOf(state));
     const part = /^\/api\/v1\/processes\/([^/]+)\/(\d+)\/(history|history\.csv)$/.exec(url.pathname);
     const key = part ? { daemon: decodeURIComponent(part[1]), pm_id: Number(part[2]) } : { daemon: url.searchParams.get("daemon"), pm_id: Number(url.searchParams.get("pm_id") ?? "NaN") };
-    const one = state.apps.find((entry) => entry.daemon === key.daemon && (entry.pm_id === key.pm_id || entry.app === url.searchParams.get("app")));
+    const one = state.apps.find((entry) => entry.daemon === key.daemon && (entry.pm_id === key.pm_id || `default/${entry.app}` === url.searchParams.get("app")));
     if (part && one) {
       const history = historyOf(one, state, url.searchParams);
       return part[3] === "history" ? json(history) : reply(200, "text/csv; charset=utf-8", csvOf(history));

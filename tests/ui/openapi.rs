@@ -1,13 +1,13 @@
 //! The API is what `docs/openapi.yaml` says: every body is held against it, field by field, in both directions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::schema::Document;
 use leakslope::evidence::report::{Added, ClassGrowth, Place, SeriesGrowth};
 use leakslope::evidence::snapshot::patterns::Pattern;
 use leakslope::export::Collected;
-use leakslope::export::json::{PlanView, ProcessesView};
+use leakslope::export::json::{LivesView, PlanView, ProcessesView};
 use leakslope::export::timeline::{HistoryView, Past, Range, TimeScale, sparkline};
 use leakslope::model::{
     AppMetrics, AppName, Basis, Bytes, CollectorName, CollectorReport, DaemonName, DaemonSample, HostSample, LeakState,
@@ -167,9 +167,39 @@ fn every_part_of_the_document_is_whole() {
     let document = Document::read();
     assert_eq!(broken_parts(&document), Vec::<String>::new());
     assert_eq!(document.0["openapi"], "3.1.0");
-    let operations =
-        document.0["paths"].as_object().unwrap().values().flat_map(|path| path.as_object().unwrap().keys());
-    assert_eq!(operations.count(), 12);
+}
+
+#[test]
+fn every_route_of_the_api_is_documented_and_nothing_else_is() {
+    let source = std::fs::read_to_string("src/runtime/endpoints/mod.rs").unwrap();
+    let routed: BTreeSet<(String, String)> = source
+        .split("Route::")
+        .skip(1)
+        .filter_map(|rest| {
+            let (method, rest) = rest.split_once("(\"")?;
+            Some((method.to_owned(), rest.split_once('"')?.0.to_owned()))
+        })
+        .filter(|(_, path)| path.starts_with("/api/"))
+        .collect();
+    let document = Document::read();
+    let documented: BTreeSet<(String, String)> = document.0["paths"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .flat_map(|(path, methods)| {
+            methods.as_object().unwrap().keys().map(move |method| (method.clone(), path.clone()))
+        })
+        .collect();
+    assert!(routed.contains(&(text("get"), text("/api/v1/lives"))), "the routes are elsewhere now: {routed:?}");
+    assert_eq!(routed, documented);
+}
+
+#[test]
+fn lives() {
+    let old =
+        LifeSummary { resident_max: f32::NAN, slope: None, version: None, ..life(1, 7_000, "1", LifeEnd::Unseen) };
+    let new = LifeSummary { app: AppName::new("staging", "shop"), ..life(2, 9_000, "2", LifeEnd::Running) };
+    holds("Lives", &LivesView::new(vec![old, new], NOW, Duration::from_mins(1)));
 }
 
 #[test]
@@ -206,6 +236,7 @@ fn processes() {
                 resident: up.then_some(Bytes(60 << 20)),
                 processes: if up { vec![sample(0, Status::Online), sample(1, Status::Errored)] } else { Vec::new() },
                 processes_left_out: 0,
+                orphans: None,
                 app_metrics_left_out: 0,
                 reports: vec![CollectorReport {
                     collector: CollectorName::Pm2,
@@ -227,6 +258,7 @@ fn processes() {
     });
     holds("Processes", &view);
     view.interval_seconds = Some(15.0);
+    view.first_verdict_after_seconds = Some(2400.0);
     view.processes[0].sparkline = sparkline(&minutes(), 60, SCALE);
     view.processes[0].plan = Some(plan());
     assert_eq!(view.processes[0].sparkline.as_ref().map(|line| line.resident_min_bytes.len()), Some(60));

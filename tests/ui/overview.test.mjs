@@ -70,13 +70,13 @@ test("headings sort, and say so", async () => {
   await visit();
   const head = (name) => page.getByRole("columnheader", { name });
   assert.equal(await head("Verdict").getAttribute("aria-sort"), "descending");
-  await page.getByRole("button", { name: "Resident" }).click();
+  await page.getByRole("button", { name: "Memory" }).click();
   assert.deepEqual((await names()).slice(0, 2), ["search", "image-worker"]);
-  assert.equal(await head("Resident").getAttribute("aria-sort"), "descending");
+  assert.equal(await head("Memory").getAttribute("aria-sort"), "descending");
   assert.equal(await head("Verdict").getAttribute("aria-sort"), null);
-  await page.getByRole("button", { name: "Resident" }).click();
+  await page.getByRole("button", { name: "Memory" }).click();
   assert.equal((await names())[0], "nightly-report");
-  assert.equal(await head("Resident").getAttribute("aria-sort"), "ascending");
+  assert.equal(await head("Memory").getAttribute("aria-sort"), "ascending");
   await page.getByRole("button", { name: "Process" }).click();
   const sorted = await names();
   assert.deepEqual(sorted, [...sorted].sort());
@@ -174,10 +174,10 @@ test("no process, no verdict, nothing leaking: each has its sentence", async () 
   const only = (...states) => APPS.filter((app) => states.includes(app.state));
   assert.equal(await sentence([]), "pm2 runs no process.");
   assert.equal(await sentence([], true), "pm2 does not answer: connection refused.");
-  assert.equal(await sentence(only("learning")), "Watching 1 process: too early to say.");
-  assert.equal(await sentence(only("stable", "learning")), "Nothing leaks: 3 processes stable, 1 still learning.");
+  assert.equal(await sentence(only("learning")), "Not known yet: 1 process is still learning. The first verdict comes in about 31 min.");
+  assert.equal(await sentence(only("stable", "learning")), "3 processes are stable. Not known yet: 1 process is still learning. The first verdict comes in about 31 min.");
   assert.equal(await sentence(only("suspect")), "image-worker may leak: it grows 1.4 MiB/h and meets pm2’s limit of 512 MiB in 5 d 1 h.");
-  assert.equal(await sentence([{ ...APPS[3], status: "errored" }, APPS[4]]), "Nothing leaks, but checkout (process 3) has errored.");
+  assert.equal(await sentence([{ ...APPS[3], status: "errored" }, APPS[4]]), "checkout (process 3) has errored.");
 });
 
 test("hostile names are text and nothing else, on every view", async () => {

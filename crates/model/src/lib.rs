@@ -18,7 +18,7 @@ pub use identity::{AppName, DEFAULT_NAMESPACE, DaemonName, Life, ProcessKey};
 pub use process::{
     AppMetrics, CustomMetric, GcReport, Listed, MemoryLimits, MemorySource, ProcessSample, Status, SystemSample,
 };
-pub use snapshot::{CollectorName, CollectorReport, DaemonSample, Snapshot};
+pub use snapshot::{CollectorName, CollectorReport, DaemonSample, Orphan, Snapshot};
 pub use time::{Steady, WallTime};
 pub use units::Bytes;
 pub use verdict::{Basis, LeakState, Limit, LimitKind, Rejection, Signal, Slope, Verdict};

@@ -22,13 +22,15 @@ pub enum Status {
     WaitingRestart,
     /// pm2's `one-launch-status`.
     OneLaunch,
+    /// Online by pm2's word, but no such process lives: it never started, or pm2 has not noticed its end.
+    NoProcess,
     /// A word this version does not know.
     Unknown,
 }
 
 impl Status {
     /// Every status, in the order metrics show them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Online,
         Self::Launching,
         Self::Stopping,
@@ -36,6 +38,7 @@ impl Status {
         Self::Errored,
         Self::WaitingRestart,
         Self::OneLaunch,
+        Self::NoProcess,
         Self::Unknown,
     ];
 
@@ -63,6 +66,7 @@ impl Status {
             Self::Errored => "errored",
             Self::WaitingRestart => "waiting_restart",
             Self::OneLaunch => "one_launch",
+            Self::NoProcess => "no_process",
             Self::Unknown => "unknown",
         }
     }

@@ -173,6 +173,7 @@ mod tests {
 
     fn process(life: Life, mebibytes: u64) -> ProcessObservation {
         ProcessObservation {
+            module: false,
             key: ProcessKey { daemon: "default".into(), pm_id: 0 },
             app: "shop".into(),
             status: Status::Online,

@@ -86,7 +86,7 @@ impl Evaluation {
 impl<'a> Context<'a> {
     /// The policy of an app, and how far it may go. An app that no policy names has not opted in.
     pub(super) fn policy(&self, daemon: &DaemonName, app: &AppName) -> (&'a PolicySettings, Mode, bool) {
-        match self.settings.policy_of(daemon, app) {
+        match self.settings.policy_of(daemon, app, self.world.is_module(daemon, app)) {
             Some((_, policy)) => (policy, self.settings.mode.min(policy.mode), true),
             None => (self.fallback, self.settings.mode.min(Mode::DryRun), false),
         }

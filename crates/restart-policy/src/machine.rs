@@ -200,7 +200,9 @@ impl Policy {
     }
 
     pub(super) fn policy_settings(&self, daemon: &DaemonName, app: &AppName) -> &PolicySettings {
-        self.settings.policy_of(daemon, app).map_or(&self.fallback, |(_, policy)| policy)
+        self.settings
+            .policy_of(daemon, app, self.world.is_module(daemon, app))
+            .map_or(&self.fallback, |(_, policy)| policy)
     }
 
     /// Notes that the durable state has changed.
@@ -436,7 +438,7 @@ impl Policy {
             let Some(seen) = self.world.fresh(&watch.key.daemon, now.steady) else { return true };
             let settings = &self
                 .settings
-                .policy_of(&watch.key.daemon, &watch.record.app)
+                .policy_of(&watch.key.daemon, &watch.record.app, false)
                 .map_or(&self.fallback, |(_, policy)| policy)
                 .breaker;
             let change = watch.observe(seen.processes.get(&watch.key.pm_id), settings, seen.at);
@@ -552,7 +554,7 @@ impl Policy {
             let Some(step) = self.state.steps.get_mut(&daemon) else { continue };
             step.interrupted = true;
             let app = step.record.app.clone();
-            let settings = self.settings.policy_of(&daemon, &app).map_or(&self.fallback, |(_, policy)| policy);
+            let settings = self.settings.policy_of(&daemon, &app, false).map_or(&self.fallback, |(_, policy)| policy);
             match &mut step.phase {
                 Phase::Evidence { .. } => {
                     let id = step.id;

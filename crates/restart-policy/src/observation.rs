@@ -87,6 +87,8 @@ pub struct ProcessObservation {
     /// The app it belongs to.
     #[serde(flatten)]
     pub app: AppName,
+    /// Whether it is a module that pm2 itself installed.
+    pub module: bool,
     /// pm2's status.
     pub status: Status,
     /// The life it is in, none while it has no live pid.
@@ -125,6 +127,7 @@ impl ProcessObservation {
         Self {
             key: sample.key.clone(),
             app: listed.app.clone(),
+            module: listed.module,
             status: listed.status,
             life: sample.life,
             cluster: listed.exec_mode == "cluster",

@@ -226,7 +226,7 @@ impl Policy {
         }
         let freed = self.state.totals.freed.iter().find(|freed| freed.daemon == daemon && freed.app == app);
         AppPlan {
-            policy: self.settings.policy_of(&daemon, &app).map(|(index, _)| index),
+            policy: self.settings.policy_of(&daemon, &app, self.world.is_module(&daemon, &app)).map(|(index, _)| index),
             mode,
             requests: self.state.requests.values().filter(of_app).count(),
             gauges: AppGauges {

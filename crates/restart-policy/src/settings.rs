@@ -441,10 +441,11 @@ impl RestartSettings {
         faults.0
     }
 
-    /// Returns the policy of an app with its place in the list: the first whose patterns match.
-    pub fn policy_of(&self, daemon: &DaemonName, app: &AppName) -> Option<(usize, &PolicySettings)> {
+    /// Returns the policy of an app with its place in the list: the first whose patterns match. A module of pm2's own is
+    /// matched only by a pattern that names it.
+    pub fn policy_of(&self, daemon: &DaemonName, app: &AppName, module: bool) -> Option<(usize, &PolicySettings)> {
         self.policy.iter().enumerate().find(|(_, policy)| {
-            policy.apps.iter().any(|pattern| pattern.matches_app(app))
+            policy.apps.iter().any(|pattern| pattern.matches_app(app) && (!module || pattern.is_plain()))
                 && policy.daemons.iter().any(|pattern| pattern.matches(daemon.as_str()))
         })
     }
@@ -626,9 +627,25 @@ mod tests {
         assert_eq!(policy.cooldown, Span::hours(1));
         let again = read(&toml::to_string(&settings).unwrap()).unwrap();
         assert_eq!(again, settings);
-        let found = settings.policy_of(&"default".into(), &"shop-api".into()).map(|(index, _)| index);
+        let found = settings.policy_of(&"default".into(), &"shop-api".into(), false).map(|(index, _)| index);
         assert_eq!(found, Some(0));
-        assert!(settings.policy_of(&"default".into(), &"blog".into()).is_none());
+        assert!(
+            settings.policy_of(&"default".into(), &"shop-api".into(), true).is_none(),
+            "a module is not meant by *"
+        );
+        assert!(settings.policy_of(&"default".into(), &"blog".into(), false).is_none());
+    }
+
+    #[test]
+    fn a_pattern_with_a_slash_names_a_namespace_and_a_module_is_named_or_left_alone() {
+        let settings = read("[[policy]]\napps = ['staging/*', 'pm2-logrotate']\n[[policy]]\napps = ['*']").unwrap();
+        let of = |namespace: &str, name: &str, module| {
+            settings.policy_of(&"default".into(), &AppName::new(namespace, name), module).map(|(index, _)| index)
+        };
+        assert_eq!(of("staging", "api", false), Some(0));
+        assert_eq!(of("production", "api", false), Some(1));
+        assert_eq!(of("default", "pm2-logrotate", true), Some(0));
+        assert_eq!(of("default", "pm2-server-monit", true), None);
     }
 
     #[test]

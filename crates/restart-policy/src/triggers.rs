@@ -414,7 +414,10 @@ impl Policy {
             let reason =
                 format!("the schedule \"{}\" named {}", schedule.cron, WallTime(at.as_millisecond()).to_rfc3339());
             for (daemon, app) in self.world.apps() {
-                let of_policy = self.settings.policy_of(&daemon, &app).is_some_and(|(found, _)| found == index);
+                let of_policy = self
+                    .settings
+                    .policy_of(&daemon, &app, self.world.is_module(&daemon, &app))
+                    .is_some_and(|(found, _)| found == index);
                 if !of_policy || self.context().policy(&daemon, &app).1 == Mode::Off {
                     continue;
                 }

@@ -252,6 +252,11 @@ impl Pattern {
     pub fn matches_app(&self, app: &AppName) -> bool {
         app.fits(&self.0, |text| self.matches(text))
     }
+
+    /// Whether it names one app or module, and not many by a wildcard.
+    pub fn is_plain(&self) -> bool {
+        !self.0.contains(['*', '?'])
+    }
 }
 
 impl FromStr for Pattern {

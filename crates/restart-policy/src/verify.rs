@@ -466,6 +466,7 @@ mod tests {
 
     fn process(status: Status, life: Option<Life>) -> ProcessObservation {
         ProcessObservation {
+            module: false,
             key: ProcessKey { daemon: "default".into(), pm_id: 0 },
             app: "shop".into(),
             status,

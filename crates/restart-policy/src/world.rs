@@ -83,7 +83,8 @@ impl World {
     }
 
     fn note_memory(&mut self, process: &ProcessObservation, settings: &RestartSettings, now: Now) {
-        let trigger = settings.policy_of(&process.key.daemon, &process.app).and_then(|(_, p)| p.memory.as_ref());
+        let trigger =
+            settings.policy_of(&process.key.daemon, &process.app, process.module).and_then(|(_, p)| p.memory.as_ref());
         let above = trigger.is_some_and(|trigger| {
             let over = |value: Option<_>, limit: Option<super::values::Size>| {
                 value.zip(limit).is_some_and(|(value, limit)| value > limit.0)
@@ -113,6 +114,12 @@ impl World {
             .into_iter()
             .flat_map(|seen| seen.processes.values())
             .filter(move |process| process.app == *app)
+    }
+
+    /// Whether the app is a module that pm2 itself installed.
+    pub(super) fn is_module(&self, daemon: &DaemonName, app: &AppName) -> bool {
+        let seen = self.daemons.get(daemon);
+        seen.is_some_and(|seen| seen.processes.values().any(|process| process.app == *app && process.module))
     }
 
     /// The listed apps that a name means, as somebody gave it: several where it has no namespace; with a `pm_id` the app

@@ -159,12 +159,23 @@ fn read_report(name: &str, reading: &Reading<'_>, report: &mut GcReport) {
 }
 
 fn keep_custom(name: &str, reading: &Reading<'_>, custom: &mut BTreeMap<String, CustomMetric>) {
-    let Some(name) = clean(name, NAME_LIMIT).map(Cow::into_owned) else { return };
+    let Some(name) = clean(name, usize::MAX).map(|name| shortened(&name)) else { return };
     let (value, unit) = (reading.value, reading.unit.clone().into_owned());
     custom.entry(name.clone()).or_insert(CustomMetric { name, value, unit });
     if custom.len() > CUSTOM_LIMIT {
         custom.pop_last();
     }
+}
+
+/// Cuts a name to its bound. A cut one ends in a digest of the whole, so that two that begin alike stay two.
+fn shortened(name: &str) -> String {
+    if name.chars().count() <= NAME_LIMIT {
+        return name.to_owned();
+    }
+    // FNV-1a of 32 bits (Fowler, Noll, Vo).
+    let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let kept: String = name.chars().take(NAME_LIMIT - 9).collect();
+    format!("{kept}~{hash:08x}")
 }
 
 /// Splits `15.07 MB` into its number and its unit; none where the text is not a number followed by at most a unit.
@@ -303,6 +314,15 @@ mod tests {
             external: Some(Bytes(4)),
         };
         assert_eq!((metrics.gc, metrics.custom), (Some(report), vec![]));
+    }
+
+    #[test]
+    fn custom_metrics_that_begin_alike_are_both_kept() {
+        let begin = "orders waiting in the queue of the payment service of the region ";
+        let metrics = read_json(&format!(r#"{{"{begin}north":{{"value":1}},"{begin}south":{{"value":2}}}}"#));
+        let mut kept: Vec<_> = metrics.custom.iter().map(|one| (one.value, one.name.chars().count())).collect();
+        kept.sort_by(|left, right| left.0.total_cmp(&right.0));
+        assert_eq!(kept, [(1.0, NAME_LIMIT), (2.0, NAME_LIMIT)]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod cgroup;
 mod close_up;
 mod credentials;
 mod listening;
+mod orphans;
 mod own;
 pub mod parse;
 mod tree;
@@ -34,7 +35,7 @@ pub use self::credentials::Credentials;
 pub use self::listening::{connections, listening_ports, seen_ports, taken_ports};
 pub use self::own::{own_pids, own_sample};
 pub use self::tree::TreeProcess;
-use crate::model::{Bytes, HostSample, SystemSample, WallTime};
+use crate::model::{Bytes, HostSample, Orphan, SystemSample, WallTime};
 
 /// A `/proc` file that is read whole is never longer than this.
 const LONGEST_FILE: usize = 256 * 1024;
@@ -110,6 +111,8 @@ pub struct SystemReading {
     pub daemon_resident: Option<Bytes>,
     /// Whether the daemon's pid is that of a process we can see.
     pub daemon_seen: bool,
+    /// What apps of this daemon have left behind, where it could be looked for.
+    pub orphans: Option<Vec<Orphan>>,
     /// The machine's memory, where it could be read.
     pub host: Option<HostSample>,
 }
@@ -143,6 +146,8 @@ pub struct SystemReader {
     limits: HashMap<Arc<str>, Option<Bytes>>,
     /// The daemon, by pid and start, and whether it lives in a pid namespace below ours.
     daemon_below: Option<((u32, u64), bool)>,
+    /// The processes that apps have left behind, where they could be looked for.
+    orphans: Option<Vec<Orphan>>,
     /// Whether anything of the machine may be in swap; asked anew for each reading.
     swapping: bool,
     page: u64,
@@ -172,6 +177,7 @@ impl SystemReader {
             groups: HashMap::new(),
             limits: HashMap::new(),
             daemon_below: None,
+            orphans: None,
             swapping: true,
             page: u64::try_from(rustix::param::page_size()).unwrap_or(4096),
             path: String::new(),

@@ -10,6 +10,7 @@ use crate::export::timeline::{self, HistoryView, Past, Range, TimeScale};
 use crate::http::{Content, Request, Response};
 use crate::model::{AppName, DaemonName, LifeEnd, LifeSummary, Minute, ProcessKey, Verdict};
 use crate::runtime::{Published, Shared};
+use crate::trend::first_verdict_after;
 use crate::ui::plan_of;
 
 /// Points of a sparkline.
@@ -28,7 +29,9 @@ pub(super) async fn processes(shared: Arc<Shared>, request: Request) -> Response
 fn view(shared: &Shared, published: &Published) -> ProcessesView {
     let scale = scale(shared);
     let mut view = published.view();
-    view.interval_seconds = Some(shared.settings.load().interval.as_secs_f64());
+    let settings = shared.settings.load();
+    view.interval_seconds = Some(settings.interval.as_secs_f64());
+    view.first_verdict_after_seconds = Some(first_verdict_after(&settings.trend).as_secs_f64());
     let pipeline = shared.pipeline();
     for process in &mut view.processes {
         let key = ProcessKey { daemon: DaemonName::from(process.daemon.as_str()), pm_id: process.pm_id };

@@ -34,6 +34,12 @@ export const change = (value, write) => (value > 0 ? `+${write(value)}` : write(
 /** A number of things, with its thousands set apart. */
 export const amount = (value) => (known(value) ? value.toLocaleString("en") : NONE);
 
+/** An app's name, with pm2's namespace where that is not the default one. */
+export const appName = ({ namespace, app }) => (!namespace || namespace === "default" ? app : `${namespace}/${app}`);
+
+/** Memory that a process holds: with its children where the system told, as pm2 tells it where not. */
+export const held = (process) => process.tree_resident_memory_bytes ?? process.resident_memory_bytes;
+
 const MEBIBYTES_PER_HOUR = 3600 / 1048576;
 
 /** A slope in MiB/h with its sign, without the unit; `digits` writes the number. */

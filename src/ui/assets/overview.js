@@ -1,19 +1,19 @@
 // The overview: one sentence, the counts, and a row for each process, the most urgent first.
 
 import { h, svg, name, show, write, mark, plain, Keyed } from "./dom.js";
-import { bytes, count, instant, interval, pace, percent, sentence, span, words } from "./format.js";
-import { STATES, badge, headline, leftOf, limitName, slopeOf, stateOf, urgency } from "./verdict.js";
+import { appName, bytes, count, held, instant, interval, pace, percent, sentence, span, words } from "./format.js";
+import { STATES, badge, headline, leftOf, limitName, limitOf, slopeOf, stateOf, urgency } from "./verdict.js";
 
 const low = Number.NEGATIVE_INFINITY;
 
 /** The columns: heading, what sorts it (bigger first), and how a cell is made. */
 const COLUMNS = [
   { id: "verdict", head: "Verdict", by: urgency },
-  { id: "process", head: "Process", text: (process) => process.app },
+  { id: "process", head: "Process", text: appName },
   { id: "trend", head: "Trend" },
   { id: "slope", head: "Growth", unit: "MiB/h", by: (process) => slopeOf(process)?.bytes_per_second ?? low, number: true },
   { id: "left", head: "Until limit", by: (process) => -(leftOf(process) ?? Number.MAX_VALUE), number: true },
-  { id: "resident", head: "Resident", by: (process) => process.resident_memory_bytes ?? low, number: true },
+  { id: "resident", head: "Memory", by: (process) => held(process) ?? low, number: true },
   { id: "heap", head: "Heap used", by: (process) => process.heap_used_bytes ?? low, number: true },
   { id: "uptime", head: "Uptime", by: (process) => process.uptime_seconds ?? low, number: true },
   { id: "restarts", head: "Restarts", by: (process) => process.restarts ?? low, number: true },
@@ -67,6 +67,7 @@ const row = () => {
   const left = h("span", { class: "figure" });
   const limit = h("span", { class: "small" });
   const resident = h("span");
+  const own = h("span", { class: "small" });
   const meter = h("meter", { min: 0, max: 1, low: 0.7, high: 0.9, optimum: 0 });
   const heap = h("span");
   const uptime = h("span");
@@ -78,7 +79,7 @@ const row = () => {
     trend: [spark],
     slope: [slope, slopeInterval],
     left: [left, limit],
-    resident: [resident, meter],
+    resident: [resident, own, meter],
     heap: [heap],
     uptime: [uptime],
     restarts: [restarts],
@@ -88,30 +89,31 @@ const row = () => {
   const update = (process) => {
     const state = stateOf(process);
     const fitted = slopeOf(process);
-    const now = process.verdict;
     mark(node, "data-state", state);
     verdict.update(state);
-    write(app, process.app);
+    write(app, appName(process));
     mark(link, "href", linkTo(process));
-    mark(link, "title", plain(process.app));
+    mark(link, "title", plain(appName(process)));
     write(facts, [`#${process.pm_id}`, process.version, process.status === "online" ? null : words(process.status),
-      process.metrics_frozen ? "event loop blocked" : null].filter(Boolean).join(" · "));
+      process.module ? "module of pm2" : null, process.metrics_frozen ? "event loop blocked" : null].filter(Boolean).join(" · "));
     mark(line, "d", sparkPath(process.sparkline?.resident_min_bytes ?? []));
     mark(spark, "aria-label", process.sparkline
       ? `Resident memory over ${span(process.sparkline.step_seconds * process.sparkline.resident_min_bytes.length)}`
       : "No history yet");
     write(slope, pace(fitted?.bytes_per_second));
     write(slopeInterval, fitted ? interval(fitted) : "");
-    write(left, span(leftOf(process)));
-    write(limit, now?.limit_bytes ? `${bytes(now.limit_bytes)} · ${limitName(now.limit, true)}` : "");
-    write(resident, bytes(process.resident_memory_bytes));
-    const share = now?.limit_bytes && process.resident_memory_bytes !== null
-      ? process.resident_memory_bytes / now.limit_bytes : null;
+    const ceiling = limitOf(process);
+    const room = leftOf(process);
+    write(left, room === 0 ? "over it" : span(room));
+    write(limit, ceiling ? `${bytes(ceiling.bytes)} · ${limitName(ceiling.kind, true)}` : "");
+    write(resident, bytes(held(process)));
+    write(own, held(process) > process.resident_memory_bytes ? `${bytes(process.resident_memory_bytes)} its own` : "");
+    const share = ceiling?.share ?? null;
     show(meter, share !== null);
     if (share !== null) {
       meter.value = Math.min(1, share);
       mark(meter, "aria-label", `${percent(share, 1)} of the limit`);
-      mark(meter, "title", `${percent(share, 1)} of ${limitName(now.limit)}`);
+      mark(meter, "title", `${bytes(ceiling.used)}, ${percent(share, 1)} of ${limitName(ceiling.kind)}`);
     }
     write(heap, bytes(process.heap_used_bytes));
     write(uptime, span(process.pid === null ? null : process.uptime_seconds));
@@ -133,8 +135,8 @@ const group = () => {
   const rows = new Keyed(node, key, row);
   const update = ({ app: text, processes }) => {
     write(app, text);
-    const held = processes.reduce((sum, process) => sum + (process.resident_memory_bytes ?? 0), 0);
-    write(total, ` ${processes.length} processes, ${bytes(held)}`);
+    const all = processes.reduce((sum, process) => sum + (held(process) ?? 0), 0);
+    write(total, ` ${processes.length} processes, ${bytes(all)}`);
     show(head, processes.length > 1);
     rows.update(processes);
   };
@@ -151,8 +153,8 @@ export const arrange = (processes, column, ascending) => {
   };
   const groups = new Map();
   for (const process of [...processes].sort(compare)) {
-    const id = `${process.daemon}\u0000${process.app}`;
-    if (!groups.has(id)) groups.set(id, { id, app: process.app, processes: [] });
+    const id = `${process.daemon}\u0000${process.namespace}\u0000${process.app}`;
+    if (!groups.has(id)) groups.set(id, { id, app: appName(process), processes: [] });
     groups.get(id).processes.push(process);
   }
   return [...groups.values()];
@@ -178,8 +180,10 @@ const hostView = () => {
         write(title, daemon.name);
         const seen = daemon.last_success_at ? `, last seen ${instant(daemon.last_success_at)}` : "";
         const left = daemon.processes_left_out > 0 ? `, ${daemon.processes_left_out} left out` : "";
+        const behind = (daemon.orphans ?? []).map((left) =>
+          `, ${plain(appName(left))} left ${count(left.processes, "process", "processes")} behind: ${bytes(left.resident_memory_bytes)}`).join("");
         write(facts, daemon.up
-          ? `up${daemon.version ? `, pm2 ${daemon.version}` : ""}, ${bytes(daemon.resident_memory_bytes)}${left}`
+          ? `up${daemon.version ? `, pm2 ${daemon.version}` : ""}, ${bytes(daemon.resident_memory_bytes)}${left}${behind}`
           : `down: ${daemon.failure ?? "no answer"}${seen}`);
       },
     };

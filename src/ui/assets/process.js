@@ -4,9 +4,9 @@ import { Source, about } from "./api.js";
 import { chart } from "./chart.js";
 import { h, name, shape, show, write, mark, plain, Keyed } from "./dom.js";
 import { flame } from "./flame.js";
-import { amount, bytes, change, instant, interval, moment, pace, sentence, span, words } from "./format.js";
+import { amount, appName, bytes, change, held, instant, interval, moment, pace, sentence, span, words } from "./format.js";
 import { picture, save } from "./picture.js";
-import { badge, leftOf, limitName, slopeOf, stateOf } from "./verdict.js";
+import { badge, leftOf, limitName, limitOf, slopeOf, stateOf } from "./verdict.js";
 
 const RANGES = [
   { id: "1h", label: "1 h", seconds: 3600 },
@@ -162,7 +162,7 @@ export const processView = (onOrder) => {
   const order = (kind) => onOrder({ kind, daemon: process.daemon, app: process.app, pm_id: process.pm_id });
   const restart = h("button", { type: "button", class: "quiet", text: "Restart …", onclick: () => order("restart") });
   const facts = {
-    slope: fact("Growth", true), left: fact("Until the limit", true), resident: fact("Resident"), heap: fact("Heap used"), floor: fact("Floor"),
+    slope: fact("Growth", true), left: fact("Until the limit", true), resident: fact("Memory"), heap: fact("Heap used"), floor: fact("Floor"),
     limit: fact("Limit"), uptime: fact("Uptime"), restarts: fact("Restarts"), version: fact("Version"), loop: fact("Event loop"),
   };
 
@@ -179,7 +179,7 @@ export const processView = (onOrder) => {
   forward.checked = true;
   const csv = h("a", { class: "button", download: true, text: "CSV" });
   const png = h("button", { type: "button", text: "PNG", onclick: async () => {
-    const title = `${process.app} #${process.pm_id}`;
+    const title = `${appName(process)} #${process.pm_id}`;
     save(await picture(plot, title, reason.textContent), `leakslope-${plain(process.app).replace(/[^\w.-]+/gu, "_").slice(0, 60)}-${process.pm_id}.png`);
   } });
   const empty = h("p", { class: "empty" });
@@ -245,7 +245,7 @@ export const processView = (onOrder) => {
     const state = stateOf(process);
     const now = process.verdict;
     const slope = slopeOf(process);
-    write(app, process.app);
+    write(app, appName(process));
     write(which, `#${process.pm_id} on ${plain(process.daemon)}`);
     verdict.update(state);
     write(since, now ? `since ${instant(now.since, collectedAt)}` : "");
@@ -256,12 +256,13 @@ export const processView = (onOrder) => {
     facts.slope.update(slope ? `${pace(slope.bytes_per_second)} MiB/h` : "–",
       slope ? `${interval(slope)}, ${words(now.signal)} over ${span(now.window_seconds)}` : "");
     const left = leftOf(process);
-    facts.left.update(span(left), left === null ? "" : moment(collectedAt + left));
-    facts.resident.update(bytes(process.resident_memory_bytes),
-      process.tree_resident_memory_bytes > process.resident_memory_bytes ? `${bytes(process.tree_resident_memory_bytes)} with its children` : "");
+    facts.left.update(left === 0 ? "over it" : span(left), left === null || left === 0 ? "" : moment(collectedAt + left));
+    facts.resident.update(bytes(held(process)),
+      held(process) > process.resident_memory_bytes ? `${bytes(process.resident_memory_bytes)} of it its own, the rest its children’s` : "");
     facts.heap.update(bytes(process.heap_used_bytes), process.heap_total_bytes === null ? "" : `of ${bytes(process.heap_total_bytes)} committed`);
     facts.floor.update(bytes(now?.floor_bytes), now ? `by ${words(now.basis)}` : "");
-    facts.limit.update(bytes(now?.limit_bytes), now?.limit ? limitName(now.limit) : "");
+    const ceiling = limitOf(process);
+    facts.limit.update(bytes(ceiling?.bytes), ceiling ? limitName(ceiling.kind) : "");
     facts.uptime.update(span(process.pid === null ? null : process.uptime_seconds), process.started_at ? `since ${moment(process.started_at)}` : "");
     facts.restarts.update(process.restarts === null ? "–" : String(process.restarts),
       process.unstable_restarts ? `${process.unstable_restarts} too soon after the start` : "");
@@ -274,7 +275,7 @@ export const processView = (onOrder) => {
   const addresses = () => {
     const span = range.seconds === null ? "from=0" : `span=${range.seconds}`;
     const query = custom ? `from=${custom.from.toFixed(0)}&to=${custom.to.toFixed(0)}` : span;
-    const app = `daemon=${encodeURIComponent(target.daemon)}&app=${encodeURIComponent(process?.app ?? "")}`;
+    const app = `daemon=${encodeURIComponent(target.daemon)}&app=${encodeURIComponent(process ? `${process.namespace}/${process.app}` : "")}`;
     return {
       query,
       history: about(target, `history?${query}`),
@@ -328,5 +329,5 @@ export const processView = (onOrder) => {
     process = view.processes.find((entry) => entry.daemon === target.daemon && entry.pm_id === target.pm_id) ?? null;
     drawProcess();
   };
-  return { node, open, update, read, onChange: (ask) => { again = ask; }, heading: () => (process ? `${plain(process.app)} #${process.pm_id}` : null) };
+  return { node, open, update, read, onChange: (ask) => { again = ask; }, heading: () => (process ? `${plain(appName(process))} #${process.pm_id}` : null) };
 };

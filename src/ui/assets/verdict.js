@@ -1,13 +1,14 @@
 // What a verdict means on the page: its word, its shape, how urgent it is, and the sentence that sums everything up.
 
 import { h, name, shape, write, mark } from "./dom.js";
-import { bytes, count, rate, span } from "./format.js";
+import { appName, bytes, count, held, rate, span } from "./format.js";
 
 /** The states in the order a person cares about them: the word, and how urgent. */
 export const STATES = {
-  leaking: { word: "Leaking", rank: 5 },
-  suspect: { word: "Suspect", rank: 4 },
-  failed: { word: "Errored", rank: 3 },
+  leaking: { word: "Leaking", rank: 6 },
+  suspect: { word: "Suspect", rank: 5 },
+  failed: { word: "Errored", rank: 4 },
+  growing: { word: "Growing", rank: 3 },
   learning: { word: "Learning", rank: 2 },
   stable: { word: "Stable", rank: 1 },
   off: { word: "Not running", rank: 0 },
@@ -28,7 +29,7 @@ export const slopeOf = (process) => process.verdict?.slopes[process.verdict.sign
  * best estimate alone would put a date on noise.
  */
 export const leftOf = (process) => {
-  const worrying = ["suspect", "leaking"].includes(stateOf(process));
+  const worrying = ["growing", "suspect", "leaking"].includes(stateOf(process));
   if (!worrying && (slopeOf(process)?.low ?? 0) <= 0) return null;
   return process.verdict?.projected_exhaustion_seconds ?? null;
 };
@@ -37,7 +38,22 @@ export const leftOf = (process) => {
 export const urgency = (process) => {
   const left = leftOf(process);
   const soon = left === null ? 0 : 1 / (1 + left / 3600);
-  return STATES[stateOf(process)].rank * 10 + soon + (process.resident_memory_bytes ?? 0) / 2 ** 60;
+  return STATES[stateOf(process)].rank * 10 + soon + (held(process) ?? 0) / 2 ** 60;
+};
+
+/**
+ * The limit to show, with the memory that its enforcer holds against it: the verdict's own, and before there is one the
+ * nearest that is known. pm2 looks at the process alone, V8 at its heap, everyone else at the process with its children.
+ */
+export const limitOf = (process) => {
+  const known = process.verdict?.limit_bytes
+    ? [[process.verdict.limit, process.verdict.limit_bytes]] : Object.entries(process.limits);
+  const used = { max_memory_restart: process.resident_memory_bytes, heap: process.heap_used_bytes };
+  const limits = known.map(([kind, limit]) => {
+    const by = kind in used ? used[kind] : held(process);
+    return { kind, bytes: limit, used: by, share: by === null ? null : by / limit };
+  });
+  return limits.sort((one, other) => (other.share ?? 0) - (one.share ?? 0))[0] ?? null;
 };
 
 /** Shape and word of a state. Call `update` with another state to change it. */
@@ -68,8 +84,16 @@ const LIMITS = {
 export const limitName = (kind, short = false) => LIMITS[kind]?.[short ? 1 : 0] ?? "its limit";
 
 const which = (process, all) => {
-  const twins = all.filter((other) => other.app === process.app && other.daemon === process.daemon);
-  return twins.length > 1 ? [name(process.app), ` (process ${process.pm_id})`] : [name(process.app)];
+  const app = appName(process);
+  const twins = all.filter((other) => appName(other) === app && other.daemon === process.daemon);
+  return twins.length > 1 ? [name(app), ` (process ${process.pm_id})`] : [name(app)];
+};
+
+/** What is not known yet, and when it will be: the first verdict among those that are still watched. */
+const notKnown = (learning, after) => {
+  const waits = learning.map((process) => (after ?? NaN) - (process.verdict?.window_seconds ?? 0)).filter(Number.isFinite);
+  const first = waits.length > 0 ? ` The first verdict comes in about ${span(Math.max(60, Math.min(...waits)))}.` : "";
+  return `Not known yet: ${count(learning.length, "process is", "processes are")} still learning.${first}`;
 };
 
 const growth = (process) => {
@@ -78,7 +102,9 @@ const growth = (process) => {
   const verdict = process.verdict;
   const parts = slope ? [` ${rate(slope.bytes_per_second)}`] : [];
   if (left !== null && verdict.limit_bytes !== null) {
-    parts.push(` and meets ${limitName(verdict.limit)} of ${bytes(verdict.limit_bytes)} in `, h("strong", { text: span(left) }));
+    const limit = `${limitName(verdict.limit)} of ${bytes(verdict.limit_bytes)}`;
+    if (left > 0) parts.push(` and meets ${limit} in `, h("strong", { text: span(left) }));
+    else parts.push(" and is ", h("strong", { text: "over" }), ` ${limit}`);
   }
   return parts;
 };
@@ -91,7 +117,8 @@ export const headline = (view) => {
   const sorted = (list) => list.sort((left, right) => urgency(right) - urgency(left));
   const others = (list, verb, verbs) =>
     (list.length === 2 ? ` One more ${verb}.` : list.length > 2 ? ` ${list.length - 1} more ${verbs}.` : "");
-  const [leaking, suspect, failed, learning] = ["leaking", "suspect", "failed", "learning"].map(of);
+  const [leaking, suspect, growing, failed, learning] = ["leaking", "suspect", "growing", "failed", "learning"].map(of);
+  const open = learning.length > 0 ? ` ${notKnown(learning, view.first_verdict_after_seconds)}` : "";
   if (leaking.length > 0) {
     const worst = sorted(leaking)[0];
     return { state: "leaking", parts: [...which(worst, processes), " leaks", ...growth(worst), ".", others(leaking, "leaks", "leak")] };
@@ -107,12 +134,16 @@ export const headline = (view) => {
       : { state: "off", parts: [daemons.length > 0 ? "pm2 runs no process." : "No pm2 daemon was found yet."] };
   }
   if (failed.length > 0) {
-    return { state: "failed", parts: ["Nothing leaks, but ", ...which(failed[0], processes), " has errored.", others(failed, "has", "have")] };
+    return { state: "failed", parts: [...which(failed[0], processes), " has errored.", others(failed, "has", "have"), open] };
+  }
+  if (growing.length > 0) {
+    const worst = sorted(growing)[0];
+    return { state: "growing", parts: [...which(worst, processes), " grows", ...growth(worst), "; it is not called a leak yet.", open] };
   }
   const stable = of("stable").length;
-  if (stable === 0 && learning.length > 0) {
-    return { state: "learning", parts: [`Watching ${count(learning.length, "process", "processes")}: too early to say.`] };
+  if (learning.length > 0) {
+    const rest = stable > 0 ? `${count(stable, "process is", "processes are")} stable.` : "";
+    return { state: "learning", parts: [`${rest}${open}`.trim()] };
   }
-  const rest = learning.length > 0 ? `, ${learning.length} still learning` : "";
-  return { state: "stable", parts: [`Nothing leaks: ${count(stable, "process", "processes")} stable${rest}.`] };
+  return { state: "stable", parts: [`Nothing leaks: ${count(stable, "process", "processes")} stable.`] };
 };

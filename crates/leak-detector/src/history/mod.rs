@@ -153,6 +153,7 @@ impl ProcessHistory {
             | Status::Stopping
             | Status::WaitingRestart
             | Status::OneLaunch
+            | Status::NoProcess
             | Status::Unknown => LifeEnd::Restarted,
         };
         self.end(end)

@@ -200,7 +200,9 @@ impl Detector {
         let resident = history.peak(60).or(frame.latest(Signal::Resident)).unwrap_or(0.0);
         let heap = frame.latest(Signal::Heap);
         let nearest = limits.nearest(resident, heap, signal);
-        let left = nearest.zip(slope).and_then(|((_, room), slope)| {
+        // Growth that chance explains has no date.
+        let significant = slope.filter(|slope| evidence.is_some() || slope.low > 0.0);
+        let left = nearest.zip(significant).and_then(|((_, room), slope)| {
             let amplification = amplification(frame, signal, resident);
             time_left(
                 room,
@@ -276,6 +278,11 @@ impl Detector {
         }
         text
     }
+}
+
+/// How long a life has to be watched before its first verdict.
+pub fn first_verdict_after(settings: &Settings) -> std::time::Duration {
+    settings.span(as_f64(first_answer(settings)))
 }
 
 /// Minutes of a life before the first answer.

@@ -16,7 +16,7 @@ mod shape;
 mod short_run;
 mod trial;
 
-pub use detector::Detector;
+pub use detector::{Detector, first_verdict_after};
 pub use limits::Limits;
 pub use replay::{Episode, Fed, Replay};
 pub use settings::{Grade, Settings};

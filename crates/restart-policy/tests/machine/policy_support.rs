@@ -148,6 +148,7 @@ impl World {
         let observation = ProcessObservation {
             key: key(pm_id),
             app: app.into(),
+            module: false,
             status: Status::Online,
             life: Some(life),
             cluster,

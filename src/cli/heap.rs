@@ -3,16 +3,19 @@
 //! It opens the files and prints; what it prints is decided in `evidence`.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
+use flate2::read::MultiGzDecoder;
+use v8_heap::kind::{FileKind, LOOK, kind};
 
 use super::arguments::Flags;
 use super::heap_snapshot::{self, SnapshotArguments};
 use super::heap_take::{self, TakeArguments};
+use crate::evidence::original::Originals;
 use crate::evidence::profile::{self, ProfileDiff, ProfileSummary, report::FunctionRow};
 use crate::evidence::snapshot::analysis::{Analysis, analyse};
 use crate::evidence::snapshot::classes::Interface;
@@ -51,16 +54,16 @@ pub enum HeapCommand {
 pub enum ReadCommand {
     /// Tell what one snapshot holds: by constructor, and what keeps it alive
     Summary {
-        /// A .heapsnapshot file
+        /// A .heapsnapshot file, packed by gzip or not; - for standard input
         file: PathBuf,
         /// How to read and print
         #[command(flatten)]
         options: SnapshotOptions,
     },
-    /// Tell what was added between two snapshots; with three, what was added after the first and is still there in the third
+    /// Tell what grew between two snapshots or more, and who holds it; with three and more, only what stayed and went on growing
     Diff {
         /// The .heapsnapshot files, the oldest first
-        #[arg(num_args = 2..=3, required = true, value_name = "FILE")]
+        #[arg(num_args = 2..=64, required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
         /// How to read and print
         #[command(flatten)]
@@ -68,7 +71,7 @@ pub enum ReadCommand {
     },
     /// Tell which functions allocated what a sampling profile found alive; with two profiles, what changed
     ProfileSummary {
-        /// One or two .heapprofile files, the older first
+        /// One or two .heapprofile files, the older first; packed by gzip or not, - for standard input
         #[arg(num_args = 1..=2, required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
         /// How to print
@@ -77,7 +80,27 @@ pub enum ReadCommand {
         /// Functions to list
         #[arg(long, default_value_t = 25)]
         rows: usize,
+        /// Where the scripts are
+        #[command(flatten)]
+        sources: SourceOptions,
     },
+}
+
+/// Where scripts and their source maps lie.
+#[derive(Debug, Clone, Default, Args)]
+pub struct SourceOptions {
+    /// Look for the app's scripts and their source maps in TO instead of FROM, where they ran; can be given several times
+    #[arg(long, value_name = "FROM=TO", value_parser = moved)]
+    pub path_map: Vec<(PathBuf, PathBuf)>,
+}
+
+fn moved(text: &str) -> Result<(PathBuf, PathBuf), String> {
+    let (from, to) = text.split_once('=').ok_or("write it as FROM=TO")?;
+    if from.starts_with('/') && !to.is_empty() {
+        Ok((from.into(), to.into()))
+    } else {
+        Err("FROM is a folder with its whole path".to_owned())
+    }
 }
 
 /// How snapshots are read and printed.
@@ -98,6 +121,9 @@ pub struct SnapshotOptions {
     /// The most memory to use, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 2048)]
     pub max_memory: u64,
+    /// Where the scripts are
+    #[command(flatten)]
+    pub sources: SourceOptions,
 }
 
 /// How to print.
@@ -160,21 +186,34 @@ pub fn execute(command: &ReadCommand, out: &mut impl Write) -> anyhow::Result<()
                 Format::Json => write_json(out, &diff),
             }
         }
-        ReadCommand::ProfileSummary { files, format, rows } => profile_summary(out, files, *format, *rows),
+        ReadCommand::ProfileSummary { files, format, rows, sources } => {
+            profile_summary(out, files, *format, *rows, sources)
+        }
     }
 }
 
 /// Writes what one profile tells, as `profile-summary` does.
 pub(super) fn summarise_profile(out: &mut impl Write, path: &Path) -> anyhow::Result<()> {
-    profile_summary(out, &[path.to_owned()], ProfileFormat::Text, 25)
+    profile_summary(out, &[path.to_owned()], ProfileFormat::Text, 25, &SourceOptions::default())
 }
 
-fn profile_summary(out: &mut impl Write, files: &[PathBuf], format: ProfileFormat, rows: usize) -> anyhow::Result<()> {
+fn profile_summary(
+    out: &mut impl Write,
+    files: &[PathBuf],
+    format: ProfileFormat,
+    rows: usize,
+    sources: &SourceOptions,
+) -> anyhow::Result<()> {
+    let mut originals = Originals::new(sources.path_map.clone());
     let mut profiles = Vec::new();
     for path in files {
         let name = path.display().to_string();
-        let file = File::open(path).with_context(|| format!("cannot open {name}"))?;
-        profiles.push((profile::read(file, &name)?, name));
+        let mut read = profile::read(open(path, FileKind::HeapProfile)?, &name)?;
+        originals.of_profile(&mut read);
+        profiles.push((read, name));
+    }
+    for note in originals.notes().filter(|_| format == ProfileFormat::Text) {
+        writeln!(out, "note: {}", printable(note))?;
     }
     match (profiles.as_slice(), format) {
         ([(one, name)], ProfileFormat::Text) => write_profile(out, &profile::summarise(one, name, rows)),
@@ -245,13 +284,44 @@ impl SnapshotOptions {
 
 fn load(path: &Path, options: &SnapshotOptions, known: &[Interface]) -> anyhow::Result<Analysis> {
     let name = path.display().to_string();
-    let file = File::open(path).with_context(|| format!("cannot open {name}"))?;
-    Ok(analyse(read(file, &name, &options.limits())?, known))
+    let mut heap = read(open(path, FileKind::Snapshot)?, &name, &options.limits())?;
+    Originals::new(options.sources.path_map.clone()).of_heap(&mut heap);
+    Ok(analyse(heap, known))
+}
+
+/// Opens a file, `-` for standard input, unpacks what gzip packed, and refuses what is no such file with what it is.
+fn open(path: &Path, wanted: FileKind) -> anyhow::Result<impl Read + use<>> {
+    let name = path.display();
+    let reader: Box<dyn Read> = if path == Path::new("-") {
+        Box::new(std::io::stdin())
+    } else {
+        Box::new(File::open(path).with_context(|| format!("cannot open {name}"))?)
+    };
+    let (mut start, mut reader) = begin(reader).with_context(|| format!("cannot read {name}"))?;
+    if kind(&start) == FileKind::Gzip {
+        (start, reader) =
+            begin(Box::new(MultiGzDecoder::new(reader))).with_context(|| format!("cannot unpack {name}"))?;
+    }
+    match kind(&start).refusal(wanted) {
+        Some(why) => anyhow::bail!("{name}: {}", why.replace("FILE", &name.to_string())),
+        None => Ok(reader),
+    }
+}
+
+/// Reads the start of a file, and puts it before the rest again.
+fn begin(mut reader: Box<dyn Read>) -> std::io::Result<(Vec<u8>, Box<dyn Read>)> {
+    let mut start = Vec::new();
+    match reader.by_ref().take(LOOK as u64).read_to_end(&mut start) {
+        // What is cut off is told by who reads it.
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {}
+        other => drop(other?),
+    }
+    Ok((start.clone(), Box::new(std::io::Cursor::new(start).chain(reader))))
 }
 
 /// Reads the files one after the other: only digests of the earlier ones are kept.
 pub(super) fn diff(files: &[PathBuf], options: &SnapshotOptions) -> anyhow::Result<Diff> {
-    let (last, earlier) = files.split_last().context("two or three files are needed")?;
+    let (last, earlier) = files.split_last().context("two files or more are needed")?;
     let mut digests = Vec::new();
     let mut known: Vec<Interface> = Vec::new();
     for path in earlier {
@@ -294,25 +364,14 @@ fn write_summary(out: &mut impl Write, summary: &Summary) -> anyhow::Result<()> 
 }
 
 fn write_statistics(out: &mut impl Write, statistics: &Statistics) -> anyhow::Result<()> {
-    let rows: [(&str, Amount); 13] = [
-        ("code", statistics.code),
-        ("strings", statistics.strings),
-        ("JS arrays", statistics.arrays),
-        ("closures", statistics.closures),
-        ("contexts", statistics.contexts),
-        ("detached contexts", statistics.detached_contexts),
-        ("typed arrays", statistics.typed_arrays),
-        ("native", statistics.native),
-        ("system", statistics.system),
-        ("listeners", statistics.listeners),
-        ("timers", statistics.timers),
-        ("promises", statistics.promises),
-        ("  of them pending", statistics.pending_promises),
-    ];
-    for (name, amount) in rows.into_iter().filter(|(_, amount)| amount.count > 0 || amount.bytes > 0) {
-        writeln!(out, "{:>10}  {:>9}  {name}", thousands(amount.count), Bytes(amount.bytes).to_string())?;
-    }
-    Ok(())
+    let mut write = |title: &str, rows: &[(&str, Amount)]| -> anyhow::Result<()> {
+        for (name, amount) in rows.iter().filter(|(_, amount)| amount.count > 0 || amount.bytes > 0) {
+            writeln!(out, "{:>10}  {:>9}  {title}{name}", thousands(amount.count), Bytes(amount.bytes).to_string())?;
+        }
+        Ok(())
+    };
+    write("", &statistics.parts())?;
+    write("  of them ", &statistics.among())
 }
 
 fn write_row(out: &mut impl Write, row: &Row) -> anyhow::Result<()> {
@@ -346,7 +405,11 @@ fn write_findings(out: &mut impl Write, title: &str, findings: &[Finding]) -> an
     }
     for (number, finding) in (1..).zip(findings) {
         writeln!(out, "{number:>3}. {} ({})", printable(&finding.sentence), Bytes(finding.bytes))?;
-        writeln!(out, "     {}", printable(&told(&finding.way, &finding.class, finding.count)))?;
+        if let Some(course) = finding.course() {
+            let id = finding.id.map(|id| format!("@{id} ")).unwrap_or_default();
+            writeln!(out, "     {id}kept alive {course}")?;
+        }
+        writeln!(out, "     {}", printable(&finding.told_way()))?;
         let keeps: Vec<String> =
             finding.keeps.iter().map(|kept| format!("{} {}", Bytes(kept.bytes_per_piece), kept.class)).collect();
         if !keeps.is_empty() {
@@ -380,7 +443,11 @@ fn write_diff(out: &mut impl Write, diff: &Diff) -> anyhow::Result<()> {
     }
     writeln!(out, "{}.", diff.compared())?;
     if let Some(added) = diff.added {
-        let when = if diff.files.len() > 2 { "Added between the first two and alive in the third" } else { "Added" };
+        let when = match diff.files.len() {
+            0..=2 => "Added",
+            3 => "Added between the first two and alive in the third",
+            _ => "Added after the first and alive in the last two",
+        };
         writeln!(out, "{when}: {} objects, {}.", thousands(added.count), Bytes(added.shallow_bytes))?;
     }
     writeln!(out, "\nGrowth by constructor")?;

@@ -12,7 +12,7 @@ use anyhow::anyhow;
 use clap::Args;
 
 use super::arguments::Flags;
-use super::heap::{Format, SnapshotOptions};
+use super::heap::{Format, SnapshotOptions, SourceOptions};
 use super::heap_take::{Folder, OfWhom, deleted};
 use super::output::{clean, print};
 use super::signals::Signals;
@@ -193,6 +193,7 @@ fn compare(files: &[PathBuf], room: MemoryRoom) -> SeriesReport {
         findings: report::PLACES,
         show_strings: false,
         max_memory: half.min(most).0 >> 20,
+        sources: SourceOptions::default(),
     };
     super::heap::diff(files, &options).map_or_else(
         |error| {

@@ -12,6 +12,7 @@
 
 pub mod inspector;
 pub mod keep;
+pub mod original;
 pub mod report;
 pub mod take;
 pub mod when;

@@ -123,7 +123,7 @@ impl SeriesReport {
                 pattern: finding.pattern,
                 sentence: finding.sentence.clone(),
                 bytes: finding.bytes,
-                way: told(&finding.way, &finding.class, finding.count),
+                way: finding.told_way(),
                 code: finding.code.clone(),
             })
             .collect();
@@ -270,6 +270,9 @@ mod tests {
                 code: Some("/app/shop.js:3:1".to_owned()),
                 keeps: Vec::new(),
                 examples: vec![7],
+                id: Some(5),
+                sizes: Vec::new(),
+                holder_node: None,
             }],
             ways: vec![ClassWays {
                 class: "Session".to_owned(),

@@ -157,8 +157,13 @@ mod tests {
 
     #[test]
     fn a_name_with_a_space_stays_whole_and_a_wide_tree_stays_small() {
-        let frame =
-            |function: &str, line| Frame { function: function.into(), file: "/app/a.js".into(), line, column: 1 };
+        let frame = |function: &str, line| Frame {
+            function: function.into(),
+            file: "/app/a.js".into(),
+            line,
+            column: 1,
+            ..Frame::default()
+        };
         let call = |parent, frame, bytes| Call { parent, frame, bytes };
         let frames = vec![frame("(root)", 0), frame("get foo", 7), frame("set bar", 9)];
         let mut calls = vec![call(0, 0, 0), call(0, 1, 1 << 20)];

@@ -74,7 +74,9 @@ fn a_real_profile_names_the_function_and_its_line() {
     run_script(Path::new("node"), "profile", &prefix);
     let [one, two] = [1, 2].map(|number| format!("{}-{number}.heapprofile", prefix.display()));
     let summary = output(&["profile-summary", &one]).unwrap();
-    let first = summary.lines().find(|line| line.contains('%')).unwrap();
+    let mut shares = summary.lines().filter(|line| line.contains(" %"));
+    let (sentence, first) = (shares.next().unwrap(), shares.next().unwrap());
+    assert!(sentence.contains("profile.js:11 allocated"), "{sentence}");
     assert!(first.contains("profile.js:11:"), "the function that keeps comes first:\n{summary}");
     let diff = output(&["profile-summary", &one, &two]).unwrap();
     assert!(diff.lines().any(|line| line.trim_start().starts_with('+') && line.contains("profile.js:11:")), "{diff}");
@@ -108,8 +110,25 @@ fn what_cannot_be_read_is_refused_with_the_file_and_the_place() {
     assert!(error.contains("cut.heapsnapshot: the file is cut off (at byte"), "{error}");
     let error = format!("{:#}", output(&["summary", "/nowhere/x.heapsnapshot"]).unwrap_err());
     assert!(error.contains("cannot open /nowhere/x.heapsnapshot"), "{error}");
+    std::fs::write(&path, br#"{"typeId":"CPU","head":{"functionName":"(root)","hitCount":0,"children":[]}}"#).unwrap();
+    for command in ["summary", "profile-summary"] {
+        let error = output(&[command, text(&path)]).unwrap_err().to_string();
+        assert!(error.contains("cut.heapsnapshot: this is a CPU profile"), "{error}");
+    }
+    let error = output(&["profile-summary", text(packed(&path, &whole))]).unwrap_err().to_string();
+    assert!(error.contains("this is a heap snapshot; `leakslope heap summary"), "{error}");
+    assert!(output(&["summary", text(&path)]).unwrap().contains("By constructor"), "what gzip packed is read");
     let error = output(&["diff", "one"]).unwrap_err().to_string();
     assert!(error.contains("2 values required"), "{error}");
+}
+
+/// Writes the text packed by gzip.
+fn packed<'a>(path: &'a Path, text: &str) -> &'a Path {
+    use std::io::Write as _;
+    let mut gzip = flate2::write::GzEncoder::new(std::fs::File::create(path).unwrap(), flate2::Compression::fast());
+    gzip.write_all(text.as_bytes()).unwrap();
+    gzip.finish().unwrap();
+    path
 }
 
 #[test]

@@ -9,7 +9,6 @@ use v8_heap::format::size;
 use v8_heap::snapshot::analysis::{Analysis, analyse};
 use v8_heap::snapshot::classes::Interface;
 use v8_heap::snapshot::diff::{compare, digest};
-use v8_heap::snapshot::paths::told;
 use v8_heap::snapshot::summary::Extent;
 use v8_heap::snapshot::{Limits, read};
 
@@ -31,7 +30,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("{}", diff.compared());
     for finding in &diff.findings {
         println!("{} ({})", finding.sentence, size(finding.bytes));
-        println!("  {}", told(&finding.way, &finding.class, finding.count));
+        println!("  {}", finding.told_way());
+        if let Some(course) = finding.course() {
+            println!("  it kept alive {course}");
+        }
     }
     Ok(())
 }

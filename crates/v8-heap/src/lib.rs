@@ -10,5 +10,6 @@
 //! unless it is asked to.
 
 pub mod format;
+pub mod kind;
 pub mod profile;
 pub mod snapshot;

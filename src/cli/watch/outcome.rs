@@ -104,5 +104,10 @@ async fn take_profile(watched: &mut Watched, folder: &Path, now: WallTime) -> Re
     let file = take::file_name(&name.as_str().into(), watched.pid, None, now, "heapprofile");
     let path = keep::write_alone(folder, &file, &profile).map_err(|error| error.to_string())?;
     let functions = if summary.own.is_empty() { summary.functions } else { summary.own };
-    Ok(Evidence { path: path.display().to_string(), total_bytes: summary.total_bytes, functions })
+    Ok(Evidence {
+        path: path.display().to_string(),
+        total_bytes: summary.total_bytes,
+        sentence: summary.sentence,
+        functions,
+    })
 }

@@ -11,6 +11,7 @@ use tokio::net::UnixStream;
 
 use crate::collect::system::{SystemReader, TreeProcess, listening_ports};
 use crate::evidence::inspector::{Inspector, InspectorError};
+use crate::evidence::original::Originals;
 use crate::evidence::profile::{self, ProfileSummary};
 use crate::model::Bytes;
 use crate::trend::ShortFloor;
@@ -277,7 +278,8 @@ impl Watched {
         self.sampling = false;
         session.collect_garbage(STEP).await.map_err(|error| error.to_string())?;
         let stopped = session.stop_sampling(STEP).await.map_err(|error| error.to_string())?;
-        let profile = profile::read(stopped.profile.as_slice(), &self.name).map_err(|error| error.to_string())?;
+        let mut profile = profile::read(stopped.profile.as_slice(), &self.name).map_err(|error| error.to_string())?;
+        Originals::default().of_profile(&mut profile);
         let summary = profile::summarise(&profile, &self.name, rows);
         Ok((stopped.profile, summary))
     }

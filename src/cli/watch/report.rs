@@ -44,6 +44,8 @@ pub(super) struct Judged {
 pub(super) struct Evidence {
     pub(super) path: String,
     pub(super) total_bytes: u64,
+    /// Who allocated most of it: the app's own function with its share, and the package's that it called.
+    pub(super) sentence: String,
     /// The app's own functions that allocated most of it, with all they called; any function where none is the app's.
     pub(super) functions: Vec<FunctionRow>,
 }
@@ -241,6 +243,7 @@ fn figures(text: &mut String, process: &ProcessReport) {
     }
     let Some(evidence) = &process.evidence else { return };
     let _infallible = writeln!(text, "  profile   {}", clean(&evidence.path));
+    let _infallible = writeln!(text, "  {}", clean(&evidence.sentence));
     let _infallible = writeln!(text, "  allocated after the warm-up and still alive, by function with all it called:");
     for line in evidence.lines() {
         let _infallible = writeln!(text, "    {}", clean(&line));

@@ -6,6 +6,7 @@ use std::io::Read;
 use serde::Serialize;
 
 use crate::format::whole;
+use crate::snapshot::heap::Original;
 use crate::snapshot::source::Source;
 use crate::snapshot::{HeapError, HeapErrorKind};
 
@@ -25,6 +26,12 @@ pub struct Frame {
     pub line: u32,
     /// The column, counted from one; zero where there is none.
     pub column: u32,
+    /// The place in the generated code, where the one above is that of the source.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generated: Option<String>,
+    /// Whether a source map says that the source is somebody else's.
+    #[serde(skip)]
+    pub ignored: bool,
 }
 
 impl Frame {
@@ -35,7 +42,33 @@ impl Frame {
 
     /// Says whether the app wrote it: neither Node, nor V8, nor a dependency.
     pub fn is_own(&self) -> bool {
-        !self.file.is_empty() && !self.file.starts_with("node:") && !self.file.contains("/node_modules/")
+        !self.ignored
+            && !self.file.is_empty()
+            && !self.file.starts_with("node:")
+            && !self.file.contains("node_modules/")
+            && !self.is_preload()
+    }
+
+    /// Says whether it is of leakslope's own preload, which is never the cause of anything.
+    fn is_preload(&self) -> bool {
+        self.file.ends_with("/leakslope-gc.cjs")
+    }
+
+    /// Returns the file below `node_modules` with its line, if it is of a package: `winston/lib/create-logger.js:71`.
+    pub fn package_place(&self) -> Option<String> {
+        let (_, path) = self.file.rsplit_once("node_modules/")?;
+        Some(format!("{path}:{}", self.line))
+    }
+
+    /// Takes the place and the name that the source has, and keeps the generated place beside it.
+    pub fn moved_to(&mut self, original: &Original) {
+        self.generated = self.place();
+        self.file.clone_from(&original.file);
+        (self.line, self.column) = (original.line + 1, original.column + 1);
+        self.ignored = original.ignored;
+        if let Some(name) = &original.name {
+            self.function.clone_from(name);
+        }
     }
 }
 
@@ -43,7 +76,11 @@ impl std::fmt::Display for Frame {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.write_str(&self.function)?;
         match self.place() {
-            Some(place) => write!(out, " {place}"),
+            Some(place) => write!(out, " {place}")?,
+            None => return Ok(()),
+        }
+        match &self.generated {
+            Some(generated) => write!(out, " ({generated})"),
             None => Ok(()),
         }
     }

@@ -53,6 +53,19 @@ pub struct Holder {
     pub frame: Frame,
     /// Bytes allocated by it, and by what it called that is not of the app.
     pub bytes: u64,
+    /// The function of a package that allocated most of them, where it is a quarter or more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub package: Option<PackagePart>,
+}
+
+/// A function of a package, and what it allocated on somebody's behalf.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PackagePart {
+    /// The function.
+    #[serde(flatten)]
+    pub frame: Frame,
+    /// Bytes allocated by it, and by what it called that is neither the app's nor another package's.
+    pub bytes: u64,
 }
 
 /// One box of a flame graph.
@@ -144,30 +157,70 @@ pub fn summarise(profile: &Profile, file: &str, rows: usize) -> ProfileSummary {
     }
 }
 
-/// Says who holds most.
+/// Says who holds most, with its share, and which package's function it had that allocated by.
 fn sentence(first: Option<&Holder>, total: u64) -> String {
-    let Some(Holder { frame, bytes }) = first else {
+    let Some(Holder { frame, bytes, package }) = first else {
         return "nothing that was allocated meanwhile is still alive".to_owned();
     };
-    let (bytes, total, function) = (size(*bytes), size(total), &frame.function);
-    let place = if frame.file.is_empty() { String::new() } else { format!(" at {}:{}", frame.file, frame.line) };
-    format!("of the {total} that was allocated meanwhile and is still alive, {function}{place} allocated {bytes}")
+    let function = &frame.function;
+    let place = match frame.package_place() {
+        Some(place) => format!(" at {place}"),
+        None if frame.file.is_empty() => String::new(),
+        None => format!(" at {}:{}", frame.file, frame.line),
+    };
+    let through = package.as_ref().map_or_else(String::new, |package| {
+        let place = package.frame.package_place().unwrap_or_default();
+        format!(", {} of it in {} at {place}", size(package.bytes), package.frame.function)
+    });
+    format!(
+        "of the {} that was allocated meanwhile and is still alive, {function}{place} allocated {} ({:.0} %){through}",
+        size(total),
+        size(*bytes),
+        share(*bytes, total) * 100.0
+    )
 }
 
-/// Bytes by the nearest function of the app. Parents come before children, so every parent's holder is known.
+/// Bytes by the nearest function of the app, else of a package, else by the function itself; those come last. Parents come
+/// before children, so every parent's holder is known.
 fn holders(profile: &Profile) -> Vec<Holder> {
-    let mut holders: Vec<Option<u32>> = Vec::with_capacity(profile.calls.len());
+    let frame = |index: u32| &profile.frames[index as usize];
+    // For each call the nearest function of the app and the nearest of a package that it called.
+    let mut above: Vec<(Option<u32>, Option<u32>)> = Vec::with_capacity(profile.calls.len());
     let mut bytes = vec![0_u64; profile.frames.len()];
+    let mut packages: BTreeMap<(u32, u32), u64> = BTreeMap::new();
     for call in &profile.calls {
-        let above = holders.get(call.parent as usize).copied().flatten();
-        let holder = if profile.frames[call.frame as usize].is_own() { Some(call.frame) } else { above };
-        holders.push(holder);
-        let sum = &mut bytes[holder.unwrap_or(call.frame) as usize];
+        let (own, package) = above.get(call.parent as usize).copied().unwrap_or_default();
+        let known = if frame(call.frame).is_own() {
+            (Some(call.frame), None)
+        } else if frame(call.frame).package_place().is_some() {
+            (own, Some(call.frame))
+        } else {
+            (own, package)
+        };
+        above.push(known);
+        let holder = known.0.or(known.1).unwrap_or(call.frame);
+        let sum = &mut bytes[holder as usize];
         *sum = sum.saturating_add(call.bytes);
+        if let (Some(own), Some(package)) = known {
+            let sum = packages.entry((own, package)).or_default();
+            *sum = sum.saturating_add(call.bytes);
+        }
     }
-    let found = profile.frames.iter().zip(bytes).filter(|(_, bytes)| *bytes > 0);
-    let mut found: Vec<Holder> = found.map(|(frame, bytes)| Holder { frame: frame.clone(), bytes }).collect();
-    found.sort_by(|one, other| (other.bytes, &one.frame).cmp(&(one.bytes, &other.frame)));
+    let mut found: Vec<Holder> = (0_u32..)
+        .zip(&bytes)
+        .filter(|(_, bytes)| **bytes > 0)
+        .map(|(index, &bytes)| {
+            let below = packages.range((index, 0)..=(index, u32::MAX)).max_by_key(|(_, bytes)| **bytes);
+            let package = below
+                .filter(|(_, part)| part.saturating_mul(4) >= bytes)
+                .map(|(&(_, package), &bytes)| PackagePart { frame: frame(package).clone(), bytes });
+            Holder { frame: frame(index).clone(), bytes, package }
+        })
+        .collect();
+    let is_somebodys = |holder: &Holder| holder.frame.is_own() || holder.frame.package_place().is_some();
+    found.sort_by(|one, other| {
+        (is_somebodys(other), other.bytes, &one.frame).cmp(&(is_somebodys(one), one.bytes, &other.frame))
+    });
     found
 }
 
@@ -349,6 +402,7 @@ mod tests {
             file: if name == "(root)" { String::new() } else { "/app/a.js".to_owned() },
             line: 4,
             column: 2,
+            ..Frame::default()
         });
         let calls = calls.iter().map(|&(parent, frame, bytes)| Call { parent, frame, bytes }).collect();
         Profile { frames: frames.to_vec(), calls }
@@ -365,7 +419,7 @@ mod tests {
     fn what_a_library_allocated_counts_to_the_apps_line_that_called_it() {
         let frame = |function: &str, file: &str| {
             let (function, file) = (function.to_owned(), file.to_owned());
-            Frame { function, file, line: 12, column: 3 }
+            Frame { function, file, line: 12, column: 3, ..Frame::default() }
         };
         let frames = vec![
             frame("(root)", ""),
@@ -381,7 +435,7 @@ mod tests {
         let found: Vec<(&str, u64)> =
             summary.holders.iter().map(|one| (one.frame.function.as_str(), one.bytes / mib)).collect();
         assert_eq!(found, [("get session", 45), ("clone", 3), ("tick", 2), ("listOnTimeout", 1)]);
-        let place = "alive, get session at /srv/shop/lib/sessions.js:12 allocated 45 MiB";
+        let place = "alive, get session at /srv/shop/lib/sessions.js:12 allocated 45 MiB (88 %), 40 MiB of it in clone at lodash/clone.js:12";
         assert!(
             summary.sentence.starts_with("of the 51 MiB ") && summary.sentence.ends_with(place),
             "{}",

@@ -93,6 +93,8 @@ enum Key {
 fn class_name(heap: &Heap, node: usize, key: Key, interfaces: &[Interface]) -> String {
     match key {
         Key::Named(_) => heap.name(node).into_owned(),
+        // Some versions of V8 write it into the name themselves.
+        Key::Detached(_) if heap.name_bytes(node).starts_with(b"Detached ") => heap.name(node).into_owned(),
         Key::Detached(_) => format!("Detached {}", heap.name(node)),
         Key::Interface(index) => interfaces[index as usize].name.clone(),
         Key::Kind(_) => match heap.kind_name(node) {

@@ -1,8 +1,10 @@
-//! Two or three snapshots: what was added, and what of it stayed.
+//! Two snapshots or more: what was added and stayed, and what grew in itself.
 //!
 //! Where the ids are of one session an object is the same object in every file, and the three-snapshot technique
-//! applies: allocated between the first and the second, still alive in the third. Whether they are is found out, not
-//! assumed. Otherwise classes and the ways to them are compared. Of the earlier files only digests are kept.
+//! applies: allocated after the first, in the last but one, and still alive in the last. An object that was there from
+//! the first grew in itself where its own size never shrank and rose in most intervals. Whether the ids are of one
+//! session is found out, not assumed. Otherwise classes and the ways to them are compared. Of the earlier files only
+//! digests are kept.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -10,28 +12,112 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use serde::Serialize;
 
 use super::analysis::Analysis;
+use super::bits::Bits;
 use super::classes::Interface;
-use super::heap::{Heap, NodeKind};
+use super::dom;
+use super::heap::{EdgeKind, Heap, NodeKind, ordinal};
 use super::namer::{Namer, is_root};
 use super::paths::{Step, Teller, Ways};
-use super::patterns::{Finding, Tense};
+use super::patterns::{Finding, Pattern, Tense, merge};
 use super::rows::{Members, rows};
 use super::sources::Sources;
 use super::summary::{ClassWays, Extent, class_ways, is_own};
-use super::suspects::{Suspect, Threshold, suspects};
+use super::suspects::{Ground, Shape, Suspect, Threshold, suspects};
 use super::tree::Tree;
 
 /// What is kept of an earlier snapshot.
 #[derive(Debug)]
 pub struct Digest {
     file: String,
-    /// V8's ids, sorted, each with a mark of what the node is; zero where a node cannot be compared.
-    ids: Vec<(u32, u32)>,
+    /// Every node, by id.
+    ids: Vec<Known>,
+    /// Nodes that keep much alive, by id.
+    heavy: Vec<Heavy>,
+    /// The largest objects of each class, in bytes of their own.
+    largest: BTreeMap<String, Vec<u64>>,
     classes: BTreeMap<String, Figures>,
     ways: BTreeMap<String, BTreeMap<Vec<Step>, u64>>,
     total: Figures,
     /// Sets of properties that name plain objects: the next snapshot uses them too.
     pub interfaces: Vec<Interface>,
+}
+
+/// What is kept of a node.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    /// V8's id.
+    id: u32,
+    /// A mark of what it is; zero where a node cannot be compared.
+    mark: u32,
+    /// Its own size, in bytes.
+    size: u32,
+}
+
+/// What is kept of a node that keeps much alive.
+#[derive(Debug, Clone, Copy)]
+struct Heavy {
+    id: u32,
+    /// References of its own and of the arrays that it stores them in.
+    entries: u32,
+    /// What would be freed with it, in bytes.
+    retained: u64,
+}
+
+/// The least that a node keeps alive, in bytes, before a digest keeps its size.
+const HEAVY: u64 = 4 << 10;
+/// The least own size of an object that is compared with the largest of its class, in bytes.
+const LARGE: u64 = 16 << 10;
+/// The most objects of a class that are.
+const LARGEST: usize = 16;
+
+impl Digest {
+    fn known(&self, id: u32) -> Option<&Known> {
+        self.ids.binary_search_by_key(&id, |known| known.id).ok().map(|at| &self.ids[at])
+    }
+
+    fn heavy(&self, id: u32) -> Option<&Heavy> {
+        self.heavy.binary_search_by_key(&id, |heavy| heavy.id).ok().map(|at| &self.heavy[at])
+    }
+}
+
+/// Lists every node by id.
+fn known(analysis: &Analysis) -> Vec<Known> {
+    let heap = &analysis.heap;
+    let size = |node| u32::try_from(analysis.shallow.get(node)).unwrap_or(u32::MAX);
+    let mut known: Vec<Known> = (0..heap.node_count())
+        .map(|node| Known { id: heap.id(node), mark: mark(heap, node), size: size(node) })
+        .collect();
+    known.sort_unstable_by_key(|known| known.id);
+    known
+}
+
+/// The largest objects of each class, the largest first.
+fn largest(analysis: &Analysis) -> BTreeMap<&str, Vec<(u64, usize)>> {
+    let mut largest: BTreeMap<&str, Vec<(u64, usize)>> = BTreeMap::new();
+    for node in (0..analysis.heap.node_count()).filter(|&node| analysis.heap.kind(node) == NodeKind::Object) {
+        let size = analysis.shallow.get(node);
+        if size >= LARGE {
+            let class = &analysis.classes.list[analysis.classes.of[node] as usize].name;
+            largest.entry(class).or_default().push((size, node));
+        }
+    }
+    for list in largest.values_mut() {
+        list.sort_unstable_by(|one, other| other.cmp(one));
+        list.truncate(LARGEST);
+    }
+    largest
+}
+
+/// Counts the references of a node and of the arrays in which V8 stores its content.
+fn entries(heap: &Heap, node: usize) -> u32 {
+    let strong = |node: usize| heap.edges(node).filter(|edge| edge.kind != EdgeKind::Weak);
+    let count: usize = strong(node)
+        .map(|edge| match edge.to as usize {
+            array if heap.kind(array) == NodeKind::Array => strong(array).count(),
+            _ => 1,
+        })
+        .sum();
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 /// Counts and sizes of a class.
@@ -130,9 +216,16 @@ pub fn digest(analysis: &Analysis, file: &str) -> Digest {
     let tree = Tree::of(analysis);
     let members = Members::of(analysis);
     let table = rows(analysis, &tree, &members);
-    let mut ids: Vec<(u32, u32)> =
-        (0..analysis.heap.node_count()).map(|node| (analysis.heap.id(node), mark(&analysis.heap, node))).collect();
-    ids.sort_unstable();
+    let heap = &analysis.heap;
+    let mut heavy: Vec<Heavy> = (0..heap.node_count())
+        .filter(|&node| analysis.retained[node] >= HEAVY && heap.kind(node) == NodeKind::Object)
+        .map(|node| Heavy { id: heap.id(node), entries: entries(heap, node), retained: analysis.retained[node] })
+        .collect();
+    heavy.sort_unstable_by_key(|heavy| heavy.id);
+    let largest = largest(analysis)
+        .into_iter()
+        .map(|(class, list)| (class.to_owned(), list.into_iter().map(|(size, _)| size).collect()))
+        .collect();
     let mut classes: BTreeMap<String, Figures> = BTreeMap::new();
     for row in &table {
         let figures = classes.entry(row.class.clone()).or_default();
@@ -154,7 +247,9 @@ pub fn digest(analysis: &Analysis, file: &str) -> Digest {
     }
     Digest {
         file: file.to_owned(),
-        ids,
+        ids: known(analysis),
+        heavy,
+        largest,
         classes,
         ways: told,
         total: total(analysis),
@@ -187,19 +282,19 @@ const SAME_SESSION: f64 = 0.99;
 const ENOUGH: usize = 100;
 
 /// Finds out whether the ids of two files are of one session, and says why.
-fn same_session(earlier: &[(u32, u32)], later: &[(u32, u32)]) -> (bool, String) {
+fn same_session(earlier: &[Known], later: &[Known]) -> (bool, String) {
     let mut common = 0_usize;
     let mut same = 0_usize;
     let mut rest = later;
-    for &(id, mark) in earlier.iter().filter(|(_, mark)| *mark != 0) {
-        let at = rest.partition_point(|&(other, _)| other < id);
+    for one in earlier.iter().filter(|one| one.mark != 0) {
+        let at = rest.partition_point(|other| other.id < one.id);
         rest = &rest[at..];
-        if let Some(&(other, other_mark)) = rest.first()
-            && other == id
-            && other_mark != 0
+        if let Some(other) = rest.first()
+            && other.id == one.id
+            && other.mark != 0
         {
             common += 1;
-            same += usize::from(mark == other_mark);
+            same += usize::from(one.mark == other.mark);
         }
     }
     #[allow(clippy::cast_precision_loss, reason = "counts of nodes stay far below 2^53")]
@@ -208,25 +303,21 @@ fn same_session(earlier: &[(u32, u32)], later: &[(u32, u32)]) -> (bool, String) 
     (common >= ENOUGH && share >= SAME_SESSION, text)
 }
 
-/// Compares one or two earlier snapshots with the last.
+/// Compares earlier snapshots with the last.
 pub fn compare(earlier: &[Digest], last: &Analysis, file: &str, extent: Extent) -> Diff {
     let tree = Tree::of(last);
     let members = Members::of(last);
     let table = rows(last, &tree, &members);
     let heap = &last.heap;
-    let mut ids: Vec<(u32, u32)> = (0..heap.node_count()).map(|node| (heap.id(node), mark(heap, node))).collect();
-    ids.sort_unstable();
-    let mut verdicts = earlier.iter().map(|digest| same_session(&digest.ids, &ids));
-    let (mut same, mut because) = verdicts.next().unwrap_or((false, "there is no earlier file".to_owned()));
-    if let Some((also, text)) = verdicts.next() {
-        same &= also;
-        because = format!("{because}; {text}");
-    }
-    drop(verdicts);
-    let newest = ids.iter().map(|&(id, _)| id).filter(|id| id % 2 == 1).max().unwrap_or(0);
-    let before = earlier.iter().flat_map(|digest| &digest.ids).map(|&(id, _)| id).filter(|id| id % 2 == 1).max();
-    if same && before.is_some_and(|before| before > newest) {
-        because.push_str("; the last file is older than one before it: the order is probably wrong");
+    let ids = known(last);
+    let verdicts: Vec<(bool, String)> = earlier.iter().map(|digest| same_session(&digest.ids, &ids)).collect();
+    let same = !verdicts.is_empty() && verdicts.iter().all(|(same, _)| *same);
+    let reasons: Vec<String> = verdicts.into_iter().map(|(_, text)| text).collect();
+    let mut because = if reasons.is_empty() { "there is no earlier file".to_owned() } else { reasons.join("; ") };
+    let newest = |ids: &[Known]| ids.iter().map(|known| known.id).filter(|id| id % 2 == 1).max().unwrap_or(0);
+    let ages: Vec<u32> = earlier.iter().map(|digest| newest(&digest.ids)).chain([newest(&ids)]).collect();
+    if same && !ages.is_sorted() {
+        because.push_str("; a file is older than one before it: the order is probably wrong");
     }
     drop(ids);
     let basis = if same { Basis::Ids } else { Basis::ClassesAndPaths };
@@ -244,23 +335,36 @@ pub fn compare(earlier: &[Digest], last: &Analysis, file: &str, extent: Extent) 
     let mut weight = growth.weight.clone();
     tree.accumulate(last, &mut weight);
     let total_growth = weight[heap.root()];
-    let threshold = Threshold { bytes: (total_growth / 50).max(2 << 10), count: 10 };
-    let mut found = suspects(last, &tree, &weight, threshold);
-    found.retain(|suspect| match basis {
-        Basis::Ids => {
-            growth.is_lasting(last, &tree, suspect)
-                && (is_content(last, suspect, total_growth) || is_own(last, &teller, suspect))
+    let heavy = if earlier.len() > 1 { 2 } else { 3 };
+    let threshold = Threshold { bytes: (total_growth / 50).max(2 << 10), count: 10, heavy };
+    let known = growth.known.as_ref();
+    let mut found =
+        suspects(Ground { analysis: last, tree: &tree, weight: &weight, inside: &growth.inside, known }, threshold);
+    let namer = Namer::new(last, &tree, &weight, &teller, Tense::Grew);
+    found.retain(|suspect| {
+        let own = || is_own(last, &teller, suspect) || namer.loose(suspect).is_some();
+        match basis {
+            Basis::Ids => growth.is_lasting(last, &tree, suspect) && (is_content(last, suspect, total_growth) || own()),
+            Basis::ClassesAndPaths => own(),
         }
-        Basis::ClassesAndPaths => is_own(last, &teller, suspect),
     });
-    for suspect in &mut found {
+    for suspect in found.iter_mut().filter(|suspect| suspect.shape != Shape::Inside) {
         if let Some(&share) = growth.share.get(suspect.class as usize) {
-            suspect.count = suspect.count * share / 1000;
+            suspect.count = (suspect.count * share).div_ceil(1000);
         }
     }
-    found.retain(|suspect| suspect.count >= threshold.count);
-    let namer = Namer::new(last, &tree, &weight, &teller, Tense::Grew);
-    let findings = namer.findings(&found, extent.findings);
+    let mut findings = Vec::new();
+    for suspect in &found {
+        let mut finding = namer.finding(suspect);
+        growth.measure(last, earlier, suspect, &mut finding);
+        if !finding.holder.is_empty() && !finding.way.is_empty() {
+            findings.push(finding);
+        }
+    }
+    if let Some(known) = known {
+        findings.extend(dom::detached(last, &teller, Some(known)));
+    }
+    let findings = merge(findings, extent.findings);
     let ways = grown_ways(&classes, &table, &members, last, &growth, &teller, earlier, extent);
     let left_out = classes.len().saturating_sub(extent.rows) as u64;
     classes.truncate(extent.rows);
@@ -289,8 +393,12 @@ fn is_content(last: &Analysis, suspect: &Suspect, total: u64) -> bool {
 struct Growing {
     /// Bytes by node that were added and stayed.
     weight: Vec<u64>,
-    /// With three files of one session: nodes added after the second.
-    newest: Option<super::bits::Bits>,
+    /// The part of it by which objects grew in themselves.
+    inside: BTreeMap<u32, u64>,
+    /// With ids: nodes that the first file has.
+    known: Option<Bits>,
+    /// With three files of one session or more: nodes added after the last but one.
+    newest: Option<Bits>,
     added: Option<Figures>,
     /// Without ids: how much of each class was added, in thousandths.
     share: Vec<u64>,
@@ -307,17 +415,27 @@ impl Growing {
     fn by_id(earlier: &[Digest], last: &Analysis) -> Self {
         let heap = &last.heap;
         let count = heap.node_count();
-        let knows = |digest: &Digest, id: u32| digest.ids.binary_search_by_key(&id, |&(id, _)| id).is_ok();
-        let mut newest = (earlier.len() > 1).then(|| super::bits::Bits::new(count));
+        let mut newest = (earlier.len() > 1).then(|| Bits::new(count));
+        let mut known = Bits::new(count);
+        let mut inside = BTreeMap::new();
         let mut weight = vec![0; count];
         let mut added = Figures::default();
         for (node, weight) in weight.iter_mut().enumerate() {
             let id = heap.id(node);
-            if earlier.first().is_some_and(|first| knows(first, id)) {
+            if let Some(first) = earlier.first().and_then(|first| first.known(id)) {
+                known.set(node);
+                let size = last.shallow.get(node);
+                if size > u64::from(first.size) && heap.kind(node) == NodeKind::Object {
+                    let grown = by_itself(earlier, id, size);
+                    if grown > 0 {
+                        inside.insert(ordinal(node), grown);
+                        *weight = grown;
+                    }
+                }
                 continue;
             }
-            if let (Some(newest), Some(second)) = (&mut newest, earlier.get(1))
-                && !knows(second, id)
+            if let (Some(newest), Some(before)) = (&mut newest, earlier.last())
+                && before.known(id).is_none()
             {
                 newest.set(node);
                 continue;
@@ -327,7 +445,7 @@ impl Growing {
             added.shallow_bytes += *weight;
         }
         added.retained_bytes = added.shallow_bytes;
-        Self { weight, newest, added: Some(added), share: Vec::new() }
+        Self { weight, inside, known: Some(known), newest, added: Some(added), share: Vec::new() }
     }
 
     /// Without ids every object of a class that grew stands for its share of the growth.
@@ -356,10 +474,40 @@ impl Growing {
                 now.saturating_sub(most) * 1000 / now.max(1)
             })
             .collect();
-        let weight = (0..last.heap.node_count())
+        let mut weight: Vec<u64> = (0..last.heap.node_count())
             .map(|node| last.shallow.get(node) * share[last.classes.of[node] as usize] / 1000)
             .collect();
-        Self { weight, newest: None, added: None, share }
+        // The largest of a class is held against the largest before, the second against the second.
+        let mut inside = BTreeMap::new();
+        for (class, list) in largest(last) {
+            for (rank, (size, node)) in list.into_iter().enumerate() {
+                let before = earlier.iter().filter_map(|digest| digest.largest.get(class)?.get(rank)).max();
+                let grown = size.saturating_sub(before.copied().unwrap_or(LARGE));
+                if grown > weight[node] {
+                    inside.insert(ordinal(node), grown);
+                    weight[node] = grown;
+                }
+            }
+        }
+        Self { weight, inside, known: None, newest: None, added: None, share }
+    }
+
+    /// Tells how large the holder was in each file, and takes back what its figures do not bear out.
+    fn measure(&self, last: &Analysis, earlier: &[Digest], suspect: &Suspect, finding: &mut Finding) {
+        let Some(holder) = finding.holder_node.filter(|_| self.known.is_some()) else { return };
+        let id = last.heap.id(holder);
+        let retained = last.retained[holder];
+        let before: Option<Vec<Heavy>> = earlier.iter().map(|digest| digest.heavy(id).copied()).collect();
+        let Some(before) = before else { return };
+        let Some(first) = before.first() else { return };
+        if suspect.holders.len() == 1 && retained.saturating_sub(first.retained).saturating_mul(2) >= finding.bytes {
+            finding.sizes = before.iter().map(|heavy| heavy.retained).chain([retained]).collect();
+        }
+        let more = u64::from(entries(&last.heap, holder).saturating_sub(first.entries));
+        let container = matches!(finding.pattern, Pattern::Map | Pattern::Set | Pattern::Array | Pattern::Table);
+        if container && suspect.shape == Shape::Fan && suspect.holders.len() == 1 && more * 2 < suspect.count {
+            finding.bound(first.entries);
+        }
     }
 
     /// With three files: pieces must have come in the second interval too, else it grew once and stopped.
@@ -368,12 +516,36 @@ impl Growing {
         let class = suspect.class;
         let newer = |node: usize| last.classes.of[node] == class && newest.get(node);
         let count = match suspect.shape {
-            super::suspects::Shape::Fan => tree.children(suspect.holder).filter(|&node| newer(node)).count() as u64,
+            Shape::Fan => {
+                let children = suspect.holders.iter().flat_map(|&holder| tree.children(holder as usize));
+                children.filter(|&node| newer(node)).count() as u64
+            }
             // A chain may grow at either end: any newer node of its class will do.
-            super::suspects::Shape::Chain(_) => (0..last.heap.node_count()).filter(|&node| newer(node)).count() as u64,
+            Shape::Chain(_) | Shape::Web => (0..last.heap.node_count()).filter(|&node| newer(node)).count() as u64,
+            Shape::Inside => return true,
         };
-        count * 4 >= suspect.count
+        count > 0 && count * 4 >= suspect.count
     }
+}
+
+/// The least that an object must have grown in the last interval, where it stood still before, in bytes: tables double.
+const LATE: u64 = 64 << 10;
+
+/// Returns by how much an object grew in itself since the first file: nothing where it ever shrank, or stood still in
+/// more than a third of the intervals and in the last.
+fn by_itself(earlier: &[Digest], id: u32, now: u64) -> u64 {
+    let mut sizes: Vec<u64> = Vec::new();
+    for digest in earlier {
+        let Some(known) = digest.known(id) else { return 0 };
+        sizes.push(u64::from(known.size));
+    }
+    sizes.push(now);
+    let intervals = sizes.len() - 1;
+    let rose = sizes.windows(2).filter(|pair| pair[0] < pair[1]).count();
+    let grown = now - sizes[0].min(now);
+    let goes_on = sizes[intervals] > sizes[intervals - 1] && grown >= LATE;
+    let still = intervals > 1 && sizes[intervals] == sizes[intervals - 2];
+    if sizes.is_sorted() && (goes_on || rose * 3 >= intervals * 2 && !still) { grown } else { 0 }
 }
 
 fn classes(earlier: &[Digest], last: &Analysis, table: &[super::rows::Row], growth: &Growing) -> Vec<Growth> {

@@ -108,7 +108,7 @@ pub fn parse(text: &[u8]) -> Result<Layout, HeapErrorKind> {
         node_size: column("node_fields", &meta.node_fields, "self_size")?,
         node_edges: column("node_fields", &meta.node_fields, "edge_count")?,
         node_detached: find(&meta.node_fields, "detachedness"),
-        node_types: types("node_types", meta.node_types.get(node_type))?,
+        node_types: node_types(meta.node_types.get(node_type))?,
         edge_width: meta.edge_fields.len(),
         edge_type,
         edge_name: column("edge_fields", &meta.edge_fields, "name_or_index")?,
@@ -158,6 +158,15 @@ fn types(list: &str, value: Option<&Value>) -> Result<Vec<String>, HeapErrorKind
         return Err(HeapErrorKind::Header(format!("{list} names {} types, at most 255 are read", names.len())));
     }
     Ok(names.iter().map(|name| name.as_str().unwrap_or_default().to_owned()).collect())
+}
+
+/// Node 8 writes symbols with the number after the last type that it lists.
+fn node_types(value: Option<&Value>) -> Result<Vec<String>, HeapErrorKind> {
+    let mut names = types("node_types", value)?;
+    if names.last().is_some_and(|last| last == "sliced string") {
+        names.push("symbol".to_owned());
+    }
+    Ok(names)
 }
 
 fn locations(fields: &[String]) -> Option<LocationLayout> {

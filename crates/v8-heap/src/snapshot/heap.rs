@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use super::sources::Sources;
 use super::strings::Strings;
 
 /// What a node is, in V8's words.
@@ -122,6 +123,21 @@ pub struct Location {
     pub column: u32,
 }
 
+/// Where generated code was written, as a source map tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Original {
+    /// The source.
+    pub file: String,
+    /// The line, counted from zero.
+    pub line: u32,
+    /// The column, counted from zero.
+    pub column: u32,
+    /// The function that starts there, if its text tells.
+    pub name: Option<String>,
+    /// Whether the map says that the source is somebody else's.
+    pub ignored: bool,
+}
+
 /// Sizes in bytes, of which few need more than 32 bits.
 #[derive(Debug, Default, Clone)]
 pub struct Sizes {
@@ -197,6 +213,7 @@ pub struct Heap {
     pub(super) root: u32,
     pub(super) extra_native_bytes: u64,
     pub(super) shows_strings: bool,
+    pub(super) originals: BTreeMap<Location, Original>,
 }
 
 /// Turns a place in a list of nodes into their number.
@@ -322,6 +339,22 @@ impl Heap {
         let node = u32::try_from(node).ok()?;
         let found = self.located.binary_search_by_key(&node, |&(node, _)| node).ok()?;
         self.locations.get(self.located[found].1 as usize).copied()
+    }
+
+    /// Returns every place that functions and constructors were written at, with its file.
+    pub fn places(&self) -> Vec<(String, Location)> {
+        let sources = Sources::of(self);
+        self.locations.iter().filter_map(|&place| Some((sources.file(place.script)?, place))).collect()
+    }
+
+    /// Tells where places of generated code were written: reports name those instead.
+    pub fn set_originals(&mut self, originals: BTreeMap<Location, Original>) {
+        self.originals = originals;
+    }
+
+    /// Returns where a place was written, if that was told.
+    pub fn original(&self, place: Location) -> Option<&Original> {
+        self.originals.get(&place)
     }
 
     /// Returns bytes held outside the heap that belong to no node.

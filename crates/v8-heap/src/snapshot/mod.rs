@@ -17,6 +17,7 @@ pub mod classes;
 pub mod detached;
 pub mod diff;
 pub mod distance;
+pub mod dom;
 pub mod dominators;
 pub mod error;
 pub mod header;

@@ -5,9 +5,9 @@
 
 use super::analysis::Analysis;
 use super::heap::{EdgeKind, NodeKind};
-use super::paths::{CONTEXT, Step, Teller};
+use super::paths::{CONTEXT, Home, Step, Teller};
 use super::patterns::{Finding, Kept, Pattern, Tense};
-use super::suspects::{Shape, Suspect};
+use super::suspects::{NATIVE_CONTEXT, Shape, Suspect};
 use super::tree::Tree;
 use crate::format::thousands;
 
@@ -36,21 +36,6 @@ impl<'a> Namer<'a> {
         Self { analysis, tree, weight, teller, tense }
     }
 
-    /// Puts the heaviest suspects in words; what hangs at the same holder is told once.
-    pub fn findings(&self, suspects: &[Suspect], most: usize) -> Vec<Finding> {
-        let mut told: Vec<Finding> = Vec::new();
-        for suspect in suspects.iter().take(most.saturating_mul(8)) {
-            let finding = self.finding(suspect);
-            let same = |other: &&mut Finding| other.way == finding.way && other.pattern == finding.pattern;
-            if let Some(known) = told.iter_mut().find(same) {
-                known.bytes += finding.bytes;
-            } else if told.len() < most {
-                told.push(finding);
-            }
-        }
-        told
-    }
-
     /// Puts a suspect in words.
     pub fn finding(&self, suspect: &Suspect) -> Finding {
         let mut holder = suspect.holder;
@@ -67,11 +52,16 @@ impl<'a> Namer<'a> {
             also_held_by = self.other_holders(suspect, shared);
             holder = shared;
         }
+        if holder == suspect.holder
+            && let Some(loose) = self.loose(suspect)
+        {
+            return self.loose_finding(suspect, loose);
+        }
         let way = self.teller.way(holder);
         let seen = Seen { suspect, holder, way: &way };
         let (pattern, what, code) = self.name(&seen);
         let class = self.class(suspect.class);
-        let holder_name = Self::holder_name(&seen);
+        let holder_name = self.holder_name(&seen);
         let mut sentence = self.sentence(&seen, pattern, &what, code.as_deref(), &holder_name);
         if let Some(other) = also_held_by.first() {
             sentence = format!("{sentence}; also held by {other}");
@@ -87,8 +77,91 @@ impl<'a> Namer<'a> {
             code,
             keeps: self.keeps(suspect),
             examples: suspect.examples.iter().take(3).map(|&node| self.analysis.heap.id(node as usize)).collect(),
+            id: (!is_root(self.analysis, holder)).then(|| self.analysis.heap.id(holder)),
+            sizes: Vec::new(),
+            holder_node: Some(holder),
             way,
         }
+    }
+
+    fn loose_finding(&self, suspect: &Suspect, loose: Loose) -> Finding {
+        let piece = suspect.examples.first().map_or(suspect.holder, |&node| node as usize);
+        let mut way = self.teller.way(piece);
+        way.pop();
+        if way.is_empty() {
+            way = self.teller.way(suspect.holder);
+        }
+        let more = if self.tense == Tense::Grew { " more" } else { "" };
+        let at = loose.code.as_ref().map(|code| format!(" (see {code})")).unwrap_or_default();
+        let number = thousands(loose.count);
+        let keeps = self.keeps(suspect);
+        let sentence = format!("{number}{more} {} are kept alive by Node itself, as open handles are{at}", loose.class);
+        Finding {
+            pattern: Pattern::Other,
+            sentence,
+            class: loose.class,
+            count: loose.count,
+            bytes: suspect.bytes,
+            holder: "Node's open handles".to_owned(),
+            also_held_by: Vec::new(),
+            code: loose.code,
+            keeps,
+            examples: suspect.examples.iter().take(3).map(|&node| self.analysis.heap.id(node as usize)).collect(),
+            id: None,
+            sizes: Vec::new(),
+            holder_node: None,
+            way,
+        }
+    }
+
+    /// Tells what pieces are that no object of the app holds: handles that Node keeps open, or what carries objects of the
+    /// app's own classes.
+    pub fn loose(&self, suspect: &Suspect) -> Option<Loose> {
+        let heap = &self.analysis.heap;
+        if suspect.shape != Shape::Fan || !is_root(self.analysis, suspect.holder) {
+            return None;
+        }
+        let first = *suspect.examples.first()? as usize;
+        if self.is_of_console(first) {
+            return None;
+        }
+        if heap.name_bytes(first) == NATIVE_CONTEXT.as_bytes() {
+            let contexts =
+                suspect.examples.iter().filter(|&&node| heap.name_bytes(node as usize) == NATIVE_CONTEXT.as_bytes());
+            let count = suspect.count * contexts.count() as u64 / suspect.examples.len().max(1) as u64;
+            return Some(Loose { class: "vm contexts".to_owned(), count, code: None });
+        }
+        let carried: Vec<usize> = suspect.examples.iter().filter_map(|&piece| self.carried(piece as usize)).collect();
+        let class = carried.first().map(|&node| self.analysis.classes.of[node]);
+        let alike: Vec<&usize> =
+            carried.iter().filter(|&&node| Some(self.analysis.classes.of[node]) == class).collect();
+        let of_class = |class: u32| Loose {
+            class: self.class(class),
+            count: suspect.count * alike.len() as u64 / suspect.examples.len().max(1) as u64,
+            code: self.constructor(class),
+        };
+        let handle = || {
+            let class = self.class(suspect.class);
+            HANDLES.contains(&class.as_str()).then(|| Loose {
+                class,
+                count: suspect.count,
+                code: self.own_function(first),
+            })
+        };
+        class.filter(|_| alike.len() >= 2).map(of_class).or_else(handle)
+    }
+
+    /// Finds the first object in a piece whose class was not written by Node.
+    fn carried(&self, piece: usize) -> Option<usize> {
+        let heap = &self.analysis.heap;
+        let sources = self.teller.sources();
+        self.below(piece).into_iter().find(|&node| {
+            heap.kind(node) == NodeKind::Object
+                && heap
+                    .location(node)
+                    .and_then(|location| sources.file_of(location))
+                    .is_some_and(|file| !file.starts_with("node:") && file.contains(['/', '\\']))
+        })
     }
 
     /// Pieces that several things hold hang from something far above them in the dominator tree: what most of them are
@@ -102,8 +175,36 @@ impl<'a> Namer<'a> {
             }
             *holders.entry(at).or_default() += 1;
         }
-        let (holder, count) = holders.into_iter().max_by_key(|&(_, count)| count)?;
-        (count * 2 >= suspect.examples.len() && !is_root(self.analysis, holder)).then_some(holder)
+        let most = |holders: std::collections::BTreeMap<usize, usize>| {
+            let (holder, count) = holders.into_iter().max_by_key(|&(_, count)| count)?;
+            (count * 2 >= suspect.examples.len() && !is_root(self.analysis, holder)).then_some(holder)
+        };
+        most(holders)
+            .or_else(|| is_root(self.analysis, suspect.holder).then(|| most(self.referrers(suspect))).flatten())
+    }
+
+    /// Counts by whom pieces are referred to that V8 itself knows as well, as it does all keys of objects.
+    fn referrers(&self, suspect: &Suspect) -> std::collections::BTreeMap<usize, usize> {
+        let heap = &self.analysis.heap;
+        let pieces: std::collections::BTreeSet<u32> = suspect.examples.iter().copied().collect();
+        let mut holders = std::collections::BTreeMap::new();
+        for node in (0..heap.node_count()).filter(|&node| heap.kind(node) != NodeKind::Synthetic) {
+            let count =
+                heap.edges(node).filter(|edge| edge.kind != EdgeKind::Weak && pieces.contains(&edge.to)).count();
+            if count == 0 {
+                continue;
+            }
+            let mut at = node;
+            while self.teller.is_go_between(at)
+                && let Some((from, _)) = self.teller.back(at)
+            {
+                at = from;
+            }
+            if heap.kind(at) == NodeKind::Object {
+                *holders.entry(at).or_default() += count;
+            }
+        }
+        holders
     }
 
     /// Names what else refers to the first piece; what belongs to the piece itself does not count.
@@ -123,6 +224,7 @@ impl<'a> Namer<'a> {
                 at = from;
             }
             if at != holder
+                && heap.kind(at) != NodeKind::Synthetic
                 && let Some(step) = self.teller.way(at).last()
             {
                 names.push(step.to_string());
@@ -142,8 +244,7 @@ impl<'a> Namer<'a> {
     fn name(&self, seen: &Seen<'_>) -> (Pattern, String, Option<String>) {
         let first = seen.suspect.examples.first().map_or(seen.holder, |&node| node as usize);
         let class = self.class(seen.suspect.class);
-        let console = |(from, edge)| self.teller.edge_name(from, edge).as_deref() == Some("DevTools console");
-        if self.teller.back(first).is_some_and(console) {
+        if self.is_of_console(first) {
             return (Pattern::Console, class, self.constructor(seen.suspect.class));
         }
         if let Some(event) = self.event(seen.holder) {
@@ -163,7 +264,7 @@ impl<'a> Namer<'a> {
             return (Pattern::ClosureScope, variable, code);
         }
         let code = self.constructor(seen.suspect.class).or_else(|| self.own_function(first));
-        if matches!(seen.suspect.shape, Shape::Chain(_)) {
+        if matches!(seen.suspect.shape, Shape::Chain(_) | Shape::Web) {
             return (Pattern::List, self.link(seen.suspect), code);
         }
         let pattern = match self.teller.what(seen.holder).as_str() {
@@ -172,13 +273,19 @@ impl<'a> Namer<'a> {
             "Array" => Pattern::Array,
             what if self.analysis.heap.kind(seen.holder) == NodeKind::Object
                 && (what == "Object" || what.starts_with('{'))
-                && seen.suspect.count > 16 =>
+                && (seen.suspect.count > 16 || seen.suspect.shape == Shape::Inside) =>
             {
                 Pattern::Table
             }
             _ => Pattern::Other,
         };
         (pattern, class, code)
+    }
+
+    /// Says whether the inspector's console holds a piece.
+    fn is_of_console(&self, piece: usize) -> bool {
+        let console = |(from, edge)| self.teller.edge_name(from, edge).as_deref() == Some("DevTools console");
+        self.teller.back(piece).is_some_and(console)
     }
 
     /// Returns the event whose listeners a holder has, empty if there is no telling which: an `EventEmitter` keeps them
@@ -321,14 +428,15 @@ impl<'a> Namer<'a> {
     fn keeps(&self, suspect: &Suspect) -> Vec<Kept> {
         let mut bytes = std::collections::BTreeMap::<u32, u64>::new();
         let pieces: &[u32] = match suspect.shape {
-            Shape::Fan => &suspect.examples[..suspect.examples.len().min(16)],
+            Shape::Inside => return Vec::new(),
+            Shape::Fan | Shape::Web => &suspect.examples[..suspect.examples.len().min(16)],
             Shape::Chain(_) => &suspect.examples,
         };
         for &piece in pieces {
             let nodes = match suspect.shape {
-                Shape::Fan => self.below(piece as usize),
+                Shape::Fan | Shape::Inside => self.below(piece as usize),
                 // The next turn of a chain hangs below this one: count what hangs beside it.
-                Shape::Chain(_) => {
+                Shape::Chain(_) | Shape::Web => {
                     let heaviest = self.tree.children(piece as usize).max_by_key(|&child| self.weight[child]);
                     let beside = self.tree.children(piece as usize).filter(|&child| Some(child) != heaviest);
                     std::iter::once(piece as usize).chain(beside).collect()
@@ -339,7 +447,7 @@ impl<'a> Namer<'a> {
             }
         }
         let turns = match suspect.shape {
-            Shape::Fan => pieces.len() as u64,
+            Shape::Fan | Shape::Web | Shape::Inside => pieces.len() as u64,
             Shape::Chain(_) => 1,
         };
         let mut kept: Vec<Kept> = bytes
@@ -352,17 +460,24 @@ impl<'a> Namer<'a> {
         kept
     }
 
-    fn holder_name(seen: &Seen<'_>) -> String {
+    /// Names the holder by the variable or property that leads to it, the class that this belongs to, and that class's file
+    /// or the scope's.
+    fn holder_name(&self, seen: &Seen<'_>) -> String {
         let Some(last) = seen.way.last() else { return String::new() };
-        let in_file = seen.way.iter().rev().find_map(|step| step.written_at.as_deref());
         let container = matches!(last.what.as_str(), "Map" | "Set" | "Array");
-        let name = match &last.by {
+        let mut name = match &last.by {
             Some(by) if container => format!("`{by}`"),
             Some(by) => format!("{by} ({})", last.what),
             None => last.what.clone(),
         };
-        match in_file {
-            Some(file) => format!("{name} in {file}"),
+        if last.by.is_none()
+            && let Some(above) = seen.way[..seen.way.len() - 1].iter().rev().find(|step| step.by.is_some())
+        {
+            name = format!("{name} in {above}");
+        }
+        match self.teller.home(seen.holder) {
+            Some(Home { class: Some(class), file }) if class != last.what => format!("{name} of {class} in {file}"),
+            Some(Home { file, .. }) => format!("{name} in {file}"),
             None => name,
         }
     }
@@ -379,6 +494,10 @@ impl<'a> Namer<'a> {
             Tense::Holds => "holds",
             Tense::Grew => "only grows: by",
         };
+        let several = seen.suspect.holders.len() > 1;
+        if seen.suspect.shape == Shape::Inside || several && Self::is_container(pattern) {
+            return self.of_containers(seen, pattern, holder);
+        }
         match pattern {
             Pattern::Listener => {
                 let emitter = Self::emitter(seen.way);
@@ -396,14 +515,48 @@ impl<'a> Namer<'a> {
                 Shape::Chain(_) => {
                     format!("{number}{more} functions in a row, each keeping the one before: {what}{at}, from {holder}")
                 }
-                Shape::Fan => format!("{number}{more} functions in {holder}, each keeping its scope: {what}{at}"),
+                Shape::Fan | Shape::Web | Shape::Inside => {
+                    format!("{number}{more} functions in {holder}, each keeping its scope: {what}{at}")
+                }
             },
             Pattern::Map => format!("the Map {holder} {grows} {class} × {number}"),
             Pattern::Set => format!("the Set {holder} {grows} {class} × {number}"),
             Pattern::Array => format!("the array {holder} {grows} {class} × {number}"),
             Pattern::Table => format!("the object {holder}, used as a table, {grows} {class} × {number}"),
             Pattern::List => format!("a list linked by `{what}` from {holder} {grows} {class} × {number}"),
-            Pattern::Other => format!("{holder} {grows} {class} × {number}"),
+            Pattern::Other | Pattern::Detached => format!("{holder} {grows} {class} × {number}"),
+        }
+    }
+
+    fn is_container(pattern: Pattern) -> bool {
+        matches!(pattern, Pattern::Map | Pattern::Set | Pattern::Array | Pattern::Table | Pattern::Other)
+    }
+
+    /// Tells of containers that grow by values kept inside them, or of several that grow alike.
+    fn of_containers(&self, seen: &Seen<'_>, pattern: Pattern, holder: &str) -> String {
+        let kind = match pattern {
+            Pattern::Map => "Map",
+            Pattern::Set => "Set",
+            Pattern::Array => "array",
+            Pattern::Listener
+            | Pattern::Timer
+            | Pattern::Promise
+            | Pattern::Console
+            | Pattern::ClosureScope
+            | Pattern::Table
+            | Pattern::List
+            | Pattern::Detached
+            | Pattern::Other => "object",
+        };
+        let many = seen.suspect.holders.len();
+        let pieces = format!("{} × {}", self.class(seen.suspect.class), thousands(seen.suspect.count));
+        let inside = seen.suspect.shape == Shape::Inside;
+        match (self.tense, many, inside) {
+            (Tense::Holds, 1, true) => format!("the {kind} {holder} is large itself: its values lie inside it"),
+            (Tense::Grew, 1, true) => format!("the {kind} {holder} only grows: by values that lie inside it"),
+            (Tense::Holds, ..) => format!("{many} {kind}s like {holder} hold {pieces}"),
+            (Tense::Grew, _, true) => format!("{many} {kind}s like {holder} only grow: by values that lie inside them"),
+            (Tense::Grew, ..) => format!("{many} {kind}s like {holder} only grow: by {pieces}"),
         }
     }
 
@@ -417,6 +570,33 @@ impl<'a> Namer<'a> {
         }
     }
 }
+
+/// What pieces are that only Node holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loose {
+    class: String,
+    count: u64,
+    code: Option<String>,
+}
+
+/// Classes of handles that Node keeps alive as long as they are open.
+const HANDLES: [&str; 15] = [
+    "FSEvent",
+    "FileHandle",
+    "HTTPCLIENTREQUEST",
+    "HTTPINCOMINGMESSAGE",
+    "HTTPParser",
+    "Http2Session",
+    "Http2Stream",
+    "MessagePort",
+    "Pipe",
+    "Process",
+    "StatWatcher",
+    "TCP",
+    "TLSWrap",
+    "UDP",
+    "Worker",
+];
 
 struct Seen<'a> {
     suspect: &'a Suspect,

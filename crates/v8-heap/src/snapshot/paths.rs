@@ -136,6 +136,18 @@ fn short(place: &str) -> &str {
     slashes.next().map_or(place, |index| &place[index..])
 }
 
+/// Whose a node is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Home {
+    /// The class that it belongs to; none where it is a function's or a scope's.
+    pub class: Option<String>,
+    /// The file in which that class, function or scope was written.
+    pub file: String,
+}
+
+/// The most nodes on the way back in which the home of a node is looked for.
+const NEAR: usize = 64;
+
 /// Tells ways.
 #[derive(Debug)]
 pub struct Teller<'a> {
@@ -226,6 +238,34 @@ impl<'a> Teller<'a> {
         (nodes, Some(Gap { at: ENDS, left_out: length - ENDS - tail }))
     }
 
+    /// Tells whose a node is: the nearest class on its way whose code is not Node's own, or the function or scope that
+    /// comes first.
+    pub fn home(&self, node: usize) -> Option<Home> {
+        let heap = &self.analysis.heap;
+        let mut at = node;
+        for _ in 0..NEAR {
+            if heap.kind(at) == NodeKind::Object
+                && let Some(location) = heap.location(at)
+                && let Some(file) = self.sources.file_of(location)
+                && !file.starts_with("node:")
+            {
+                return Some(Home { class: Some(self.what(at)), file });
+            }
+            let file = if heap.kind(at) == NodeKind::Closure {
+                heap.location(at).and_then(|location| self.sources.file_of(location))
+            } else if heap.name_bytes(at) == CONTEXT.as_bytes() {
+                self.sources.of_scope(at)
+            } else {
+                None
+            };
+            if let Some(file) = file {
+                return Some(Home { class: None, file });
+            }
+            at = self.back(at)?.0;
+        }
+        None
+    }
+
     /// Counts ways that read the same, the commonest first. How often a way repeats itself makes no difference: the most
     /// often is told.
     pub fn ways(&self, nodes: &[u32]) -> Vec<(Vec<Step>, u64)> {
@@ -266,7 +306,8 @@ impl<'a> Teller<'a> {
         let heap = &self.analysis.heap;
         let kind = heap.kind(node);
         if kind == NodeKind::Closure {
-            let name = heap.name(node);
+            let original = heap.location(node).and_then(|place| heap.original(place)?.name.clone());
+            let name = original.map_or_else(|| heap.name(node), std::borrow::Cow::Owned);
             return if name.is_empty() { "(anonymous function)".to_owned() } else { format!("{name}()") };
         }
         if kind == NodeKind::Synthetic || (kind == NodeKind::Hidden && !heap.name_bytes(node).is_empty()) {

@@ -8,7 +8,7 @@ use std::io::Read;
 use super::bits::Bits;
 use super::error::{HeapError, HeapErrorKind};
 use super::header::{self, Layout};
-use super::heap::{Heap, Location, MAX_NODES, Sizes, pack};
+use super::heap::{Heap, Location, MAX_NODES, NodeKind, Sizes, pack};
 use super::source::Source;
 
 /// What a reader may spend.
@@ -32,9 +32,9 @@ impl Default for Limits {
 /// The most bytes the objects of a heap may take together: sums and shares of it cannot overflow.
 const MAX_BYTES: u64 = 1 << 53;
 /// Memory the whole analysis takes for a node, in bytes (measured, rounded up; see `docs/evidence.md`).
-const BYTES_PER_NODE: u64 = 100;
+const BYTES_PER_NODE: u64 = 70;
 /// Memory the whole analysis takes for an edge, in bytes.
-const BYTES_PER_EDGE: u64 = 13;
+const BYTES_PER_EDGE: u64 = 9;
 
 impl Limits {
     fn check(&self, nodes: u64, edges: u64, strings: u64) -> Result<(), HeapErrorKind> {
@@ -368,8 +368,53 @@ impl Reading {
             let name = self.seen.largest_name;
             return Err(HeapErrorKind::Contradiction(format!("a name is string {name}, there are {strings}")));
         }
+        self.join_names()
+    }
+
+    /// Gives nodes of a kind one name where V8 writes each its own: scopes with their number, elements of a page with
+    /// their attributes, which are the page's data.
+    fn join_names(&mut self) -> Outcome<()> {
+        let heap = &mut self.heap;
+        let count = word(heap.strings.len() as u64)?;
+        let kinds: HashMap<u32, Vec<u8>> =
+            (0..count).filter_map(|index| Some((index, name_of_kind(heap.strings.bytes(index))?))).collect();
+        if kinds.is_empty() {
+            return Ok(());
+        }
+        let mut known: HashMap<&[u8], Option<u32>> = kinds.values().map(|kind| (kind.as_slice(), None)).collect();
+        for index in 0..count {
+            if let Some(first) = known.get_mut(heap.strings.bytes(index)) {
+                first.get_or_insert(index);
+            }
+        }
+        for node in 0..heap.kind.len() {
+            if matches!(heap.kind(node), NodeKind::Hidden | NodeKind::Object | NodeKind::Native)
+                && let Some(kind) = kinds.get(&heap.name[node])
+                && let Some(place) = known.get_mut(kind.as_slice())
+            {
+                let index = match *place {
+                    Some(index) => index,
+                    None => heap.strings.add(kind).ok_or(HeapErrorKind::TooLarge { limit: u64::from(u32::MAX) })?,
+                };
+                *place = Some(index);
+                heap.name[node] = index;
+            }
+        }
         Ok(())
     }
+}
+
+/// Returns what is left of a name without what tells one node from its siblings, if it has such a part.
+fn name_of_kind(name: &[u8]) -> Option<Vec<u8>> {
+    let element = name.strip_prefix(b"Detached ").unwrap_or(name);
+    if element.starts_with(b"<") {
+        let end = element.iter().position(u8::is_ascii_whitespace)?;
+        let prefix = name.len() - element.len();
+        return Some([&name[..prefix + end], b">"].concat());
+    }
+    let mark = b" / scope @";
+    let found = name.starts_with(b"system / ").then(|| name.windows(mark.len()).rposition(|part| part == mark))?;
+    found.map(|end| name[..end].to_vec())
 }
 
 /// Division by the same small number, many times.

@@ -59,6 +59,8 @@ impl<R: Read> Source<R> {
                 Ok(0) => self.finished = true,
                 Ok(count) => self.end += count,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                // A decompressor says so of a file that is cut off.
+                Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => self.finished = true,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -167,6 +169,8 @@ impl<R: Read> Source<R> {
                     position += 1;
                 } else {
                     match number(bytes, position) {
+                        // A list ends with a bracket: digits at the file's end are cut off, and the number may be longer.
+                        Ok((_, end)) if end == bytes.len() => break Err(HeapErrorKind::Truncated),
                         Ok((value, end)) => {
                             values[column] = value;
                             position = end;

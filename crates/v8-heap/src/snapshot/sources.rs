@@ -10,7 +10,7 @@ use super::heap::{EdgeKind, Heap, Location, NodeKind};
 pub struct Sources<'a> {
     heap: &'a Heap,
     scripts: BTreeMap<u32, u32>,
-    scopes: RefCell<Option<BTreeMap<u32, u32>>>,
+    scopes: RefCell<Option<BTreeMap<u32, Location>>>,
 }
 
 impl<'a> Sources<'a> {
@@ -33,6 +33,9 @@ impl<'a> Sources<'a> {
 
     /// Writes a place as `file:line:column`, counted from one; the script's number stands in for an unknown file.
     pub fn place(&self, location: Location) -> String {
+        if let Some(original) = self.heap.original(location) {
+            return format!("{}:{}:{}", original.file, original.line + 1, original.column + 1);
+        }
         let (line, column) = (u64::from(location.line) + 1, u64::from(location.column) + 1);
         match self.file(location.script) {
             Some(file) => format!("{file}:{line}:{column}"),
@@ -47,6 +50,11 @@ impl<'a> Sources<'a> {
         (!name.is_empty()).then_some(name)
     }
 
+    /// Returns the file that a place was written in: the source where a map tells it, else the script.
+    pub fn file_of(&self, location: Location) -> Option<String> {
+        self.heap.original(location).map(|original| original.file.clone()).or_else(|| self.file(location.script))
+    }
+
     /// Returns where a function was written, or a object's constructor.
     pub fn of_node(&self, node: usize) -> Option<String> {
         self.heap.location(node).map(|location| self.place(location))
@@ -54,9 +62,11 @@ impl<'a> Sources<'a> {
 
     /// Says whether a place is the app's own code: neither Node's nor unknown, nor a dependency's.
     pub fn is_own(&self, location: Location) -> bool {
-        self.file(location.script).is_some_and(|file| {
-            !file.starts_with("node:") && !file.contains("/node_modules/") && file.contains(['/', '\\'])
-        })
+        let ignored = self.heap.original(location).is_some_and(|original| original.ignored);
+        !ignored
+            && self.file_of(location).is_some_and(|file| {
+                !file.starts_with("node:") && !file.contains("node_modules/") && file.contains(['/', '\\'])
+            })
     }
 
     /// Returns the file in which the variables of a scope were written: the file of a function that sees them.
@@ -70,13 +80,13 @@ impl<'a> Sources<'a> {
                     && let Some(context) = heap.child(node, "context")
                     && let Ok(context) = u32::try_from(context)
                 {
-                    scopes.entry(context).or_insert(location.script);
+                    scopes.entry(context).or_insert(location);
                 }
             }
             scopes
         });
-        let script = *scopes.get(&u32::try_from(context).ok()?)?;
-        self.file(script)
+        let location = *scopes.get(&u32::try_from(context).ok()?)?;
+        self.file_of(location)
     }
 }
 

@@ -14,6 +14,35 @@ pub struct Amount {
     pub bytes: u64,
 }
 
+impl Statistics {
+    /// The parts that every node is counted to once: their bytes add up to the total's.
+    pub fn parts(&self) -> [(&'static str, Amount); 9] {
+        [
+            ("objects and collections", self.objects),
+            ("JS arrays", self.arrays),
+            ("strings", self.strings),
+            ("closures", self.closures),
+            ("contexts", self.contexts),
+            ("code", self.code),
+            ("native, with Buffers", self.native),
+            ("system", self.system),
+            ("other", self.other),
+        ]
+    }
+
+    /// Kinds that are counted among the parts, too.
+    pub fn among(&self) -> [(&'static str, Amount); 6] {
+        [
+            ("detached contexts", self.detached_contexts),
+            ("Buffers and typed arrays", self.typed_arrays),
+            ("listeners", self.listeners),
+            ("timers", self.timers),
+            ("promises", self.promises),
+            ("pending promises", self.pending_promises),
+        ]
+    }
+}
+
 impl Amount {
     fn add(&mut self, bytes: u64) {
         self.count += 1;
@@ -44,6 +73,10 @@ pub struct Statistics {
     pub native: Amount,
     /// V8's own objects.
     pub system: Amount,
+    /// All other objects: the app's own, collections, plain objects; timers and promises are among them.
+    pub objects: Amount,
+    /// What is none of these: internal arrays that several objects share, numbers, symbols, regular expressions.
+    pub other: Amount,
     /// Functions that listen to events of an `EventEmitter`.
     pub listeners: Amount,
     /// Timeouts, intervals and immediates.
@@ -79,16 +112,23 @@ pub fn statistics(analysis: &Analysis) -> Statistics {
             NodeKind::Object => match heap.name_bytes(node) {
                 b"Array" => found.arrays.add(bytes),
                 b"system / Context" => found.contexts.add(bytes),
-                b"system / NativeContext" => native_contexts.push(bytes),
-                b"Timeout" | b"Immediate" => found.timers.add(bytes),
+                b"system / NativeContext" => {
+                    found.system.add(bytes);
+                    native_contexts.push(bytes);
+                }
+                b"Timeout" | b"Immediate" => {
+                    found.objects.add(bytes);
+                    found.timers.add(bytes);
+                }
                 b"Promise" => {
+                    found.objects.add(bytes);
                     found.promises.add(bytes);
                     let waits = heap.child(node, "reactions_or_result").map(|reaction| heap.name_bytes(reaction));
                     if waits == Some(b"system / PromiseReaction") {
                         found.pending_promises.add(bytes);
                     }
                 }
-                _ => {}
+                _ => found.objects.add(bytes),
             },
             NodeKind::Array
             | NodeKind::RegExp
@@ -96,7 +136,7 @@ pub fn statistics(analysis: &Analysis) -> Statistics {
             | NodeKind::Synthetic
             | NodeKind::Symbol
             | NodeKind::BigInt
-            | NodeKind::Other => {}
+            | NodeKind::Other => found.other.add(bytes),
         }
         if heap.kind(node) == NodeKind::Hidden && heap.name_bytes(node) == b"system / NativeContext" {
             native_contexts.push(bytes);

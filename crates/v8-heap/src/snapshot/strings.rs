@@ -51,9 +51,9 @@ impl Strings {
     }
 
     /// Adds a whole string and returns its index.
-    pub fn add(&mut self, text: &str) -> Option<u32> {
+    pub fn add(&mut self, text: &[u8]) -> Option<u32> {
         let index = u32::try_from(self.ends.len()).ok()?;
-        self.text.extend_from_slice(text.as_bytes());
+        self.text.extend_from_slice(text);
         self.finish().then_some(index)
     }
 

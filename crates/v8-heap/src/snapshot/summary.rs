@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::analysis::Analysis;
-use super::heap::NodeKind;
+use super::dom;
+use super::heap::{NodeKind, ordinal};
 use super::namer::Namer;
 use super::paths::{Step, Teller, Ways};
-use super::patterns::{Finding, Tense};
+use super::patterns::{Finding, Tense, merge};
 use super::rows::{Members, Row, rows};
 use super::sources::Sources;
 use super::statistics::{Statistics, statistics};
-use super::suspects::{Suspect, Threshold, suspects};
+use super::suspects::{Ground, Suspect, Threshold, suspects};
 use super::tree::Tree;
 
 /// How much a report tells.
@@ -97,11 +98,16 @@ pub fn summarise(analysis: &Analysis, file: &str, extent: Extent) -> Summary {
     let ways = Ways::of(analysis);
     let teller = Teller::new(analysis, &ways, &sources);
     let total = analysis.retained[analysis.heap.root()];
-    let threshold = Threshold { bytes: (total / 100).max(32 << 10), count: 10 };
+    let threshold = Threshold { bytes: (total / 100).max(32 << 10), count: 10, heavy: 4 };
     let namer = Namer::new(analysis, &tree, &analysis.retained, &teller, Tense::Holds);
-    let found = suspects(analysis, &tree, &analysis.retained, threshold);
-    let own: Vec<Suspect> = found.into_iter().filter(|suspect| is_own(analysis, &teller, suspect)).collect();
-    let findings = namer.findings(&own, extent.findings);
+    let large =
+        |node: &usize| analysis.heap.kind(*node) == NodeKind::Object && analysis.shallow.get(*node) >= threshold.bytes;
+    let inside =
+        (0..analysis.heap.node_count()).filter(large).map(|node| (ordinal(node), analysis.shallow.get(node))).collect();
+    let ground = Ground { analysis, tree: &tree, weight: &analysis.retained, inside: &inside, known: None };
+    let own = suspects(ground, threshold).into_iter().filter(|suspect| is_own(analysis, &teller, suspect));
+    let detached = dom::detached(analysis, &teller, None);
+    let findings = merge(own.map(|suspect| namer.finding(&suspect)).chain(detached).collect(), extent.findings);
     let left_out = table.len().saturating_sub(extent.rows) as u64;
     let told: Vec<ClassWays> = table
         .iter()
@@ -169,7 +175,7 @@ pub fn is_own(analysis: &Analysis, teller: &Teller<'_>, suspect: &Suspect) -> bo
     let sources = teller.sources();
     let class = &analysis.classes.list[suspect.class as usize];
     if let Some(location) = class.location {
-        return sources.file(location.script).is_some_and(|file| !file.starts_with("node:")) || class.name == "Timeout";
+        return sources.file_of(location).is_some_and(|file| !file.starts_with("node:")) || class.name == "Timeout";
     }
     if matches!(class.kind, NodeKind::Code | NodeKind::ObjectShape | NodeKind::Hidden) {
         return false;
@@ -179,7 +185,7 @@ pub fn is_own(analysis: &Analysis, teller: &Teller<'_>, suspect: &Suspect) -> bo
     let functions: Vec<bool> = sample
         .filter(|&node| heap.kind(node) == NodeKind::Closure)
         .filter_map(|node| heap.location(node))
-        .map(|location| sources.file(location.script).is_some_and(|file| is_app_file(&file)))
+        .map(|location| sources.file_of(location).is_some_and(|file| is_app_file(&file)))
         .collect();
     if functions.iter().any(|&own| own) {
         return true;
@@ -187,9 +193,8 @@ pub fn is_own(analysis: &Analysis, teller: &Teller<'_>, suspect: &Suspect) -> bo
     if !functions.is_empty() {
         return false;
     }
-    // Objects without a place of their own: the last scope or function on the way to their holder tells whose they are.
-    let way = teller.way(suspect.holder);
-    way.iter().rev().find(|step| step.written_at.is_some()).is_some_and(is_own_place)
+    // Objects without a place of their own belong to whose their holder is.
+    teller.home(suspect.holder).is_some_and(|home| is_app_file(&home.file))
 }
 
 fn is_own_place(step: &Step) -> bool {

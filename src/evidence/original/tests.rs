@@ -1,0 +1,93 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use super::map::At;
+use super::{Originals, source_path};
+
+const SCRIPT: &str = "function a(n){return new Array(n)}\n";
+const MAP: &str = r#"{"version":3,"sources":["../src/a.ts"],"names":[],"mappings":"AAAA,SAASA",
+    "sourcesContent":["function makeRow(n: number) { return new Array(n); }"]}"#;
+
+/// What stands at 1:11 of `script`, once the files lie there.
+fn resolved(files: &[(&str, &str)], script: &str, map_from: Option<&str>) -> (Option<String>, Vec<String>) {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    let moved = map_from.map(|from| (from.into(), folder.path().to_owned()));
+    let mut originals = Originals::new(moved.into_iter().collect());
+    let script = map_from.map_or(folder.path(), Path::new).join(script).display().to_string();
+    let at = At { line: 0, column: 10 };
+    let wanted = BTreeMap::from([(script.clone(), BTreeSet::from([at]))]);
+    let found = originals.look_up_all(&wanted).remove(&(script, at));
+    let root = folder.path().display().to_string();
+    let shown = found.map(|one| {
+        let name = one.name.unwrap_or_default();
+        format!("{name} {}:{}{}", one.file.replace(&root, ""), one.line + 1, if one.ignored { " ignored" } else { "" })
+    });
+    (shown, originals.notes().map(|note| note.replace(&root, "")).collect())
+}
+
+#[test]
+fn a_map_is_found_beside_linked_inline_chained_and_elsewhere() {
+    use base64::Engine as _;
+    let linked = format!("{SCRIPT}//# sourceMappingURL=a.js.map\n");
+    let encoded = base64::engine::general_purpose::STANDARD.encode(MAP);
+    let inline = format!("{SCRIPT}//# sourceMappingURL=data:application/json;charset=utf-8;base64,{encoded}");
+    let text = format!(
+        "var s='//# sourceMappingURL=no.map';\n{SCRIPT}//# sourceMappingURL=old.map\n//# sourceMappingURL=a.js.map\n"
+    );
+    let chain = r#"{"version":3,"sources":["a.js"],"names":[],"mappings":"AAAA"}"#;
+    let odd = format!("{SCRIPT}//# sourceMappingURL=%5Broot%5D.map\n");
+    let expected = (Some("makeRow /src/a.ts:1".to_owned()), Vec::new());
+    let cases: [&[(&str, &str)]; 6] = [
+        &[("dist/a.js", &linked), ("dist/a.js.map", MAP)],
+        &[("dist/a.js", &inline)],
+        &[("dist/a.js", SCRIPT), ("dist/a.js.map", MAP)],
+        &[("dist/a.js", &odd), ("dist/[root].map", MAP)],
+        &[("dist/a.js", &text), ("dist/a.js.map", MAP), ("dist/old.map", chain)],
+        &[("dist/b.js", SCRIPT), ("dist/b.js.map", chain), ("dist/a.js", &linked), ("dist/a.js.map", MAP)],
+    ];
+    for (number, files) in cases.into_iter().enumerate() {
+        let script = if number == 5 { "dist/b.js" } else { "dist/a.js" };
+        assert_eq!(resolved(files, script, None), expected, "{number}");
+        assert_eq!(resolved(files, script, Some("/srv/shop")), expected, "{number}, elsewhere");
+    }
+}
+
+#[test]
+fn what_is_missing_or_leads_out_costs_the_name_and_is_told() {
+    let link = |to: &str| format!("{SCRIPT}//# sourceMappingURL={to}\n");
+    for (to, note) in [
+        ("gone.map", "gone.map cannot be read"),
+        ("../../../etc/passwd", "is outside its folder"),
+        ("https://example.org/a.map", "not on this machine"),
+        ("data:application/json;base64,!!", "its inline source map"),
+        ("b.map", "cannot be read: EOF"),
+    ] {
+        let (found, notes) = resolved(&[("dist/a.js", &link(to)), ("dist/b.map", "{")], "dist/a.js", None);
+        assert_eq!(found, None, "{to}");
+        assert!(notes.len() == 1 && notes[0].contains(note), "{to}: {notes:?}");
+    }
+    assert_eq!(resolved(&[("dist/a.js", SCRIPT)], "dist/a.js", None), (None, Vec::new()));
+    let ring = r#"{"version":3,"sources":["a.js"],"names":[],"mappings":"AAAA"}"#;
+    let (found, _) = resolved(&[("a.js", SCRIPT), ("a.js.map", ring)], "a.js", None);
+    assert_eq!(found.as_deref(), Some(" /a.js:1"), "a map of itself ends");
+}
+
+#[test]
+fn sources_of_bundlers_become_paths() {
+    let folder = Path::new("/srv/shop/dist");
+    for (source, path) in [
+        ("webpack://shop/./src/a.ts", "src/a.ts"),
+        ("webpack://shop/src/a.ts?1f2e", "src/a.ts"),
+        ("webpack:///./src/a.ts", "src/a.ts"),
+        ("../../src/a.ts", "/srv/src/a.ts"),
+        ("file:///srv/shop/src/a%20b.ts", "/srv/shop/src/a b.ts"),
+        ("https://example.org/a.ts", "https://example.org/a.ts"),
+    ] {
+        assert_eq!(source_path(source, folder).0, path, "{source}");
+    }
+}

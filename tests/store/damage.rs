@@ -243,12 +243,20 @@ fn of_a_damaged_history_all_is_read_but_what_stood_on_the_damage() {
             let Some(Notice::SetAside { read: told, .. }) = notices.first() else { continue };
             let seen = look(&mut keeper);
             let (found, wrong) = seen.minutes_beside(&whole);
-            // Twenty of them are new.
-            assert!(wrong <= 20 + 1, "{wrong} minutes are not what was written");
+            // Twenty are new. An hour of one process is packed together, so a changed byte that still decodes may change all of it.
+            let pairs = seen.minutes.iter().zip(&whole.minutes);
+            let odd = pairs.filter(|(seen, whole)| seen.iter().any(|row| row.0 < 1000 && !whole.contains(row)));
+            let processes = odd.count();
+            assert!(
+                wrong <= 20 + 60 && processes <= 1,
+                "{wrong} minutes of {processes} processes are not what was written"
+            );
             assert!(usize::try_from(told.minutes).unwrap() + 20 >= found, "{told:?} of {found}");
             aside += 1;
             read += usize::from(found > written / 2);
         }
-        assert!(aside >= 4 && read * 2 >= aside, "of {aside} damaged files {read} were read for the most part");
+        // One that a kill left open wants repair first, and redb repairs a whole file or none.
+        let told = format!("closed: {clean}: of {aside} damaged files {read} were read for the most part");
+        assert!(aside >= 4 && (!clean || read * 2 >= aside), "{told}");
     }
 }

@@ -4,10 +4,13 @@
 //! What does not decode is left out; nothing is guessed. Nothing here fails: whatever is read is more than nothing.
 
 use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use model::{Life, ProcessKey, Steady};
-use redb::{Builder, Database, Key, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, Value};
+use redb::{Builder, Key, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, Value};
 
 use super::database::Store;
 use super::file::guarded;
@@ -23,19 +26,30 @@ const LIVES_AT_ONCE: usize = 1000;
 /// Saves what can be read of the file in the store, and says how much that was.
 pub(crate) fn from(path: &Path, store: &mut Store) -> Salvaged {
     let mut salvaged = Salvaged::default();
-    let Ok(database) = guarded(|| Ok(Builder::new().open(path)?)) else { return salvaged };
+    // Where the header cannot be changed, opening says so.
+    let _ = forbid_repair(path);
+    let Ok(database) = guarded(|| Ok(Builder::new().open_read_only(path)?)) else { return salvaged };
     if let Ok(read) = guarded(|| Ok(database.begin_read()?)) {
         small_tables(&read, store, &mut salvaged);
         lives(&read, store, &mut salvaged);
         minutes(&read, store, &mut salvaged);
     }
-    close(database);
+    // Closing may meet the damage, too; there is nothing to lose any more.
+    let _ = guarded(move || Ok(database.close()?));
     salvaged
 }
 
-/// Closing may meet the damage, too; there is nothing to lose any more.
-fn close(database: Database) {
-    let _ = super::file::close(database);
+/// Where redb's header says which commit is the newest, and beside it that the file was left open and wants repair.
+const FLAGS_AT: u64 = 9;
+/// The flags that are not about repair: which commit is the newest, and how it was made.
+const FLAGS_KEPT: u8 = 0b101;
+
+/// Takes from the header that the file wants repair. redb repairs a whole file or none, and a damaged one it refuses.
+fn forbid_repair(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    let mut flags = [0];
+    file.read_exact_at(&mut flags, FLAGS_AT)?;
+    file.write_all_at(&[flags[0] & FLAGS_KEPT], FLAGS_AT)
 }
 
 fn small_tables(read: &ReadTransaction, store: &mut Store, salvaged: &mut Salvaged) {

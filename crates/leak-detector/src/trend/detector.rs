@@ -404,7 +404,7 @@ fn look(
             Trial { share: 0.20, soon: 180.0, ..base },
         ],
         // Nobody can tell garbage from growth here: only what V8 would hardly let pile up counts.
-        Basis::ResidentOnly => &[Trial { share: 0.15, least: 12e6, ..base }],
+        Basis::ResidentOnly => &[Trial { share: 0.15, least: base.least.max(12e6), ..base }],
     };
     for trial in trials {
         let headroom =

@@ -85,8 +85,8 @@ impl Default for Settings {
             leaking: Grade {
                 watch_share: 1.5,
                 watch_cap: 2160.0,
-                evidence_watch: 260.0,
-                evidence_least: 510.0,
+                evidence_watch: 250.0,
+                evidence_least: 500.0,
                 rise_pace: 0.7,
                 step_share: 0.16,
                 spread_share: 0.35,

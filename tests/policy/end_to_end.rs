@@ -240,7 +240,7 @@ fn a_leak_asks_through_alertmanager_and_is_rolled_in_its_window() {
     assert!(restarts.iter().all(|record| ended.iter().any(|ended| ended["request"] == record["request"])));
     let metrics = stack::get(stack.sidecar, "/metrics").unwrap();
     let counted = format!(
-        "leakslope_restarts_total{{daemon=\"default\",app=\"{APP}\",action=\"reload\",outcome=\"verified\"}} 2\n"
+        "leakslope_restarts_total{{daemon=\"default\",namespace=\"default\",app=\"{APP}\",action=\"reload\",outcome=\"verified\"}} 2\n"
     );
     assert!(metrics.contains(&counted), "no {counted} in {metrics}");
     told("the record is complete");

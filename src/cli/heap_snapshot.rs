@@ -242,7 +242,7 @@ mod tests {
         let machine = |left| MemoryRoom { left: Bytes(left), group_limit: None };
         let group = MemoryRoom { group_limit: Some(Bytes(512 << 20)), ..machine(20 << 20) };
         for (room, why) in [
-            (machine(20 << 20), "it needs about 95.4 MiB of memory to analyse and 10 MiB are allowed"),
+            (machine(20 << 20), "it needs about 66.8 MiB of memory to analyse and 10 MiB are allowed"),
             (
                 machine(20 << 20),
                 ", half of what the command may take: the machine has 20 MiB available; to do it by hand: ",

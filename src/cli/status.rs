@@ -191,7 +191,7 @@ mod tests {
         let view = view(&[process(long, 59 << 20, 220 << 20)]);
         for columns in [40, 80, 160] {
             let text = table(&view, "here", columns);
-            for figure in ["220 MiB", "59 MiB", "+19992.0 MiB/h", "waiting_restart", "3d 4h", "leaking"] {
+            for figure in ["220 MiB", "59 MiB", "+19992.2 MiB/h", "waiting_restart", "3d 4h", "leaking"] {
                 assert!(text.contains(figure), "{columns}: no {figure} in:\n{text}");
             }
         }

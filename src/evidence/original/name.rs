@@ -18,6 +18,8 @@ static METHOD: LazyLock<Regex> = LazyLock::new(|| {
     regex(r"^(?:(?:public|private|protected|static|override|async|get|set)\s+)*\*?\s*(#?[\w$]+)\s*(?:<[^>(]*>)?\s*\(")
 });
 static ASSIGNED: LazyLock<Regex> = LazyLock::new(|| regex(r"(#?[\w$]+)\s*(?::[^=]*)?[=:]\s*(?:async\s*)?\(?$"));
+static KEYWORD_BEFORE: LazyLock<Regex> = LazyLock::new(|| regex(r"\bfunction\s*\*?\s*$"));
+static IDENTIFIER: LazyLock<Regex> = LazyLock::new(|| regex(r"^([\w$]+)"));
 static CLASS: LazyLock<Regex> = LazyLock::new(|| regex(r"\bclass\s+([\w$]+)"));
 
 /// Words that stand before a bracket and name no function.
@@ -34,8 +36,17 @@ pub(super) fn at(source: &str, at: At) -> Option<String> {
         here
     });
     let (before, after) = line.split_at(start.map_or(line.len(), |(index, _)| index));
+    // V8 has a function begin at its parameters; a name right before them belongs to it.
+    let in_name = |letter: char| letter.is_alphanumeric() || "_$#".contains(letter);
+    let name_start = if after.starts_with('(') { before.trim_end_matches(in_name).len() } else { before.len() };
+    let (before, after) = line.split_at(name_start);
     let first = |pattern: &Regex, text: &str| pattern.captures(text).map(|found| found[1].to_owned());
     if let Some(name) = first(&DECLARED, after).or_else(|| first(&CLASS, after).filter(|_| after.starts_with("class")))
+    {
+        return Some(name);
+    }
+    if KEYWORD_BEFORE.is_match(before)
+        && let Some(name) = first(&IDENTIFIER, after)
     {
         return Some(name);
     }
@@ -69,6 +80,8 @@ mod tests {
         for (line, column, name) in [
             (0, 0, Some("keep")),
             (0, 7, Some("keep")),
+            (0, 16, Some("keep")),
+            (0, 20, Some("keep")),
             (1, 14, Some("visit")),
             (3, 2, Some("Cart")),
             (4, 2, Some("load")),

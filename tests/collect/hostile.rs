@@ -117,7 +117,7 @@ async fn the_command_for_a_home_of_somebody_else_runs_as_its_owner_or_not_at_all
     fs::write(
         &settings,
         format!(
-            "[[pm2]]\nhome = \"{}\"\nsource = \"command\"\ncommand = [\"touch\", \"{}\"]\n",
+            "[[pm2]]\nhome = \"{}\"\nsource = \"command\"\ncommand = [\"sh\", \"-c\", \"touch {}\"]\n",
             home.home().display(),
             call.display()
         ),
@@ -273,7 +273,7 @@ fn settings_that_somebody_else_has_laid_in_a_folder_are_passed_over_and_said() {
     let (folder, own) = (theirs(), tempfile::tempdir().unwrap());
     let mark = own.path().join("ran");
     let settings = folder.path().join("leakslope.toml");
-    let text = format!("[[pm2]]\nsource = \"command\"\ncommand = [\"touch\", \"{}\"]\n", mark.display());
+    let text = format!("[[pm2]]\nsource = \"command\"\ncommand = [\"sh\", \"-c\", \"touch {}\"]\n", mark.display());
     fs::write(&settings, &text).unwrap();
     let daemon = FakeDaemon::start(Behaviour::List(fake_daemon::list(1)));
     let status = |at: &Path| {

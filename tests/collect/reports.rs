@@ -52,9 +52,9 @@ async fn an_app_is_its_namespace_and_name_and_its_limits_processes_and_orphans_a
         path.display().to_string()
     };
     let idle = script("idle.js", "setInterval(() => {}, 1000)");
-    for namespace in ["production", "staging"] {
-        pm2.start_app(&json!({"name": "api", "namespace": namespace, "script": idle}));
-    }
+    let api = |namespace: &str| json!({"name": "api", "namespace": namespace, "script": idle});
+    let both = script("api.json", &json!({ "apps": [api("production"), api("staging")] }).to_string());
+    pm2.run(&["start", &both]);
     let parent = script("parent.js", PARENT);
     pm2.start_app(&json!({"name": "parent", "script": parent, "treekill": false, "max_memory_restart": "100M"}));
     // pm2#5992: what cannot be executed is online in pm2's list, without a pid.

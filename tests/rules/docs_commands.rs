@@ -17,7 +17,7 @@ use crate::support::wait_for;
 /// Blocks that hold commands.
 const SHELL: [&str; 2] = ["sh", "console"];
 /// Blocks that hold something else, which `docs_examples.rs` proves, and of pipelines the steps.
-const OTHER: [&str; 7] = ["text", "toml", "yaml", "json", "ini", "js", "sudoers"];
+const OTHER: [&str; 8] = ["rust", "text", "toml", "yaml", "json", "ini", "js", "sudoers"];
 
 /// The commands of every block, and those in the text. Of leakslope's own only the first are run: in the text they are
 /// mentioned, often with a stand-in for a file.

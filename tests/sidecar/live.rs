@@ -109,7 +109,7 @@ fn a_leak_is_found_outlives_a_restart_and_its_fix_is_proved() {
     let metrics = sidecar.get("/metrics");
     let leaking = |app: &str, pm_id: u64, value: u8| {
         let line = format!(
-            "pm2_process_leak_state{{daemon=\"default\",app=\"{app}\",pm_id=\"{pm_id}\",state=\"leaking\"}} {value}\n"
+            "pm2_process_leak_state{{daemon=\"default\",namespace=\"default\",app=\"{app}\",pm_id=\"{pm_id}\",state=\"leaking\"}} {value}\n"
         );
         assert!(metrics.contains(&line), "no {line} in {metrics}");
     };

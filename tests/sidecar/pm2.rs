@@ -143,7 +143,7 @@ fn every_kind_of_app_has_its_series_with_the_values_of_the_system() {
     for (app, word) in [("crasher", "errored"), ("stopped", "stopped"), ("backoff", "waiting_restart")] {
         assert_eq!(value("pm2_process_up", &[("app", app)]), Some(0.0), "{app}");
         let states = metrics.all("pm2_process_status", &[("app", app)]);
-        assert_eq!(states.len(), 8);
+        assert_eq!(states.len(), 9);
         assert!(states.iter().all(|(labels, state)| *state == f64::from(u8::from(labels["status"] == word))));
         assert_eq!(value("pm2_process_resident_memory_bytes", &[("app", app)]), None, "{app}");
     }

@@ -102,7 +102,7 @@ test("a profile that is asked for tells which line holds the memory", async () =
   await dialog.getByText(/^Allocations of shop-api \(default\/\d+\) are sampled for 30 s while it goes on/).waitFor();
   await dialog.getByRole("button", { name: "Close" }).click();
   await section.getByText("Allocations are being sampled for 30 s.").waitFor();
-  await until("the profile", 180, async () => /still alive, .* at \S+shop\.cjs:\d+ allocated [\d.]+ MiB\./.test(await section.innerText()));
+  await until("the profile", 180, async () => /still alive, .* at \S+shop\.cjs:\d+ allocated [\d.]+ MiB \(\d+ %\)/.test(await section.innerText()));
   assert.match(await section.innerText(), /done · asked for by a person · sampled 30 s/i);
   assert.ok((await section.locator(".flame-box").count()) > 1);
   const { evidence } = await sidecar.json(`/api/v1/evidence?daemon=default&pm_id=${pmId}`);

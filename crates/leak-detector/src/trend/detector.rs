@@ -160,6 +160,7 @@ impl Detector {
                 return self.learning(now, settings, Some(&frame), history, limits);
             }
             (_, _, true) => LeakState::Growing,
+            _ if is_open(&frame, settings) => return self.learning(now, settings, Some(&frame), history, limits),
             _ => LeakState::Stable,
         };
         self.enter(state, now);
@@ -209,7 +210,7 @@ impl Detector {
             limit,
             projected_exhaustion: None,
             provisional,
-            first_verdict_at: Some(now + needed.saturating_sub(age)),
+            first_verdict_at: (age < needed).then(|| now + (needed - age)),
             previous: self.previous,
             rejection: Some(Rejection { signal, test: TESTS[0] }),
             reason: reason::learning(age, needed, provisional, limit, self.previous),
@@ -229,20 +230,22 @@ impl Detector {
     ) -> Verdict {
         let alarmed = matches!(state, LeakState::Suspect | LeakState::Leaking);
         let evidence = self.evidence.filter(|_| alarmed);
-        let (signal, window) = match evidence {
-            Some(Evidence::Growth(finding)) => (finding.signal, finding.span),
-            Some(Evidence::Lives(pooled, signal)) => (signal, pooled.lasted),
-            None if state == LeakState::Growing && self.growth.is_some() => {
-                self.growth.map_or((default_signal(frame.basis), 0.0), |growth| (growth.signal, growth.span))
-            }
-            None => (default_signal(frame.basis), slope_window(frame, settings)),
+        let grown = match evidence {
+            Some(Evidence::Growth(finding)) => Some(finding),
+            Some(Evidence::Lives(..)) => None,
+            None => self.growth.filter(|_| state == LeakState::Growing),
+        };
+        let (signal, window, polled) = match (grown, evidence) {
+            (Some(finding), _) => (finding.signal, finding.span, finding.polled),
+            (None, Some(Evidence::Lives(pooled, signal))) => (signal, pooled.lasted, false),
+            (None, _) => (default_signal(frame.basis), slope_window(frame, settings), false),
         };
         let per_second = 1.0 / settings.minute_seconds();
         let mut slopes = BTreeMap::new();
         for each in Signal::ALL {
             let width =
                 if each == signal && state >= LeakState::Growing { window } else { slope_window(frame, settings) };
-            if let Some(slope) = slope_of(frame, each, width) {
+            if let Some(slope) = slope_of(frame, each, width, polled && each == signal) {
                 slopes.insert(each, scaled(slope, per_second));
             }
         }
@@ -346,6 +349,12 @@ pub fn first_verdict_after(settings: &Settings) -> std::time::Duration {
 /// Minutes of a life before the first answer.
 fn first_answer(settings: &Settings) -> usize {
     settings.warm_up as usize + settings.ladder.first().map_or(30, |shortest| *shortest as usize)
+}
+
+/// Whether nothing speaks for *stable* yet: what collections leave has no slope, and resident memory rises.
+fn is_open(frame: &Frame, settings: &Settings) -> bool {
+    let slope = |signal| slope_of(frame, signal, slope_window(frame, settings), false);
+    slope(default_signal(frame.basis)).is_none() && slope(Signal::Resident).is_none_or(|slope| slope.low > 0.0)
 }
 
 /// Puts the signals together.
@@ -461,11 +470,12 @@ fn slope_window(frame: &Frame, settings: &Settings) -> f64 {
 }
 
 /// The slope of a signal in bytes per minute over the last `width` minutes: zero where the trend is within chance.
-fn slope_of(frame: &Frame, signal: Signal, width: f64) -> Option<Slope> {
+/// `polled` takes the heap as polled although collections are known.
+fn slope_of(frame: &Frame, signal: Signal, width: f64, polled: bool) -> Option<Slope> {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a window is a few thousand minutes")]
     let from = frame.len().saturating_sub(width.max(0.0) as usize);
-    let floors = frame.series(signal).floors(from, frame.len(), MOST);
-    slope_with_interval(&floors)
+    let series = if polled { frame.polled(signal) } else { frame.series(signal) };
+    slope_with_interval(&series.floors(from, frame.len(), MOST))
 }
 
 /// How much resident memory grows for each byte of heap that is kept.

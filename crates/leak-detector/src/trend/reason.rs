@@ -143,7 +143,11 @@ pub(super) fn learning(
     limit: Option<Limit>,
     previous: Option<LeakState>,
 ) -> String {
-    let mut text = format!("the process has run for {}; a first answer takes {} of it", span(age), span(needed));
+    let mut text = if age < needed {
+        format!("the process has run for {}; a first answer takes {} of it", span(age), span(needed))
+    } else {
+        format!("the process has run for {}; too few garbage collections are known for an answer", span(age))
+    };
     if let Some(growth) = provisional {
         let slope = growth.slope;
         let _infallible = write!(

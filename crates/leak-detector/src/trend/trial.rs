@@ -98,6 +98,8 @@ pub(super) enum Garbage {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Finding {
     pub(super) signal: Signal,
+    /// Whether the heap was taken as polled although collections are known.
+    pub(super) polled: bool,
     /// Minutes watched.
     pub(super) span: f64,
     /// Neighbouring floors that rise, and how many there are.
@@ -260,6 +262,7 @@ fn window(
     let watch = Watch { span: span / busier, left, risen: risen / busier, evidence };
     let finding = Finding {
         signal: trial.signal,
+        polled: trial.polled,
         span,
         left,
         risen,

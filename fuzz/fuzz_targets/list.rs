@@ -16,7 +16,7 @@ fn check(result: Result<ProcessList, ListError>) {
         assert!(list.entries.len() <= LIMIT);
         assert!(list.entries.windows(2).all(|pair| pair[0].pm_id < pair[1].pm_id));
         assert!(list.entries.iter().all(|entry| entry.metrics.custom.len() <= CUSTOM_LIMIT));
-        assert!(list.entries.iter().all(|entry| !entry.app.as_str().chars().any(char::is_control)));
+        assert!(list.entries.iter().all(|entry| !entry.app.name().chars().any(char::is_control)));
     }
 }
 

@@ -210,7 +210,7 @@ impl Detector {
             limit,
             projected_exhaustion: None,
             provisional,
-            first_verdict_at: (age < needed).then(|| now + (needed - age)),
+            first_verdict_at: needed.checked_sub(age).filter(|left| !left.is_zero()).map(|left| now + left),
             previous: self.previous,
             rejection: Some(Rejection { signal, test: TESTS[0] }),
             reason: reason::learning(age, needed, provisional, limit, self.previous),

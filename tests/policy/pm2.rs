@@ -577,7 +577,8 @@ async fn what_is_gone_on_purpose_is_done() {
         .await;
         stage.pm2.run(command);
         let end = stage.request_end().await;
-        assert!(["done", "moot"].contains(&end.detail.as_deref().unwrap()), "{command:?}: {}", end.sentence);
+        let records = stage.keeper.records(RecordKind::Restart);
+        assert!(["done", "moot"].contains(&end.detail.as_deref().unwrap()), "{command:?}: {end:#?} {records:#?}");
         assert!(stage.keeper.records(RecordKind::BreakerOpened).is_empty(), "{command:?}: {}", end.sentence);
         stage.keeper.records(RecordKind::Restart)
     };

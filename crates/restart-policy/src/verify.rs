@@ -341,7 +341,9 @@ impl Verification {
         let begun = self.new.is_some() || process.life.is_some_and(|life| life != self.old);
         let counted = if begun { Some(0) } else { self.unstable_before };
         let allowed = counted.map(|count| count + u64::from(self.old_was_young));
-        if process.unstable_restarts.zip(allowed).is_some_and(|(found, allowed)| found > allowed) {
+        // One that pm2 is ending was asked to: young as it is, its end counts as well, and is no crash.
+        let counts = process.unstable_restarts.filter(|_| process.status != Status::Stopping);
+        if counts.zip(allowed).is_some_and(|(found, allowed)| found > allowed) {
             return Progress::Failed(Failure::CrashedAtBoot);
         }
         match process.life {
@@ -612,6 +614,8 @@ mod tests {
         assert_eq!(begin().observe(Some(&errored), YOUNG, at(1)), Progress::Failed(Failure::Errored));
         let crashed = ProcessObservation { unstable_restarts: Some(1), ..process(Status::Launching, Some(NEW)) };
         assert_eq!(begin().observe(Some(&crashed), YOUNG, at(1)), Progress::Failed(Failure::CrashedAtBoot));
+        let asked_to_end = ProcessObservation { status: Status::Stopping, ..crashed };
+        assert_eq!(begin().observe(Some(&asked_to_end), YOUNG, at(1)), Progress::Waiting(Stage::Online));
         let late = at(76);
         assert_eq!(begin().unseen(late), Progress::Failed(Failure::DaemonLost));
         let old = process(Status::Online, Some(OLD));

@@ -15,11 +15,9 @@ const ALLOWED: [&str; 10] =
     ["croner", "jiff", "libm", "memchr", "model", "regex-lite", "serde", "serde_json", "thiserror", "quick-xml"];
 
 /// What a pure crate does not name.
-const OUTSIDE: [&str; 11] = [
+const OUTSIDE: [&str; 9] = [
     "std::fs",
-    "std::net::Tcp",
-    "std::net::Udp",
-    "ToSocketAddrs",
+    "std::net",
     "std::process",
     "std::thread",
     "std::env",
@@ -66,7 +64,12 @@ fn pure_crates_reach_neither_files_nor_clocks_nor_sockets() {
         assert_eq!(others, Vec::<String>::new(), "{name} depends on more than a pure crate may");
         for (path, code) in sources(&root().join("crates").join(name).join("src")) {
             let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
-            let named: Vec<&str> = lines.filter(|line| OUTSIDE.iter().any(|word| line.contains(word))).collect();
+            // An address is a value, not a socket.
+            let reaches = |line: &&str| {
+                let line = line.replace("std::net::IpAddr", "");
+                OUTSIDE.iter().any(|word| line.contains(word))
+            };
+            let named: Vec<&str> = lines.filter(reaches).collect();
             assert_eq!(named, Vec::<&str>::new(), "{}", path.display());
         }
     }

@@ -28,6 +28,7 @@
 //!
 //! A pure room takes its input and `now` as arguments and returns values.
 
+mod accounts;
 pub mod actuate;
 pub mod cli;
 pub mod collect;

@@ -25,6 +25,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::home_file::{Home, HomeFileError, LateError, within};
 use super::socket::{self, SocketErrorKind};
+use crate::accounts;
 
 /// How long a daemon may take to accept a connection that only asks whether it lives.
 const ALIVE_DEADLINE: Duration = Duration::from_secs(1);
@@ -327,11 +328,8 @@ fn becomes(command: &[String], user: u32, name: Option<&str>) -> bool {
 }
 
 fn user_name(user: u32) -> Option<String> {
-    let mut text = Vec::new();
-    File::open("/etc/passwd").ok()?.take(LONGEST_PASSWD).read_to_end(&mut text).ok()?;
-    let (text, number) = (String::from_utf8_lossy(&text).into_owned(), user.to_string());
-    let line = text.lines().find(|line| line.split(':').nth(2) == Some(&number))?;
-    line.split(':').next().map(str::to_owned)
+    let text = accounts::read(accounts::USERS, LONGEST_PASSWD);
+    accounts::entries(&text).find(|entry| entry.number == Some(user)).map(|entry| entry.name.to_owned())
 }
 
 /// A text that nobody else can know before the command runs.

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::home_file::within;
 use super::{DaemonSpec, Source, command, join_all, socket};
+use crate::accounts;
 use crate::model::DaemonName;
 
 const CONNECT_DEADLINE: Duration = Duration::from_millis(500);
@@ -61,13 +62,7 @@ async fn listening(home: &Path) -> Option<PathBuf> {
 
 /// Homes that may have a daemon, with the user whose own it is.
 fn candidates(passwd: &Path, proc: &Path) -> Vec<(PathBuf, Option<String>)> {
-    use std::io::Read;
-
-    let mut bytes = Vec::new();
-    if let Ok(file) = std::fs::File::open(passwd) {
-        let _unreadable_is_empty = file.take(LONGEST_PASSWD).read_to_end(&mut bytes);
-    }
-    let users = users(&String::from_utf8_lossy(&bytes));
+    let users = users(&accounts::read(passwd, LONGEST_PASSWD));
     let own = users.into_iter().map(|(user, home)| (home.join(".pm2"), Some(user)));
     let running = command::daemons(proc).into_iter().map(|(_, home)| (home, None));
     own.chain(running).take(MOST_HOMES).collect()
@@ -76,14 +71,11 @@ fn candidates(passwd: &Path, proc: &Path) -> Vec<(PathBuf, Option<String>)> {
 /// Users and their home folders, from the text of `/etc/passwd`; the first user of a folder names it.
 fn users(passwd: &str) -> Vec<(String, PathBuf)> {
     let mut homes = BTreeSet::new();
-    passwd
-        .lines()
-        .filter_map(|line| {
-            let mut fields = line.split(':');
-            let (user, home) = (fields.next()?, fields.nth(4)?);
-            (home.starts_with('/') && homes.insert(home.to_owned())).then(|| (user.to_owned(), PathBuf::from(home)))
-        })
-        .collect()
+    let known = accounts::entries(passwd).filter_map(|entry| {
+        let home = entry.home()?;
+        (home.starts_with('/') && homes.insert(home.to_owned())).then(|| (entry.name.to_owned(), PathBuf::from(home)))
+    });
+    known.collect()
 }
 
 /// The user's name, else the path; told apart from names that are taken.

@@ -11,10 +11,10 @@ use std::path::Path;
 use rustix::fs::OFlags;
 use thiserror::Error;
 
+use crate::accounts::{self, entries};
+
 /// The largest file of settings that is read.
 const LARGEST_FILE: u64 = 1 << 20;
-/// The lists of users and groups are read no further than this.
-const LARGEST_LIST: u64 = 4 << 20;
 const ROOT: u32 = 0;
 const GROUP_WRITES: u32 = 0o020;
 const OTHERS_WRITE: u32 = 0o002;
@@ -150,24 +150,16 @@ pub fn tighten_folder(path: &Path) -> io::Result<bool> {
 
 /// Whether a group is the private one of a user: it has the user's name, and nobody else is in it.
 fn is_private_group(user: u32, group: u32) -> bool {
-    let (users, groups) = (read_list("/etc/passwd"), read_list("/etc/group"));
-    is_private(&users, &groups, user, group)
-}
-
-fn read_list(path: &str) -> String {
-    let mut text = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(LARGEST_LIST).read_to_end(&mut text));
-    read.map_or_else(|_unreadable| String::new(), |_length| String::from_utf8_lossy(&text).into_owned())
+    let read = |list| accounts::read(list, accounts::LONGEST_LIST);
+    is_private(&read(accounts::USERS), &read(accounts::GROUPS), user, group)
 }
 
 fn is_private(users: &str, groups: &str, user: u32, group: u32) -> bool {
-    let field = |line: &str, place: usize| line.split(':').nth(place).unwrap_or_default().to_owned();
-    let (user, group) = (user.to_string(), group.to_string());
-    let Some(name) = users.lines().find(|line| field(line, 2) == user).map(|line| field(line, 0)) else { return false };
-    let alone = users.lines().filter(|line| field(line, 3) == group).all(|line| field(line, 2) == user);
-    let of_group = groups.lines().find(|line| field(line, 2) == group);
-    let members = of_group.filter(|line| field(line, 0) == name).map(|line| field(line, 3));
-    alone && members.is_some_and(|members| members.split(',').all(|member| member.is_empty() || member == name))
+    let Some(owner) = entries(users).find(|entry| entry.number == Some(user)) else { return false };
+    let alone = entries(users).filter(|entry| entry.group() == Some(group)).all(|entry| entry.number == Some(user));
+    let mut of_group = entries(groups).filter(|entry| entry.number == Some(group));
+    let own = of_group.next().filter(|entry| entry.name == owner.name);
+    alone && own.is_some_and(|entry| entry.members().all(|member| member == owner.name))
 }
 
 /// A path as a shell takes it.

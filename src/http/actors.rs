@@ -3,10 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::peer::LocalUser;
+use crate::accounts::{Entry, GROUPS, LONGEST_LIST, USERS, entries, read};
 
-/// The lists of users and groups.
-const USERS: &str = "/etc/passwd";
-const GROUPS: &str = "/etc/group";
 const ROOT: u32 = 0;
 
 /// Who may act.
@@ -25,9 +23,9 @@ impl Actors {
     pub fn new(users: &[String], groups: &[String]) -> Result<Self, (&'static str, String)> {
         let own = rustix::process::geteuid().as_raw();
         let all = |names: &[String], list: &'static str, key: &'static str| {
-            let text = std::fs::read_to_string(list).unwrap_or_default();
+            let text = read(list, LONGEST_LIST);
             let number = |name: &String| {
-                let known = name.parse().ok().or_else(|| lines(&text).find(|line| line.name == name)?.number);
+                let known = name.parse().ok().or_else(|| entries(&text).find(|entry| entry.name == name)?.number);
                 known.ok_or_else(|| (list, format!("{key}: it does not have \"{name}\"; write the number instead")))
             };
             names.iter().map(number).collect::<Result<BTreeSet<u32>, _>>()
@@ -55,33 +53,17 @@ impl Actors {
         if self.groups.is_empty() {
             return false;
         }
-        let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+        let read = |list| read(list, LONGEST_LIST);
         gid.is_some_and(|gid| self.groups.contains(&gid)) || self.has_member(uid, &read(USERS), &read(GROUPS))
     }
 
     fn has_member(&self, uid: u32, users: &str, groups: &str) -> bool {
         let ours = |gid: Option<u32>| gid.is_some_and(|gid| self.groups.contains(&gid));
-        lines(users).filter(|user| user.number == Some(uid)).any(|user| {
-            let primary = user.rest.split(':').next().and_then(|gid| gid.parse().ok());
-            let named = |group: &Line<'_>| group.rest.split(',').any(|member| member == user.name);
-            ours(primary) || lines(groups).any(|group| ours(group.number) && named(&group))
+        entries(users).filter(|user| user.number == Some(uid)).any(|user| {
+            let named = |group: Entry<'_>| group.members().any(|member| member == user.name);
+            ours(user.group()) || entries(groups).any(|group| ours(group.number) && named(group))
         })
     }
-}
-
-/// `name:password:number:rest`.
-struct Line<'a> {
-    name: &'a str,
-    number: Option<u32>,
-    rest: &'a str,
-}
-
-fn lines(text: &str) -> impl Iterator<Item = Line<'_>> {
-    text.lines().filter_map(|line| {
-        let mut cells = line.splitn(4, ':');
-        let (name, _password, number) = (cells.next()?, cells.next()?, cells.next()?);
-        Some(Line { name, number: number.parse().ok(), rest: cells.next().unwrap_or_default() })
-    })
 }
 
 #[cfg(test)]

@@ -89,9 +89,9 @@ async function growth(count) {
   const { home } = await fakeDaemon(count);
   const settings = `interval = "1s"\n[collect]\nheap_interval = "0s"\nmax_reply = "${REPLY}"\n[trend]\nminute = "${GROWTH.minute}s"\n`;
   const running = await sidecar(binary, home, settings);
-  const files = ['history.redb', 'history-copy.redb'].map((name) => join(running.place, 'state/leakslope', name));
+  const file = join(running.place, 'state/leakslope/history.redb');
   await listed(running, count);
-  const size = () => files.reduce((sum, file) => sum + (existsSync(file) ? statSync(file).blocks * 512 : 0), 0);
+  const size = () => (existsSync(file) ? statSync(file).blocks * 512 : 0);
   await pause(GROWTH.from * 60 * GROWTH.minute);
   const before = size();
   await pause((GROWTH.to - GROWTH.from) * 60 * GROWTH.minute);

@@ -25,6 +25,8 @@ const STEP: Duration = Duration::from_secs(20);
 pub(super) const USUAL_PORTS: RangeInclusive<u16> = 9229..=9329;
 /// The average number of bytes between two samples of a profile.
 const SAMPLING: Bytes = Bytes(8 << 10);
+/// How often the process is asked until V8 has compiled what carries the answers.
+const WARMING: usize = 500;
 /// What the process runs; empty where that is no file.
 const SCRIPT: &str = "process.argv[1] || ''";
 /// What it says of its memory, …
@@ -219,7 +221,11 @@ impl Watched {
 
     async fn opened_to_us(&mut self, stream: UnixStream) -> Result<Inspector, String> {
         let mut session = Inspector::over(stream, format!("pid {}", self.pid));
-        let script = session.evaluate(SCRIPT, false, STEP).await.map_err(|error| error.to_string())?;
+        // What carries our messages is code in the process, too: V8 compiles it now, and not while the app is measured.
+        let mut script = serde_json::Value::Null;
+        for _ in 0..WARMING {
+            script = session.evaluate(SCRIPT, false, STEP).await.map_err(|error| error.to_string())?;
+        }
         if let Some(script) = script.as_str().filter(|script| !script.is_empty()) {
             script.clone_into(&mut self.name);
         }

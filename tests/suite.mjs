@@ -1,6 +1,7 @@
 // Runs every test that the build has built: `cargo test --no-run --message-format=json | node tests/suite.mjs`. A test of
 // `tests/` has a process of its own, as under cargo-nextest, so that no limit, lock or figure of one meets another; the unit
-// tests of a crate share one. A built program without tests, and a test without a result, fail the run.
+// tests of a crate share one. A built program without tests, and a test without a result, fail the run. It prints what cargo
+// prints, a line for each test and a result for each program, so that whatever reads cargo's output can count.
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, openSync, closeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -60,6 +61,7 @@ function run(program, args) {
 const jobs = [];
 let failed = 0;
 let passed = 0;
+const began = Date.now();
 for (const program of programs) {
   const { code, said } = await run(program, ['--list', '--format', 'terse']);
   const tests = [...said.matchAll(/^(.*): test$/gm)].map((found) => found[1]);
@@ -88,17 +90,18 @@ jobs.sort((one, other) => place(one.name) - place(other.name));
 const costs = (job) => (COMPUTE.some((pattern) => pattern.test(job.name)) ? COMPUTING : 1);
 
 async function judge(job) {
-  const began = Date.now();
+  const start = Date.now();
   const { code, said } = await run(job.program, [...job.args, '--nocapture']);
-  const seconds = Math.round((Date.now() - began) / 1000);
+  const seconds = Math.round((Date.now() - start) / 1000);
   const result = said.match(/^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored;/gm)?.at(-1) ?? 'no result';
   const all = code === 0 && result.includes(` ${job.tests.length} passed; 0 failed; 0 ignored;`);
   if (all) passed += job.tests.length;
   else failed += 1;
   if (!all) console.log(said);
-  if (!all || seconds > 5 || job.tests.length > 1) {
-    console.log(`${all ? 'passed' : `FAILED (${code}; ${result})`} ${job.name} in ${seconds} s`);
-  }
+  const took = seconds > 5 ? ` in ${seconds} s` : '';
+  if (!all) console.log(`test ${job.name} ... FAILED (${code}; ${result})${took}`);
+  else if (job.tests.length === 1) console.log(`test ${job.name} ... ok${took}`);
+  else for (const test of job.tests) console.log(`test ${job.program.name}::${test} ... ok${took}`);
 }
 
 const waiting = [...jobs];
@@ -123,5 +126,6 @@ await new Promise((resolve) => {
   };
   next();
 });
-console.log(`${passed} passed, ${failed} failed, in ${programs.length} programs`);
-process.exitCode = failed === 0 && passed > 0 ? 0 : 1;
+const good = failed === 0 && passed > 0;
+console.log(`\ntest result: ${good ? 'ok' : 'FAILED'}. ${passed} passed; ${failed} failed; 0 ignored; 0 measured; 0 filtered out; finished in ${((Date.now() - began) / 1000).toFixed(2)}s`);
+process.exitCode = good ? 0 : 1;

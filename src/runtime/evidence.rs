@@ -26,7 +26,7 @@ use crate::evidence::take::{self, Closer, LARGEST_PROFILE, Ledger, ProfileOrder,
 use crate::evidence::when::{self, Busy, Candidate, Item, Progress};
 use crate::evidence::{EvidenceSettings, profile};
 use crate::export::EvidenceStamp;
-use crate::model::{Life, ProcessKey, WallTime};
+use crate::model::{DaemonName, Life, ProcessKey, WallTime};
 use crate::policy::EvidenceTaken;
 use crate::ui::EvidenceItemView;
 
@@ -164,6 +164,15 @@ impl Evidence {
         }
         let stamp = |((key, app, kind), at)| EvidenceStamp { key, app, kind, at };
         newest.into_iter().map(stamp).collect()
+    }
+
+    /// The name of the newest evidence of a run.
+    pub fn of_run(&self, daemon: &DaemonName, pm_id: u32, pid: u32) -> Option<String> {
+        let records = self.records.load();
+        let is_of_it = |record: &&Record| {
+            record.daemon == *daemon && record.pm_id == pm_id && record.life.is_some_and(|life| life.pid == pid)
+        };
+        records.iter().find(is_of_it).map(|record| record.file.clone())
     }
 
     fn records(&self) -> Arc<Vec<Record>> {

@@ -55,7 +55,7 @@ impl LogReader {
         }
         self.raw.push_str(line);
         self.raw.push('\n');
-        let pids = if is_fatal(line) { full_heaps(&std::mem::take(&mut self.raw)) } else { Vec::new() };
+        let pids = if is_fatal(line) { full_heaps(&std::mem::take(&mut self.raw)).pids } else { Vec::new() };
         let events: Vec<DaemonEvent> = pids.into_iter().map(|pid| DaemonEvent::HeapFull { pid }).collect();
         (!events.is_empty()).then_some(LogLine { calendar: None, events })
     }
@@ -86,7 +86,8 @@ pub fn event(told: &str, calendar: Option<WallTime>) -> Option<DaemonEvent> {
         return Some(DaemonEvent::Ending(of(app, id)?));
     }
     if let Some(rest) = told.strip_prefix("[PM2][WORKER] Process ") {
-        let (pm_id, rest) = rest.split_once(" restarted because it exceeds --max-memory-restart value (current_memory=")?;
+        let (pm_id, rest) =
+            rest.split_once(" restarted because it exceeds --max-memory-restart value (current_memory=")?;
         let (measured, rest) = rest.split_once(" max_memory_limit=")?;
         let bytes = |text: &str| text.trim().parse().ok().map(Bytes);
         let limit = bytes(rest.split(' ').next()?)?;
@@ -131,23 +132,33 @@ fn is_fatal(text: &str) -> bool {
     text.contains("FATAL ERROR:") && text.contains("JavaScript heap out of memory")
 }
 
-/// The pids that V8's text about a full heap stands with, in text that holds whole chunks of it: those of the collections that
-/// it lists before its last words. Lines may be torn and several processes' mixed.
-pub fn full_heaps(text: &str) -> Vec<u32> {
-    let mut pids = Vec::new();
-    let mut from = 0;
-    while let Some(place) = text[from..].find("FATAL ERROR:") {
-        let fatal = from + place;
-        let line_end = text[fatal..].find(['\n', '\\']).map_or(text.len(), |end| fatal + end);
-        let begin = text[..fatal].rfind("Last few GCs").unwrap_or(fatal);
-        if is_fatal(&text[fatal..line_end]) {
-            pids.extend(text[begin..fatal].split('[').filter_map(|piece| piece.split_once(":0x")?.0.parse::<u32>().ok()));
-        }
-        from = line_end;
+/// V8's text about a full heap, as far as it is there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FullHeaps {
+    /// The pids it stands with.
+    pub pids: Vec<u32>,
+    /// Whether its last words stand there without a pid.
+    pub is_nameless: bool,
+}
+
+/// Finds V8's text about a full heap in text that may hold several, torn and mixed. The pids are those of the collections that it
+/// lists under a heading of its own, which nothing else prints.
+pub fn full_heaps(text: &str) -> FullHeaps {
+    const HEADING: &str = "Last few GCs";
+    /// A list of collections is no longer.
+    const LIST: usize = 8 * 1024;
+    let mut found = FullHeaps::default();
+    for (place, _) in text.match_indices(HEADING) {
+        let list = &text[place + HEADING.len()..];
+        let end = list.find("JS stacktrace").or_else(|| list.find("FATAL ERROR:")).unwrap_or(list.len()).min(LIST);
+        let end = (0..=end).rev().find(|end| list.is_char_boundary(*end)).unwrap_or(0);
+        let pids = list[..end].split('[').filter_map(|piece| piece.split_once(":0x")?.0.parse::<u32>().ok());
+        found.pids.extend(pids);
     }
-    pids.sort_unstable();
-    pids.dedup();
-    pids
+    found.pids.sort_unstable();
+    found.pids.dedup();
+    found.is_nameless = found.pids.is_empty() && text.lines().any(is_fatal);
+    found
 }
 
 /// What an app's error log says of an exception.
@@ -195,7 +206,8 @@ fn plain(line: &str) -> Vec<String> {
 
 /// Text of an app on one line, without control characters, cut.
 pub fn cut(text: &str) -> String {
-    let kept: String = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_MESSAGE).collect();
+    let kept: String =
+        text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_MESSAGE).collect();
     if text.trim().chars().count() > LONGEST_MESSAGE { kept + "…" } else { kept }
 }
 
@@ -212,7 +224,10 @@ mod tests {
         let exited = |process, code, signal: &str| DaemonEvent::Exited { process, code, signal: signal.to_owned() };
         let cases = [
             ("App [api:0] exited with code [0] via signal [SIGABRT]", exited(process("api", 0, false), 0, "SIGABRT")),
-            ("App [c:_old_13] exited with code [130] via signal [SIGINT]", exited(process("c", 13, true), 130, "SIGINT")),
+            (
+                "App [c:_old_13] exited with code [130] via signal [SIGINT]",
+                exited(process("c", 13, true), 130, "SIGINT"),
+            ),
             // A name may look like anything.
             (
                 "App [x:9] exited with code [0] via signal [SIGKILL]:4] exited with code [3] via signal [SIGINT]",
@@ -256,20 +271,26 @@ mod tests {
         let exit = "App [api:0] exited with code [0] via signal [SIGKILL]";
         assert!(reader.line(exit).is_some_and(|line| line.events.len() == 1), "a log without stamps");
         let stamped = reader.line(&format!("torn text 2026-11-30T21:57:05: PM2 log: {exit}")).unwrap();
-        assert_eq!((stamped.calendar.unwrap().to_rfc3339().as_str(), stamped.events.len()), ("2026-11-30T21:57:05Z", 1));
+        assert_eq!(
+            (stamped.calendar.unwrap().to_rfc3339().as_str(), stamped.events.len()),
+            ("2026-11-30T21:57:05Z", 1)
+        );
         assert_eq!(reader.line(exit), None, "a log with stamps");
     }
 
     #[test]
     fn v8s_text_counts_for_the_process_whose_pid_stands_in_it() {
         let text = "[5:0x1] 1 ms: Scavenge\n\n<--- Last few GCs --->\n\nin[2131:0x39907d50]  10102 ms: Mark-Compact … 49.7 (51.2) MB\n\
-                    [2131:0x39907d50] 10 ms\n\nFATAL ERROR: Reached heap limit Allocation failed - JavaScript heap out of memory\n\
+                    [2131:0x39907d50] 10 ms\n\n<--- JS stacktrace --->\n\nFATAL ERROR: Reached heap limit Allocation failed - JavaScript heap out of memory\n\
                     [7:0x2] 1 ms: Scavenge\nFATAL ERROR: something else\n";
-        assert_eq!(full_heaps(text), [2131]);
+        assert_eq!(full_heaps(text).pids, [2131]);
+        let nameless = FullHeaps { pids: Vec::new(), is_nameless: true };
+        assert_eq!(full_heaps(&text[text.find("FATAL").unwrap()..]), nameless, "the list is lost");
         let mut reader = LogReader::default();
-        let told: Vec<DaemonEvent> = text.lines().filter_map(|line| reader.line(line)).flat_map(|it| it.events).collect();
+        let told: Vec<DaemonEvent> =
+            text.lines().filter_map(|line| reader.line(line)).flat_map(|it| it.events).collect();
         assert_eq!(told, [DaemonEvent::HeapFull { pid: 2131 }]);
-        assert_eq!(full_heaps(&text.replace('\n', "\\n")), [2131], "in one line of JSON");
+        assert_eq!(full_heaps(&text.replace('\n', "\\n")).pids, [2131], "in one line of JSON");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::bus::Bus;
-use super::daemon_log::{self, LogReader, Stack};
+use super::daemon_log::{self, FullHeaps, LogReader, Stack};
 use super::home_file::{Home, within};
 use super::list::ProcessList;
 use super::socket::{Client, Peer};
@@ -229,8 +229,12 @@ impl EndWatch {
             let read = move || -> Vec<(String, u64)> {
                 let Ok(home) = Home::open(&inside) else { return Vec::new() };
                 let length = |path: String| {
-                    let (_, about) = home.open_file_of(file_name(Path::new(&path))?, peer.user).ok()?;
-                    Some((path, u64::try_from(about.st_size).ok()?))
+                    let length = match home.open_file_of(file_name(Path::new(&path))?, peer.user) {
+                        Ok((_, about)) => u64::try_from(about.st_size).ok()?,
+                        Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => 0,
+                        Err(_) => return None,
+                    };
+                    Some((path, length))
                 };
                 paths.into_iter().filter_map(length).collect()
             };
@@ -243,12 +247,10 @@ impl EndWatch {
 /// What an app's error log says of an end.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ErrorLog {
-    /// The pids that V8's text about a full heap stands with.
-    pub full_heaps: Vec<u32>,
+    /// V8's text about a full heap.
+    pub full_heaps: FullHeaps,
     /// The last stack.
     pub stack: Option<Stack>,
-    /// How long the log is.
-    pub length: u64,
 }
 
 fn file_name(path: &Path) -> Option<&str> {
@@ -263,7 +265,7 @@ fn read_error_log(path: &Path, user: u32, since: Option<u64>) -> Option<ErrorLog
     file.seek(SeekFrom::Start(from)).ok()?;
     file.take(ERROR_TAIL).read_to_end(&mut bytes).ok()?;
     let text = String::from_utf8_lossy(&bytes);
-    Some(ErrorLog { full_heaps: daemon_log::full_heaps(&text), stack: daemon_log::last_stack(&text), length })
+    Some(ErrorLog { full_heaps: daemon_log::full_heaps(&text), stack: daemon_log::last_stack(&text) })
 }
 
 impl Tail {

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::catalogue as family;
 use super::DeathCounts;
+use super::catalogue as family;
 use super::families::Families;
 use crate::model::{
-    AppMetrics, AppName, Bytes, Cause, DaemonName, DaemonSample, GcReport, ProcessKey, ProcessSample, Snapshot, Status, WallTime,
+    AppMetrics, AppName, Bytes, Cause, DaemonName, DaemonSample, GcReport, ProcessKey, ProcessSample, Snapshot, Status,
+    WallTime,
 };
 
 pub(super) fn add(families: &mut Families, snapshot: &Snapshot) {
@@ -168,7 +169,11 @@ fn add_gc(families: &mut Families, gc: &GcReport, labels: &Labels<'_>) {
 pub(super) fn add_deaths(families: &mut Families, deaths: &DeathCounts) {
     let mut add = |family, key: &ProcessKey, app: &AppName, cause: Cause, value| {
         let pm_id = key.pm_id.to_string();
-        families.add(family, &Labels { process: process_labels(&key.daemon, app, &pm_id) }.with([cause.as_str()]), value);
+        families.add(
+            family,
+            &Labels { process: process_labels(&key.daemon, app, &pm_id) }.with([cause.as_str()]),
+            value,
+        );
     };
     for (key, app, cause, count) in &deaths.counts {
         add(&family::DEATHS, key, app, *cause, whole(*count));

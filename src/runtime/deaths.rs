@@ -15,18 +15,17 @@ use tokio_util::sync::CancellationToken;
 use super::collecting;
 use super::restarting;
 use super::shared::Shared;
+use crate::collect::daemon_log::FullHeaps;
 use crate::collect::ends::{EndWatch, ErrorLog, Place};
 use crate::collect::system::kills::Kills;
 use crate::collect::{self, DaemonSpec, join_all};
 use crate::deaths::tracker::{Ended, Orphaned, Run, Tracker};
-use crate::deaths::{
-    self, Asked, ExceptionText, HeapText, Killed, KernelWord, LOOP, Signs, decide,
-};
+use crate::deaths::{self, Asked, ExceptionText, HeapText, KernelWord, Killed, LOOP, Signs, decide};
 use crate::export::DeathCounts;
 use crate::history::store::StoreHandle;
 use crate::model::{
-    AppName, Cause, Certainty, DaemonName, Death, LastSeen, Listed, ProcessKey, ProcessSample, Steady,
-    Verdict, WallTime,
+    AppName, Cause, Certainty, DaemonName, Death, LastSeen, Listed, ProcessKey, ProcessSample, Steady, Verdict,
+    WallTime,
 };
 use crate::policy::{Outcome, RecordKind};
 
@@ -45,6 +44,10 @@ const COUNTED_FOR: i64 = 24 * 60 * 60 * 1000;
 const COUNTS: usize = 20_000;
 /// What the kernel tells this long before an end is read may be about it: it tells at once, and pm2 a moment later.
 const KERNEL_BEFORE: Duration = Duration::from_secs(6);
+/// What an app writes about its end it writes in this time before pm2 tells of it.
+const WRITES_BEFORE: Duration = Duration::from_secs(2);
+/// Two lengths of a log that are kept lie so far apart.
+const APART: Duration = Duration::from_secs(5);
 /// An end that is read so long after it was is judged without what the kernel counts now.
 const LATE: i64 = 10_000;
 
@@ -130,12 +133,35 @@ impl Deaths {
     }
 }
 
+/// How long a log was at the last two looks that lie far enough apart: what an app writes right before its end may be older than
+/// the last one.
+#[derive(Debug, Default)]
+struct Lengths {
+    newest: Option<(u64, Steady)>,
+    before: Option<(u64, Steady)>,
+}
+
+impl Lengths {
+    fn push(&mut self, length: u64, now: Steady) {
+        if self.newest.is_some_and(|(_, at)| now.since(at) >= APART) {
+            self.before = self.newest;
+        }
+        self.newest = Some((length, now));
+    }
+
+    /// How long it was before an end that was seen then.
+    fn before(&self, seen_at: Steady) -> Option<u64> {
+        let is_before = |(_, at): &(u64, Steady)| *at + WRITES_BEFORE <= seen_at;
+        self.newest.filter(is_before).or(self.before.filter(is_before)).map(|(length, _)| length)
+    }
+}
+
 /// One daemon.
 struct Watched {
     watch: EndWatch,
     tracker: Tracker,
-    /// How long the error logs were when they were last looked at.
-    lengths: BTreeMap<String, u64>,
+    /// How long the error logs were, and when that was looked at.
+    lengths: BTreeMap<String, Lengths>,
     /// The collection that was taken in last.
     seen: Option<Steady>,
     saved: Option<Place>,
@@ -162,7 +188,8 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) -> Result<
                 watched.insert(spec.name.clone(), begin(&shared, spec, &settings).await);
             }
         }
-        let pids: BTreeSet<u32> = watched.values().flat_map(|it| it.tracker.pids().chain(it.watch.daemon_pid())).collect();
+        let pids: BTreeSet<u32> =
+            watched.values().flat_map(|it| it.tracker.pids().chain(it.watch.daemon_pid())).collect();
         let now = shared.clock.now();
         let proc = settings.proc.clone();
         let before: Option<Kills> = kills.take();
@@ -236,12 +263,13 @@ impl Watched {
             && self.seen != Some(published.snapshot.at)
         {
             self.seen = Some(published.snapshot.at);
-            let entries = daemon.processes.iter().map(|process| {
-                (&process.listed, run_of(process, published.verdicts.get(&process.key)))
-            });
+            let entries = daemon
+                .processes
+                .iter()
+                .map(|process| (&process.listed, run_of(process, published.verdicts.get(&process.key))));
             let is_whole = daemon.processes_left_out == 0;
             self.tracker.take_list(entries, published.snapshot.at, is_whole, daemon.pid);
-            self.measure_logs().await;
+            self.measure_logs(now_read).await;
         }
         let asked_at = if first.is_some() { now } else { shared.clock.now() };
         let list = match first {
@@ -256,18 +284,25 @@ impl Watched {
         let lives = |run: &Run| run.pid.is_some_and(|pid| lives(proc, pid, run.start_ticks));
         let (due, orphaned) = self.tracker.due(shared.clock.now(), shared.clock.wall(), lives);
         self.tell_orphans(name, &orphaned);
+        let has_ended = !due.is_empty();
         for ended in due {
             self.judge(shared, name, ended, kills).await;
+        }
+        if has_ended {
+            self.measure_logs(shared.clock.now()).await;
         }
         self.save_place(shared, name);
     }
 
     /// Notes how long the error logs are, so that what comes later is known to be new.
-    async fn measure_logs(&mut self) {
+    async fn measure_logs(&mut self, now: Steady) {
         let paths: BTreeSet<String> =
             self.tracker.listed().filter_map(|listed| listed.ending.error_log.clone()).collect();
+        self.lengths.retain(|path, _| paths.contains(path));
         let paths: Vec<String> = paths.into_iter().collect();
-        self.lengths = self.watch.lengths(&paths).await.into_iter().collect();
+        for (path, length) in self.watch.lengths(&paths).await {
+            self.lengths.entry(path).or_default().push(length, now);
+        }
     }
 
     fn tell_orphans(&self, daemon: &DaemonName, orphaned: &[Orphaned]) {
@@ -329,14 +364,15 @@ impl Watched {
     }
 
     /// What the app's own error log says, where it can be read and it is of use.
-    async fn error_log(&mut self, ended: &Ended, is_late: bool) -> Option<ErrorLog> {
+    async fn error_log(&self, ended: &Ended, is_late: bool) -> Option<ErrorLog> {
         let path = ended.listed.as_ref()?.ending.error_log.clone()?;
-        let since = self.lengths.get(&path).copied();
-        let log = self.watch.error_log(&path, since).await?;
-        self.lengths.insert(path, log.length);
+        let since = self.lengths.get(&path).and_then(|lengths| lengths.before(ended.seen_at)).filter(|_| !is_late);
+        let mut log = self.watch.error_log(&path, since).await?;
         // What is old cannot be told from what is new.
-        let stack = log.stack.filter(|_| !is_late && since.is_some());
-        Some(ErrorLog { stack, ..log })
+        if let Some(stack) = log.stack.as_mut().filter(|_| since.is_none()) {
+            stack.is_last = false;
+        }
+        Some(log)
     }
 
     fn signs(&self, ended: &Ended, asked: Asked, kernel: KernelWord, error_log: Option<&ErrorLog>) -> Signs {
@@ -344,12 +380,13 @@ impl Watched {
         let path = listed.and_then(|listed| listed.ending.error_log.as_deref());
         let is_shared = self.tracker.listed().filter(|it| it.ending.error_log.as_deref() == path).count() > 1;
         let cluster = listed.is_some_and(|listed| listed.exec_mode == "cluster");
-        let is_in = |pids: &[u32]| ended.run.pid.is_some_and(|pid| pids.contains(&pid));
+        let is_ours = |heaps: &FullHeaps| ended.run.pid.is_some_and(|pid| heaps.pids.contains(&pid));
+        let is_somebodys = |heaps: &FullHeaps| heaps.is_nameless || (ended.run.pid.is_none() && !heaps.pids.is_empty());
         // V8's text of a worker goes to pm2's own log.
         let heap_text = match error_log {
             _ if ended.heap_full => HeapText::Ours,
-            Some(log) if is_in(&log.full_heaps) => HeapText::Ours,
-            Some(log) if ended.run.pid.is_none() && !log.full_heaps.is_empty() && !is_shared => HeapText::Somebodys,
+            Some(log) if is_ours(&log.full_heaps) => HeapText::Ours,
+            Some(log) if is_somebodys(&log.full_heaps) && !is_shared => HeapText::Somebodys,
             _ if cluster && self.watch.reads_log() && ended.run.pid.is_some() => HeapText::None,
             Some(_) if !cluster && ended.run.pid.is_some() => HeapText::None,
             Some(_) | None => HeapText::Unreadable,
@@ -362,7 +399,8 @@ impl Watched {
             Some(_) => ExceptionText::None,
         };
         let before = &ended.run.before;
-        let heap_share = before.heap_used_bytes.zip(before.heap_limit_bytes).map(|(used, limit)| used.as_f64() / limit.as_f64());
+        let heap_share =
+            before.heap_used_bytes.zip(before.heap_limit_bytes).map(|(used, limit)| used.as_f64() / limit.as_f64());
         Signs {
             daemon: ended.daemon,
             asked,

@@ -130,7 +130,15 @@ pub async fn collect_once(settings: &Settings) -> ProcessesView {
     let mut snapshot = collector.collect(clock.now(), clock.wall()).await;
     collecting::read_exposed(&mut ExposedReader::default(), &mut snapshot, settings).await;
     collecting::lay_settings_over(&mut snapshot, settings);
-    Published::new(Arc::new(snapshot), std::collections::BTreeMap::new(), Arc::default(), None, Vec::new(), DeathCounts::default()).view()
+    Published::new(
+        Arc::new(snapshot),
+        std::collections::BTreeMap::new(),
+        Arc::default(),
+        None,
+        Vec::new(),
+        DeathCounts::default(),
+    )
+    .view()
 }
 
 async fn serve(

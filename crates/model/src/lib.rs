@@ -13,9 +13,7 @@ mod time;
 mod units;
 mod verdict;
 
-pub use death::{
-    Aftermath, Cause, Certainty, DaemonEvent, DaemonLine, Death, Finding, LastSeen, Named, StayedDown,
-};
+pub use death::{Aftermath, Cause, Certainty, DaemonEvent, DaemonLine, Death, Finding, LastSeen, Named, StayedDown};
 pub use history::{LifeEnd, LifeSummary, Minute};
 pub use host::{HostSample, SelfSample};
 pub use identity::{AppName, DEFAULT_NAMESPACE, DaemonName, Life, ProcessKey};

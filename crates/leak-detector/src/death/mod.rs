@@ -185,7 +185,10 @@ fn likely<const N: usize>(cause: Cause, detail: &str, clause: impl Into<String>,
 
 fn undecided<const N: usize>(between: &[&str], clause: impl Into<String>, signs: [&str; N]) -> Finding {
     let between = between.iter().map(|&word| word.to_owned()).collect();
-    Finding { between, ..finding(Cause::Undecided, "", Certainty::Undecided, clause, signs.map(str::to_owned).to_vec()) }
+    Finding {
+        between,
+        ..finding(Cause::Undecided, "", Certainty::Undecided, clause, signs.map(str::to_owned).to_vec())
+    }
 }
 
 /// pm2 was asked to end it.
@@ -208,9 +211,7 @@ fn asked(asker: &Asker, signs: &Signs) -> Finding {
             format!("it held {measured}, more than its max_memory_restart of {limit}, so pm2 restarted it"),
             ["pm2's log tells of the limit"],
         ),
-        Asker::Watch => {
-            certain(Cause::Watch, "", "a file that pm2 watches changed", ["pm2's log tells of the change"])
-        }
+        Asker::Watch => certain(Cause::Watch, "", "a file that pm2 watches changed", ["pm2's log tells of the change"]),
         Asker::Cron => likely(
             Cause::Cron,
             "",
@@ -421,7 +422,9 @@ fn before(cause: Cause, before: &LastSeen) -> String {
     if cause == Cause::KernelOomKill {
         parts.extend(before.resident_memory_bytes.map(|held| format!("{held} resident when last seen")));
         let above = before.heap_limit_bytes.zip(before.limit).filter(|(heap, limit)| *heap > limit.bytes);
-        parts.extend(above.map(|(heap, limit)| format!("its heap limit of {heap} lies above its limit of {}", limit.bytes)));
+        parts.extend(
+            above.map(|(heap, limit)| format!("its heap limit of {heap} lies above its limit of {}", limit.bytes)),
+        );
     }
     if cause.is_memory()
         && let (Some(LeakState::Suspect | LeakState::Leaking), Some(slope)) = (before.state, before.slope)

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use model::{
-    Aftermath, AppName, DaemonEvent, DaemonLine, LastSeen, Listed, Named, StayedDown, Status, Steady, WallTime,
+    Aftermath, AppName, DaemonEvent, DaemonLine, LastSeen, Listed, Named, Status, StayedDown, Steady, WallTime,
 };
 
 use super::{Asked, Asker, DaemonEnd, is_short};
@@ -92,6 +92,8 @@ pub struct Ended {
     pub then: Aftermath,
     /// Where the log tells of it.
     pub read_at: Option<(u64, u64)>,
+    /// When its line was read, or a list first showed that it is gone.
+    pub seen_at: Steady,
     judge_at: Steady,
     was_held: bool,
 }
@@ -107,7 +109,9 @@ impl Ended {
                 let command = match self.then {
                     Aftermath::Stopped { .. } => "stop",
                     Aftermath::Removed => "delete",
-                    Aftermath::Restarted { .. } | Aftermath::Waiting | Aftermath::Errored | Aftermath::Unknown => "restart",
+                    Aftermath::Restarted { .. } | Aftermath::Waiting | Aftermath::Errored | Aftermath::Unknown => {
+                        "restart"
+                    }
                 };
                 Asked::By(Asker::Client { command, confirmed: *confirmed })
             }
@@ -349,6 +353,7 @@ impl Tracker {
             short_in_a_row: 0,
             then: if process.replaced { Aftermath::Restarted { seconds: 0 } } else { Aftermath::Unknown },
             read_at: line.read_at,
+            seen_at: now,
             judge_at: now + JUDGE_AFTER,
             was_held: gone,
             run,
@@ -506,6 +511,7 @@ impl Tracker {
             short_in_a_row: 0,
             then: Aftermath::Unknown,
             read_at: None,
+            seen_at: now - LINE_AFTER,
             judge_at: now,
             was_held: true,
             listed,
@@ -547,9 +553,7 @@ fn aftermath(listed: &Listed, ended: &Ended) -> Aftermath {
         Status::Stopped if ended.code.is_some_and(|code| listed.ending.stop_exit_codes.contains(&code)) => {
             Aftermath::Stopped { by: Some(StayedDown::StopExitCodes) }
         }
-        Status::Stopped if listed.ending.stays_down => {
-            Aftermath::Stopped { by: Some(StayedDown::AutorestartOff) }
-        }
+        Status::Stopped if listed.ending.stays_down => Aftermath::Stopped { by: Some(StayedDown::AutorestartOff) },
         Status::Stopped => Aftermath::Stopped { by: None },
         Status::Stopping | Status::NoProcess | Status::Unknown => Aftermath::Unknown,
     }

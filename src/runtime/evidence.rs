@@ -197,7 +197,7 @@ impl Evidence {
         let named = |glob: &String| target.app.fits(glob, |text| matches_glob(glob, text));
         let opens = trigger == Trigger::Person || self.settings.load().open_inspector.iter().any(named);
         let (sampling_interval, at) = (SAMPLING_INTERVAL, self.clock.wall());
-        let order = ProfileOrder { duration, sampling_interval, at, trigger, opens };
+        let order = ProfileOrder { duration, sampling_interval, at, trigger, opens, inspector: false };
         let record = order.record(&target, None);
         let id = record.file.clone();
         let mut inner = self.lock();
@@ -509,6 +509,7 @@ mod tests {
             taken_at: WallTime(5),
             sampled_seconds: None,
             cost: None,
+            notes: Vec::new(),
             file: file.to_owned(),
         }
     }

@@ -157,7 +157,9 @@ impl EffectWatch {
             // pm2 forgets when it was asked for once it gives up.
             Status::Errored => true,
             Status::Stopped | Status::Stopping | Status::Unknown => false,
-            _ => self.created_at.is_some() && process.created_at == self.created_at,
+            Status::Online | Status::Launching | Status::WaitingRestart | Status::OneLaunch | Status::NoProcess => {
+                self.created_at.is_some() && process.created_at == self.created_at
+            }
         };
         let after = now.since(self.since);
         (by_itself && after < settings.settle.0).then_some(after)

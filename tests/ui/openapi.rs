@@ -63,6 +63,7 @@ fn listed(pm_id: u32, status: Status) -> Listed {
         min_uptime_ms: None,
         wait_ready: false,
         autorestart: true,
+        created_at: None,
         monit_memory: None,
         monit_cpu_percent: None,
         metrics: AppMetrics {

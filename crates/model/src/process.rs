@@ -92,6 +92,9 @@ pub struct Listed {
     pub status: Status,
     /// Wall-clock milliseconds of the last start.
     pub pm_uptime: Option<i64>,
+    /// Wall-clock milliseconds of the last start that somebody asked for: pm2 keeps it where it starts what has ended by
+    /// itself.
+    pub created_at: Option<i64>,
     /// Times pm2 has restarted it since it was added or `pm2 reset`.
     pub restarts: Option<u64>,
     /// Restarts that came before `min_uptime`.

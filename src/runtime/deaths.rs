@@ -469,7 +469,7 @@ fn run_of_entry(listed: &Listed) -> Run {
     Run {
         pid: life.map(|life| life.pid),
         started: life.map(|life| life.started),
-        created_at: listed.ending.created_at,
+        created_at: listed.created_at,
         before,
         start_ticks: None,
     }

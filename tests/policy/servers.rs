@@ -290,6 +290,7 @@ fn snapshot() -> Snapshot {
                 wait_ready: false,
                 autorestart: true,
                 ending: Ending::default(),
+                created_at: None,
                 monit_memory: Some(Bytes(100 << 20)),
                 monit_cpu_percent: None,
                 metrics: AppMetrics::default(),

@@ -7,6 +7,7 @@ mod death;
 mod history;
 mod host;
 mod identity;
+mod memory;
 mod process;
 mod snapshot;
 mod time;
@@ -17,6 +18,7 @@ pub use death::{Aftermath, Cause, Certainty, DaemonEvent, DaemonLine, Death, Fin
 pub use history::{LifeEnd, LifeSummary, Minute};
 pub use host::{HostSample, SelfSample};
 pub use identity::{AppName, DEFAULT_NAMESPACE, DaemonName, Life, ProcessKey};
+pub use memory::{MemoryByKind, MemoryKind};
 pub use process::{
     AppMetrics, CustomMetric, Ending, GcReport, Listed, MemoryLimits, MemorySource, ProcessSample, Status, SystemSample,
 };

@@ -246,7 +246,7 @@ fn listed(outer: &[Option<Json<'_>>; 5], environment: &[Option<Json<'_>>; 28], m
         autorestart,
         stop_exit_codes,
         exit_code,
-        created_at,
+        created,
         cron_restart,
         error_log,
     ] = *environment;
@@ -261,7 +261,8 @@ fn listed(outer: &[Option<Json<'_>>; 5], environment: &[Option<Json<'_>>; 28], m
         app,
         pid: pid.and_then(whole).and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0),
         status: status.and_then(Json::string).map_or(Status::Unknown, |status| Status::from_pm2(&status)),
-        pm_uptime: uptime.and_then(whole).and_then(|uptime| i64::try_from(uptime).ok()).filter(|uptime| *uptime > 0),
+        pm_uptime: uptime.and_then(moment),
+        created_at: created.and_then(moment),
         restarts: restarts.and_then(whole),
         unstable_restarts: unstable.and_then(whole),
         module: module.and_then(flag).unwrap_or(false),
@@ -288,7 +289,6 @@ fn listed(outer: &[Option<Json<'_>>; 5], environment: &[Option<Json<'_>>; 28], m
         autorestart: autorestart.and_then(flag).unwrap_or(true) && stop_exit_codes.is_none(),
         ending: Ending {
             exit_code: exit_code.and_then(whole).and_then(|code| i64::try_from(code).ok()),
-            created_at: created_at.and_then(whole).and_then(|at| i64::try_from(at).ok()),
             stop_exit_codes: stop_exit_codes.map(codes).unwrap_or_default(),
             stays_down: !autorestart.and_then(flag).unwrap_or(true),
             cron_restart: cron_restart.and_then(|cron| label(cron, WORD_LIMIT)).map(Cow::into_owned),
@@ -333,6 +333,11 @@ const ENVIRONMENT: Names<29> = Names::new([
     "pm_err_log_path",
     "axm_monitor",
 ]);
+
+/// Milliseconds since the epoch.
+fn moment(json: Json<'_>) -> Option<i64> {
+    whole(json).and_then(|moment| i64::try_from(moment).ok()).filter(|moment| *moment > 0)
+}
 
 fn named(json: Json<'_>) -> Option<Cow<'_, str>> {
     label(json, NAME_LIMIT)

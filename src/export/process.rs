@@ -6,8 +6,8 @@ use super::DeathCounts;
 use super::catalogue as family;
 use super::families::Families;
 use crate::model::{
-    AppMetrics, AppName, Bytes, Cause, DaemonName, DaemonSample, GcReport, MemoryKind, ProcessKey, ProcessSample, Snapshot,
-    Status,     WallTime,
+    AppMetrics, AppName, Bytes, Cause, DaemonName, DaemonSample, GcReport, MemoryKind, ProcessKey, ProcessSample,
+    Snapshot, Status, WallTime,
 };
 
 /// The kind under which the memory of a process's descendants is shown: it is no part of its own.

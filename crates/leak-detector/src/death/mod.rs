@@ -171,24 +171,21 @@ pub fn decide(signs: &Signs) -> Finding {
     finding
 }
 
-fn finding(cause: Cause, detail: &str, certainty: Certainty, clause: impl Into<String>, signs: Vec<String>) -> Finding {
-    Finding { cause, detail: detail.to_owned(), certainty, between: Vec::new(), signs, clause: clause.into() }
+fn finding(cause: Cause, detail: &str, certainty: Certainty, story: impl Into<String>, signs: Vec<String>) -> Finding {
+    Finding { cause, detail: detail.to_owned(), certainty, between: Vec::new(), signs, clause: story.into() }
 }
 
-fn certain<const N: usize>(cause: Cause, detail: &str, clause: impl Into<String>, signs: [&str; N]) -> Finding {
-    finding(cause, detail, Certainty::Certain, clause, signs.map(str::to_owned).to_vec())
+fn certain<const N: usize>(cause: Cause, detail: &str, story: impl Into<String>, signs: [&str; N]) -> Finding {
+    finding(cause, detail, Certainty::Certain, story, signs.map(str::to_owned).to_vec())
 }
 
-fn likely<const N: usize>(cause: Cause, detail: &str, clause: impl Into<String>, signs: [&str; N]) -> Finding {
-    finding(cause, detail, Certainty::Likely, clause, signs.map(str::to_owned).to_vec())
+fn likely<const N: usize>(cause: Cause, detail: &str, story: impl Into<String>, signs: [&str; N]) -> Finding {
+    finding(cause, detail, Certainty::Likely, story, signs.map(str::to_owned).to_vec())
 }
 
-fn undecided<const N: usize>(between: &[&str], clause: impl Into<String>, signs: [&str; N]) -> Finding {
+fn undecided<const N: usize>(between: &[&str], story: impl Into<String>, signs: [&str; N]) -> Finding {
     let between = between.iter().map(|&word| word.to_owned()).collect();
-    Finding {
-        between,
-        ..finding(Cause::Undecided, "", Certainty::Undecided, clause, signs.map(str::to_owned).to_vec())
-    }
+    Finding { between, ..finding(Cause::Undecided, "", Certainty::Undecided, story, signs.map(str::to_owned).to_vec()) }
 }
 
 /// pm2 was asked to end it.
@@ -319,7 +316,9 @@ fn ended(signs: &Signs) -> Finding {
     let exception = || {
         let text = match signs.exception {
             ExceptionText::Told => "pm2's bus told of it",
-            _ => "its error log ends in a stack",
+            ExceptionText::Unreadable | ExceptionText::None | ExceptionText::Stack | ExceptionText::SomeStack => {
+                "its error log ends in a stack"
+            }
         };
         likely(Cause::UncaughtException, "", "an exception that nobody caught ended it", [text])
     };
@@ -341,16 +340,15 @@ fn ended(signs: &Signs) -> Finding {
         Some(_) if signs.cluster && signs.exception == ExceptionText::Stack => exception(),
         Some(_) => {
             let mut between = vec!["exit", "signal"];
-            let mut clause = "it ended with code 0, or by SIGINT: pm2 cannot tell".to_owned();
-            if signs.signal.is_none() {
-                clause = "it ended with code 0, or by a signal: pm2's log does not tell of it".to_owned();
-            }
+            let known = signs.signal.is_some();
+            let how = if known { "SIGINT: pm2 cannot tell" } else { "a signal: pm2's log does not tell of it" };
+            let mut clause = format!("it ended with code 0, or by {how}");
             let unseen = boots || matches!(signs.exception, ExceptionText::Unreadable | ExceptionText::SomeStack);
             if signs.cluster && unseen {
                 between.push("uncaught_exception");
                 clause = clause.replace("code 0, or", "code 0, by an exception that nobody caught, or");
             }
-            if signs.signal.is_none() {
+            if !known {
                 between.extend(["v8_heap_limit", "kernel_oom_kill", "native_crash"]);
             }
             undecided(&between, clause, ["the exit code, which is 0 for every signal, too"])

@@ -115,7 +115,7 @@ impl Ended {
                 };
                 Asked::By(Asker::Client { command, confirmed: *confirmed })
             }
-            asked => asked.clone(),
+            asked @ (Asked::Unknown | Asked::No | Asked::By(_)) => asked.clone(),
         }
     }
 
@@ -150,7 +150,7 @@ struct Tracked {
     changed: Steady,
     ending: bool,
     memory: Option<(model::Bytes, model::Bytes, Steady)>,
-    cron_off: Option<Option<WallTime>>,
+    cron_off: Option<WallTime>,
     reloading: bool,
     confirmed: Option<Steady>,
     exception: Option<(String, Steady)>,
@@ -229,7 +229,7 @@ impl Tracker {
                     self.changes.push((app.clone(), now, BTreeSet::new()));
                 }
             }
-            DaemonEvent::CronOff { pm_id, calendar } => self.process(*pm_id).cron_off = Some(*calendar),
+            DaemonEvent::CronOff { pm_id, calendar } => self.process(*pm_id).cron_off = *calendar,
             DaemonEvent::Reloading { pm_id } => self.process(*pm_id).reloading = true,
             DaemonEvent::Killing { pid, after } => keep(&mut self.killings, (*pid, *after)),
             DaemonEvent::HeapFull { pid } => keep(&mut self.heap_full, *pid),
@@ -344,7 +344,7 @@ impl Tracker {
             at: line.at,
             code: Some(code),
             signal: Some(signal.to_owned()),
-            cron_off: cron_off.flatten().filter(|_| is_client(&asked)),
+            cron_off: cron_off.filter(|_| is_client(&asked)),
             asked,
             killed_after: killed.map(|(_, after)| *after),
             daemon,

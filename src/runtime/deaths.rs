@@ -105,12 +105,11 @@ impl Deaths {
         };
         let of_it = |other: &Death| other.daemon == death.daemon && other.pm_id == death.pm_id;
         let before = known.newest.iter().rposition(of_it).filter(|place| is_more(&known.newest[*place]));
-        death.id = match before.and_then(|place| known.newest.remove(place)) {
-            Some(before) => before.id,
-            None => {
-                known.last_id += 1;
-                known.last_id
-            }
+        death.id = if let Some(before) = before.and_then(|place| known.newest.remove(place)) {
+            before.id
+        } else {
+            known.last_id += 1;
+            known.last_id
         };
         known.newest.push_back(death.clone());
         if known.newest.len() > KEPT {

@@ -21,14 +21,13 @@
 //! | `alertmanager` | Alertmanager's webhook, alerts and silences                 | yes  |
 //! | `evidence`     | heap snapshots and profiles: which code holds the memory    | reading is |
 //! | `export`       | snapshot and verdicts to Prometheus families                | yes  |
-//! | `http`         | the server and its limits                                   | no   |
+//! | `http`         | the crate `exporter-web`: the server and its limits         | no   |
 //! | `ui`           | the page's files and the shapes of its views                | yes  |
 //! | `runtime`      | clocks, tasks, signals: the only room that reads the time   | no   |
 //! | `cli`          | commands and what they print                                | no   |
 //!
 //! A pure room takes its input and `now` as arguments and returns values.
 
-mod accounts;
 pub mod actuate;
 pub mod cli;
 pub mod collect;
@@ -36,10 +35,10 @@ pub mod config;
 pub mod evidence;
 pub mod export;
 pub mod history;
-pub mod http;
 pub mod runtime;
 pub mod ui;
 
+pub use ::exporter_web as http;
 pub use ::model;
 pub use ::restart_policy as policy;
 pub use ::restart_policy::alertmanager;

@@ -2,20 +2,23 @@
 // `tests/` has a process of its own, as under cargo-nextest, so that no limit, lock or figure of one meets another; the unit
 // tests of a crate share one. A built program without tests, and a test without a result, fail the run. It prints what cargo
 // prints, a line for each test and a result for each program, so that whatever reads cargo's output can count.
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, openSync, closeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 
-// Most tests wait, for pm2, Prometheus or time to pass, and run six at a time; those that compute, two.
-const ROOM = 6;
-const COMPUTING = 3;
+// Most tests wait, for pm2, Prometheus or time to pass, and run eight at a time; those that compute, two.
+const ROOM = 8;
+const COMPUTING = 4;
 const COMPUTE = [/^heap::/, /^machine::random/, /^rules::(detection|docs_commands|deploy_debian)/, /^ui::page/, /^unit tests/];
 // The longest begin first, in this order.
 const LONGEST = [/^evidence::(attach|left_open|policy|series|versions)/, /^ui::page::/, /^heap::patterns/, /^policy::(end_to_end|pm2)/, /^rules::(alerts_end_to_end|docs_commands|deploy)/, /^sidecar::(demo|live|pm2)/, /^evidence::/, /^unit tests/];
-// These wait for the port of Node's inspector, which there is once: one of them at a time, so that no others wait behind them.
-const BY_TURNS = /^evidence::(attach|left_open|series|versions)/;
+// These wait for the port of Node's inspector, which there is once in a network: each has a network of its own, where the
+// system lets us make one; else they run one at a time, so that no others wait behind them.
+const OWN_PORT = /^evidence::(attach|left_open|series|versions)/;
+const OWN_NETWORK = ['unshare', '--net', 'sh', '-c', 'ip link set lo up && exec "$@"', 'sh'];
+const NETWORKS = spawnSync(OWN_NETWORK[0], [...OWN_NETWORK.slice(1), 'true'], { stdio: 'ignore' }).status === 0;
 // These share what the first of them makes.
 const TOGETHER = ['rules::deploy_npm::'];
 const DEADLINE_MS = 20 * 60_000;
@@ -38,12 +41,13 @@ const stop = () => {
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => { stop(); process.exit(1); });
 
 let number = 0;
-/** Runs a program in a process group of its own; resolves with its exit code and everything it printed. */
-function run(program, args) {
+/** Runs a program in a process group of its own, below `within`; resolves with its exit code and everything it printed. */
+function run(program, args, within = []) {
+  const [command, ...rest] = [...within, program.path, ...args];
   const log = join(logs, String(number++));
   const file = openSync(log, 'w');
   return new Promise((resolve) => {
-    const child = spawn(program.path, args, { cwd: program.cwd, stdio: ['ignore', file, file], detached: true });
+    const child = spawn(command, rest, { cwd: program.cwd, stdio: ['ignore', file, file], detached: true });
     running.add(child);
     const late = setTimeout(() => { try { process.kill(-child.pid, 'SIGKILL'); } catch { /* it has ended */ } }, DEADLINE_MS);
     child.on('error', (error) => resolve({ code: error.message, said: '' }));
@@ -91,7 +95,7 @@ const costs = (job) => (COMPUTE.some((pattern) => pattern.test(job.name)) ? COMP
 
 async function judge(job) {
   const start = Date.now();
-  const { code, said } = await run(job.program, [...job.args, '--nocapture']);
+  const { code, said } = await run(job.program, [...job.args, '--nocapture'], NETWORKS && OWN_PORT.test(job.name) ? OWN_NETWORK : []);
   const seconds = Math.round((Date.now() - start) / 1000);
   const result = said.match(/^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored;/gm)?.at(-1) ?? 'no result';
   const all = code === 0 && result.includes(` ${job.tests.length} passed; 0 failed; 0 ignored;`);
@@ -111,10 +115,10 @@ await new Promise((resolve) => {
   const next = () => {
     if (waiting.length === 0 && room === ROOM) resolve();
     for (;;) {
-      const index = waiting.findIndex((job) => costs(job) <= room && !(turn && BY_TURNS.test(job.name)));
+      const index = waiting.findIndex((job) => costs(job) <= room && !(turn && OWN_PORT.test(job.name)));
       if (index === -1) return;
       const [job] = waiting.splice(index, 1);
-      const takesTurn = BY_TURNS.test(job.name);
+      const takesTurn = !NETWORKS && OWN_PORT.test(job.name);
       turn ||= takesTurn;
       room -= costs(job);
       judge(job).then(() => {

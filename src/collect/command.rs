@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::home_file::{Home, HomeFileError, LateError, within};
 use super::socket::{self, SocketErrorKind};
-use crate::accounts;
+use exporter_web::accounts;
 
 /// How long a daemon may take to accept a connection that only asks whether it lives.
 const ALIVE_DEADLINE: Duration = Duration::from_secs(1);

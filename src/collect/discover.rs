@@ -12,8 +12,8 @@ use tokio::time::timeout;
 
 use super::home_file::within;
 use super::{DaemonSpec, Source, command, join_all, socket};
-use crate::accounts;
 use crate::model::DaemonName;
+use exporter_web::accounts;
 
 const CONNECT_DEADLINE: Duration = Duration::from_millis(500);
 /// More homes than these are not tried, …

@@ -5,23 +5,20 @@
 //! reads the file, and `trust`, which tells whose a file is, this room is pure; it refuses to look at the environment on its
 //! own.
 
-mod error;
 mod raw;
 mod search;
 mod text;
 mod tree;
-mod trust;
 mod validate;
-pub mod web;
-mod yaml;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use error::{ConfigError, Problem};
+pub use exporter_web::UNIX_PREFIX;
+pub use exporter_web::trust::{Readers, Untrusted, check_ours, read_trusted, read_trusted_text, tighten_folder};
+pub use model::{ConfigError, Problem};
 pub use search::{Candidate, Choice, Found, Surroundings, control_sockets, find, look_for, state_directory};
 pub use text::{parse_duration, parse_size};
-pub use trust::{Readers, Untrusted, check_ours, read_trusted, read_trusted_text, tighten_folder};
 
 use crate::collect::{DaemonSpec, MetricsUrl};
 use crate::evidence::EvidenceSettings;
@@ -220,9 +217,6 @@ pub fn parse(name: &str, text: &str, surroundings: &Surroundings) -> Result<Sett
         _ => Err(ConfigError::Invalid { problems }),
     }
 }
-
-/// What the address of a Unix socket begins with.
-pub const UNIX_PREFIX: &str = "unix:";
 
 /// The longest path that the system takes for a Unix socket.
 const UNIX_PATH_MAX: usize = 107;

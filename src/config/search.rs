@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::trust::{Readers, Untrusted, check_ours};
+use exporter_web::trust::{Readers, Untrusted, check_ours};
 
 /// What the environment offers; the caller fills it in, so that the search itself stays pure.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -75,6 +75,38 @@ fn pure_crates_reach_neither_files_nor_clocks_nor_sockets() {
     }
 }
 
+/// What only the server is built of. The sidecar's own code has no way around it.
+const OF_THE_SERVER: [&str; 4] = ["bcrypt", "ring", "subtle", "x509-cert"];
+
+#[test]
+fn only_the_crate_of_the_server_has_what_a_server_needs() {
+    let manifest: toml::Table = toml::from_str(&fs::read_to_string(root().join("Cargo.toml")).unwrap()).unwrap();
+    let of_the_sidecar = manifest["dependencies"].as_table().unwrap();
+    for name in OF_THE_SERVER {
+        assert!(!of_the_sidecar.contains_key(name), "the sidecar itself depends on {name}");
+        let others = crates().into_iter().filter(|one| one != "exporter-web");
+        for other in others {
+            assert!(!dependencies(&other).iter().any(|one| one == name), "{other} depends on {name}");
+        }
+    }
+}
+
+#[test]
+fn crates_that_are_published_have_a_document_and_an_example() {
+    for name in crates() {
+        let folder = root().join("crates").join(&name);
+        let manifest: toml::Table = toml::from_str(&fs::read_to_string(folder.join("Cargo.toml")).unwrap()).unwrap();
+        let package = manifest["package"].as_table().unwrap();
+        if package.get("publish").is_none() {
+            for key in ["description", "keywords", "categories", "license", "readme"] {
+                assert!(package.contains_key(key), "{name} has no {key}");
+            }
+            assert!(folder.join("README.md").is_file(), "{name} has no README.md");
+            assert!(fs::read_dir(folder.join("examples")).unwrap().count() > 0, "{name} has no example");
+        }
+    }
+}
+
 #[test]
 fn crates_stand_on_the_model_alone() {
     for name in crates() {

@@ -8,10 +8,12 @@ mod history;
 mod host;
 mod identity;
 mod memory;
+mod problem;
 mod process;
 mod snapshot;
 mod time;
 mod units;
+mod values;
 mod verdict;
 
 pub use death::{Aftermath, Cause, Certainty, DaemonEvent, DaemonLine, Death, Finding, LastSeen, Named, StayedDown};
@@ -19,10 +21,12 @@ pub use history::{LifeEnd, LifeSummary, Minute};
 pub use host::{HostSample, SelfSample};
 pub use identity::{AppName, DEFAULT_NAMESPACE, DaemonName, Life, ProcessKey};
 pub use memory::{MemoryByKind, MemoryKind};
+pub use problem::{ConfigError, Problem};
 pub use process::{
     AppMetrics, CustomMetric, Ending, GcReport, Listed, MemoryLimits, MemorySource, ProcessSample, Status, SystemSample,
 };
 pub use snapshot::{CollectorName, CollectorReport, DaemonSample, Orphan, Snapshot};
 pub use time::{Steady, WallTime};
 pub use units::Bytes;
+pub use values::{CronText, Endpoint, Pattern, ProbeAddress, Size, Span, Spoken, ValueError, ValueErrorKind, Zone};
 pub use verdict::{Basis, LeakState, Limit, LimitKind, Provisional, Rejection, Signal, Slope, Verdict};

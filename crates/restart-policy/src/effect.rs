@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::audit::AuditRecord;
 use super::observation::ProcessObservation;
 use super::settings::BreakerSettings;
-use super::values::Spoken;
+use model::Spoken;
 use model::{Bytes, LeakState, Life, ProcessKey, Slope, Status, Steady};
 
 /// After this time a restart has bought all that is worth counting.

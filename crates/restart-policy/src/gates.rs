@@ -14,9 +14,9 @@ use super::serving::{Listening, ProbeAnswer, Sockets};
 use super::settings::{BeforeExhaustion, Mode, PolicySettings, RestartSettings};
 use super::silence::Silence;
 use super::state::{FleetLock, LedgerEntry, State};
-use super::values::Spoken;
 use super::window;
 use super::world::World;
+use model::Spoken;
 use model::{AppName, Bytes, DaemonName, LeakState, Life, ProcessKey, Status, Steady, WallTime};
 
 /// How long an answer from outside is good for.

@@ -36,7 +36,6 @@ mod silence;
 mod state;
 mod steps;
 mod triggers;
-mod values;
 mod verify;
 mod window;
 mod world;
@@ -48,6 +47,7 @@ pub use command::{
 };
 pub use effect::{Effect, EffectWatch};
 pub use machine::Policy;
+pub use model::{CronText, Endpoint, Pattern, ProbeAddress, Size, Span, Spoken, ValueError, ValueErrorKind, Zone};
 pub use observation::{DaemonObservation, Now, Observation, ProcessObservation, VerdictView};
 pub use plan::{AppGauges, AppPlan, Plan, PlanEntry, Preview, PreviewTarget};
 pub use reason::{Decision, Gate, GateResult, Reason};
@@ -57,6 +57,5 @@ pub use settings::{BeforeExhaustion, EvidenceBefore, Mode, PolicySettings, Resta
 pub use silence::{Matcher, Silence};
 pub use state::{AlertMemory, FleetLock, Freed, LedgerEntry, Phase, RestartTotal, State, Step, Totals};
 pub use triggers::{Refusal, RefusalKind};
-pub use values::{CronText, Endpoint, Pattern, ProbeAddress, Size, Span, Spoken, ValueError, ValueErrorKind, Zone};
 pub use verify::{Failure, Stage, Verification};
 pub use window::{Day, Opening, Window};

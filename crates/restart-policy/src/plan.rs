@@ -13,8 +13,8 @@ use super::reason::{Decision, GateResult, Reason};
 use super::request::{Action, PersonCall, Request, Target, TargetState, Trigger};
 use super::settings::Mode;
 use super::triggers::Refusal;
-use super::values::Spoken;
 use super::window;
+use model::Spoken;
 use model::{AppName, DaemonName, WallTime};
 
 /// What would happen.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::values::Spoken;
+use model::Spoken;
 use model::{Bytes, Status, WallTime};
 
 /// A gate that a restart must pass, in the order they are asked.

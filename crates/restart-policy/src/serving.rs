@@ -17,7 +17,7 @@ use super::machine::Policy;
 use super::observation::{Now, ProcessObservation};
 use super::reason::{Gate, Reason};
 use super::state::Phase;
-use super::values::ProbeAddress;
+use model::ProbeAddress;
 use model::{AppName, Life, ProcessKey};
 
 /// The time between two questions while a replacement is watched.

@@ -8,9 +8,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::serving::Probe;
-use super::values::{CronText, Endpoint, Pattern, ProbeAddress, Size, Span, Zone};
 use super::window::{LONGEST, Window};
 use model::{AppName, Bytes, DaemonName};
+use model::{CronText, Endpoint, Pattern, ProbeAddress, Size, Span, Zone};
 
 /// How far restarts may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

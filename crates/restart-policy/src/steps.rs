@@ -17,8 +17,8 @@ use super::reason::{Decision, Gate};
 use super::request::{Action, Request, TargetState, Trigger};
 use super::serving::ProbeCount;
 use super::state::{LedgerEntry, Phase, Step};
-use super::values::Spoken;
 use super::verify::{Failure, Progress, Verification};
+use model::Spoken;
 use model::{AppName, DaemonName, Life, ProcessKey, Steady};
 
 /// How long pm2 may take to answer on top of its own time-outs.

@@ -13,7 +13,7 @@ use super::observation::{Now, ProcessObservation};
 use super::request::{AlertCall, PersonCall, Request, RequestEnd, Target, TargetState, Trigger, Wish};
 use super::settings::{Mode, Only, PolicySettings};
 use super::state::AlertMemory;
-use super::values::Spoken;
+use model::Spoken;
 use model::{AppName, Bytes, DaemonName, LeakState, Life, Status, Steady, WallTime};
 
 /// Open requests at the most; what asks beyond that is refused and asks again later.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::observation::ProcessObservation;
 use super::serving::{Listening, ProbeAnswer, SocketQuestion, Sockets};
 use super::settings::VerifySettings;
-use super::values::Spoken;
+use model::Spoken;
 use model::{Life, Status, Steady};
 
 /// More lives than this within one verification are a process that does not settle.

@@ -10,7 +10,7 @@ use jiff::civil::{Date, Time, Weekday};
 use jiff::{Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
 
-use super::values::{Span, Zone};
+use model::{Span, Zone};
 
 /// The longest window: one that never closes needs no window.
 pub(super) const LONGEST: Duration = Duration::from_hours(168);

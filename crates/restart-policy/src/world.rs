@@ -86,7 +86,7 @@ impl World {
         let trigger =
             settings.policy_of(&process.key.daemon, &process.app, process.module).and_then(|(_, p)| p.memory.as_ref());
         let above = trigger.is_some_and(|trigger| {
-            let over = |value: Option<_>, limit: Option<super::values::Size>| {
+            let over = |value: Option<_>, limit: Option<model::Size>| {
                 value.zip(limit).is_some_and(|(value, limit)| value > limit.0)
             };
             over(process.held, trigger.resident_above) || over(process.heap_used, trigger.heap_above)

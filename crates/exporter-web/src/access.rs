@@ -33,9 +33,9 @@ use super::router::{Admission, Gatekeeper};
 use super::server::Transport;
 use super::sessions::{SESSION_LASTS, Sessions};
 use super::tls::{self, Fault, Material};
-use crate::config::web::{Pem, PemSource, TlsSettings, Users, WebConfig};
-use crate::config::{ConfigError, Problem, Readers, read_trusted, read_trusted_text};
-use crate::model::Steady;
+use crate::trust::{Readers, read_trusted, read_trusted_text};
+use crate::web::{Pem, PemSource, TlsSettings, Users, WebConfig};
+use model::{ConfigError, Problem, Steady};
 
 /// The pause between two looks at the files.
 const LOOK: Duration = Duration::from_secs(1);

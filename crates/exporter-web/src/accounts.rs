@@ -7,42 +7,42 @@ use std::io::Read as _;
 use std::path::Path;
 
 /// The list of users.
-pub(crate) const USERS: &str = "/etc/passwd";
+pub const USERS: &str = "/etc/passwd";
 /// The list of groups.
-pub(crate) const GROUPS: &str = "/etc/group";
+pub const GROUPS: &str = "/etc/group";
 /// A list is read no further than this many bytes.
-pub(crate) const LONGEST_LIST: u64 = 4 << 20;
+pub const LONGEST_LIST: u64 = 4 << 20;
 
 /// A line of either list: `name:password:number:rest`.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Entry<'a> {
+pub struct Entry<'a> {
     /// The name.
-    pub(crate) name: &'a str,
+    pub name: &'a str,
     /// The number of the user or group; none where it is no number.
-    pub(crate) number: Option<u32>,
+    pub number: Option<u32>,
     /// A user's `group:comment:home:shell`; a group's members, parted by commas.
-    pub(crate) rest: &'a str,
+    pub rest: &'a str,
 }
 
 impl<'a> Entry<'a> {
     /// The number of a user's first group.
-    pub(crate) fn group(&self) -> Option<u32> {
+    pub fn group(&self) -> Option<u32> {
         self.rest.split(':').next().and_then(|group| group.parse().ok())
     }
 
     /// A user's home.
-    pub(crate) fn home(&self) -> Option<&'a str> {
+    pub fn home(&self) -> Option<&'a str> {
         self.rest.split(':').nth(2)
     }
 
     /// A group's members.
-    pub(crate) fn members(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+    pub fn members(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         self.rest.split(',').filter(|member| !member.is_empty())
     }
 }
 
 /// Reads a list up to `limit` bytes; one that cannot be read is empty.
-pub(crate) fn read(path: impl AsRef<Path>, limit: u64) -> String {
+pub fn read(path: impl AsRef<Path>, limit: u64) -> String {
     let mut text = Vec::new();
     if let Ok(file) = File::open(path) {
         let _unreadable_is_empty = file.take(limit).read_to_end(&mut text);
@@ -51,7 +51,7 @@ pub(crate) fn read(path: impl AsRef<Path>, limit: u64) -> String {
 }
 
 /// The entries of a list; what is no entry is left out.
-pub(crate) fn entries(text: &str) -> impl Iterator<Item = Entry<'_>> {
+pub fn entries(text: &str) -> impl Iterator<Item = Entry<'_>> {
     text.lines().filter_map(|line| {
         let mut cells = line.splitn(4, ':');
         let (name, _password, number) = (cells.next()?, cells.next()?, cells.next()?);

@@ -10,6 +10,8 @@
 //! | `request`, `query`, `response` | what a handler gets and gives                   | yes  |
 //! | `router`     | method and path to handler                                        | yes  |
 //! | `guard`      | who may ask for something that acts                               | yes  |
+//! | `web`, `yaml` | the web configuration: its text to values, every problem with its line | yes |
+//! | `trust`, `accounts` | whose a file is; the users and groups of this machine | no |
 //! | `peer`       | who is at the other end, and as which user of this machine        | no   |
 //! | `actors`     | which users of this machine may act                               | no   |
 //! | `sessions`   | browsers that were let in by a link                               | yes  |
@@ -26,6 +28,7 @@
 //! and never delays another one: when every place is taken, the connection that has been idle longest makes room.
 
 mod access;
+pub mod accounts;
 mod actors;
 pub mod client;
 mod clients;
@@ -45,6 +48,9 @@ mod sessions;
 mod settings;
 mod stream;
 mod tls;
+pub mod trust;
+pub mod web;
+mod yaml;
 
 pub use access::{Access, AccessSettings, Encrypted, LatestLoad, own_certificate};
 pub use actors::Actors;
@@ -62,3 +68,6 @@ pub use router::{Admission, Answer, Gatekeeper, Handler, Route, Router};
 pub use server::{Listener, OccupancyHandle, Plain, ServeError, ServeErrorKind, Server, Transport};
 pub use sessions::LINK_LASTS;
 pub use settings::HttpSettings;
+
+/// What the address of a Unix socket begins with.
+pub const UNIX_PREFIX: &str = "unix:";

@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::yaml::{Node, Place, read};
-use super::{ConfigError, Problem, parse_duration};
+use crate::yaml::{Node, Place, read};
+use model::{ConfigError, Problem, Span};
 
 /// The most expensive password hash that is accepted; beyond it one look at a password takes many seconds.
 const COST_MAX: u32 = 16;
@@ -336,13 +336,14 @@ impl Reader<'_> {
             return None;
         }
         let text = node_of_interval.as_text().ok_or_else(|| "a duration such as \"100ms\" is needed here".to_owned());
-        let interval = match text.and_then(parse_duration) {
-            Ok(interval) => interval,
-            Err(message) => {
-                self.report(node_of_interval.place(), "rate_limit.interval", message);
-                return None;
-            }
-        };
+        let interval =
+            match text.and_then(|text| text.parse::<Span>().map(|span| span.0).map_err(|error| error.to_string())) {
+                Ok(interval) => interval,
+                Err(message) => {
+                    self.report(node_of_interval.place(), "rate_limit.interval", message);
+                    return None;
+                }
+            };
         if interval.is_zero() {
             return None;
         }

@@ -27,8 +27,8 @@ use subtle::{Choice, ConstantTimeEq};
 use super::peer::PeerKey;
 use super::request::{Identity, Reach, only_text};
 use super::response::Response;
-use crate::config::UNIX_PREFIX;
-use crate::model::Steady;
+use crate::UNIX_PREFIX;
+use model::Steady;
 
 /// Shortest token; what is shorter can be guessed.
 const TOKEN_MIN: usize = 16;

@@ -12,7 +12,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use subtle::ConstantTimeEq as _;
 
 use super::peer::PeerKey;
-use crate::model::Steady;
+use model::Steady;
 
 /// How long a link is good for.
 pub const LINK_LASTS: Duration = Duration::from_mins(2);

@@ -3,8 +3,12 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use rustix::io::Errno;
 use thiserror::Error;
+
+/// The system has no descriptor left.
+const ENFILE: i32 = 23;
+/// The process has none left.
+const EMFILE: i32 = 24;
 
 /// A configuration that cannot be used, with every problem that was found.
 #[derive(Debug, Error)]
@@ -38,7 +42,7 @@ impl ConfigError {
     /// Whether nothing may be wrong with the file: the process or the machine had no descriptor left to open it with.
     pub fn is_passing(&self) -> bool {
         let Self::Unreadable { source, .. } = self else { return false };
-        matches!(Errno::from_io_error(source), Some(Errno::MFILE | Errno::NFILE))
+        matches!(source.raw_os_error(), Some(EMFILE | ENFILE))
     }
 }
 

@@ -7,14 +7,14 @@ use serde_saphyr::Spanned;
 
 /// A place in the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// The line, counted from one.
-    pub(super) line: usize,
+    pub(crate) line: usize,
 }
 
 /// A value with its place.
 #[derive(Clone)]
-pub(super) enum Node {
+pub(crate) enum Node {
     /// Nothing.
     Nothing(Place),
     /// True or false.
@@ -31,11 +31,11 @@ pub(super) enum Node {
 
 impl Node {
     /// The text, where it is one.
-    pub(super) fn as_text(&self) -> Option<&str> {
+    pub(crate) fn as_text(&self) -> Option<&str> {
         if let Self::Text(_, text) = self { Some(text) } else { None }
     }
 
-    pub(super) fn place(&self) -> Place {
+    pub(crate) fn place(&self) -> Place {
         match self {
             Self::Nothing(place)
             | Self::Bool(place, _)
@@ -48,7 +48,7 @@ impl Node {
 }
 
 /// Reads a text; an error is a line and a sentence that quotes nothing of the text.
-pub(super) fn read(text: &str) -> Result<Node, (usize, String)> {
+pub(crate) fn read(text: &str) -> Result<Node, (usize, String)> {
     if text.lines().all(|line| line.trim_start().starts_with('#') || line.trim().is_empty()) {
         return Ok(Node::Nothing(Place { line: 1 }));
     }

@@ -13,7 +13,7 @@ use tokio_rustls::rustls::{
 };
 
 use super::clients::{Named, Unchecked};
-use crate::config::web::{ClientCertificates, Curve, SUITES, TlsSettings, TlsVersion};
+use crate::web::{ClientCertificates, Curve, SUITES, TlsSettings, TlsVersion};
 
 /// The texts that [`TlsSettings`] names.
 #[derive(Clone)]
@@ -166,7 +166,7 @@ mod tests {
         }
     }
 
-    fn pem() -> crate::config::web::Pem {
-        crate::config::web::Pem { key: "", line: 0, source: crate::config::web::PemSource::Inline(String::new()) }
+    fn pem() -> crate::web::Pem {
+        crate::web::Pem { key: "", line: 0, source: crate::web::PemSource::Inline(String::new()) }
     }
 }

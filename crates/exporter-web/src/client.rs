@@ -12,7 +12,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 
 use super::exchange::exchange;
 use super::pin;
-use crate::config::UNIX_PREFIX;
+use crate::UNIX_PREFIX;
 
 /// Why there is no answer.
 #[derive(Debug, Error)]

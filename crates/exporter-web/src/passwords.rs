@@ -12,7 +12,7 @@ use ring::rand::SystemRandom;
 use tokio::sync::Semaphore;
 
 use super::peer::PeerKey;
-use crate::config::web::Users;
+use crate::web::Users;
 
 /// Looks at a time; each takes a whole processor.
 const AT_A_TIME: usize = 2;

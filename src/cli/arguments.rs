@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::analyze::AnalyzeArguments;
 use super::compare::CompareArguments;
 use super::completions::CompletionsArguments;
+use super::deaths::DeathsArguments;
 use super::demo::DemoArguments;
 use super::heap::HeapArgs;
 use super::man::ManArguments;
@@ -67,6 +68,7 @@ pub(super) enum Command {
     /// Show every process: memory, growth and verdict.
     Status(StatusArguments),
     Analyze(AnalyzeArguments),
+    Deaths(DeathsArguments),
     Compare(CompareArguments),
     Restart(RestartArguments),
     Restarts(ShowArguments),

@@ -393,7 +393,7 @@ mod tests {
             let mut snapshot = seen(minute * MINUTE, 100, Bytes(80 << 20));
             let grown = Bytes((60 << 20) + (10 << 20) * minute.unsigned_abs());
             (snapshot.daemons[0].life, snapshot.daemons[0].resident) = (Some(Life { pid: 9, started }), Some(grown));
-            snapshot.host.memory_total = Bytes(4 << 30);
+            snapshot.host.memory_total = Bytes(2 << 30);
             let outcome = pipeline.take(&snapshot, |_app| Cow::Borrowed(&settings));
             let verdict = pipeline.verdicts().remove(&key).expect("a verdict");
             (verdict, outcome.changes)

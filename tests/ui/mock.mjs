@@ -101,7 +101,7 @@ const processOf = (one, now) => {
 
 const processesOf = (state) => ({
   version: "0.1.0", collected_at: state.now, interval_seconds: state.interval, first_verdict_after_seconds: 2400,
-  host: { memory_total_bytes: 16 * 1024 * MIB, memory_available_bytes: 9.4 * 1024 * MIB },
+  host: { memory_total_bytes: 16 * 1024 * MIB, memory_available_bytes: Math.round(9.4 * 1024) * MIB },
   daemons: [
     { name: "default", up: true, version: "7.0.4", resident_memory_bytes: 61 * MIB, verdict: null, failure: null, last_success_at: state.now, processes_left_out: 0, app_metrics_left_out: 0, orphans: [] },
     ...(state.daemonDown ? [{ name: "staging", up: false, version: null, resident_memory_bytes: null, verdict: null, failure: "connection refused", last_success_at: state.now - 700, processes_left_out: 0, app_metrics_left_out: 0, orphans: null }] : []),

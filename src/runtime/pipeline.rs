@@ -398,11 +398,11 @@ mod tests {
             let verdict = pipeline.verdicts().remove(&key).expect("a verdict");
             (verdict, outcome.changes)
         };
-        let told: Vec<_> = (0..120).flat_map(|minute| look(minute, 1).1).collect();
+        let told: Vec<_> = (0..160).flat_map(|minute| look(minute, 1).1).collect();
         assert!(told.iter().any(|change| change.key.is_daemon() && change.state == LeakState::Leaking), "{told:?}");
-        let (verdict, _) = look(120, 1);
+        let (verdict, _) = look(160, 1);
         assert_eq!((verdict.state, verdict.limit.map(|limit| limit.kind)), (LeakState::Leaking, Some(LimitKind::Host)));
-        assert_eq!(look(121, 2).0.state, LeakState::Learning);
+        assert_eq!(look(161, 2).0.state, LeakState::Learning);
     }
 
     #[test]

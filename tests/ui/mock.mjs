@@ -222,11 +222,11 @@ const restartsOf = (state) => ({
 });
 
 const EVIDENCE = {
-  name: "(root)", location: null, bytes: 96 * MIB, children: [
-    { name: "remember", location: "/srv/shop/sessions.js:41", bytes: 71 * MIB, children: [
-      { name: "Session", location: "/srv/shop/sessions.js:12", bytes: 52 * MIB, children: [{ name: "Buffer.from", location: "node:buffer:320", bytes: 40 * MIB, children: [] }] },
-      { name: "Map.set", location: null, bytes: 14 * MIB, children: [] }] },
-    { name: "render", location: "/srv/shop/views.js:88", bytes: 17 * MIB, children: [{ name: "compile", location: "/srv/shop/views.js:19", bytes: 12 * MIB, children: [] }] }],
+  name: "(root)", location: null, generated: null, package: null, bytes: 96 * MIB, children: [
+    { name: "remember", location: "/srv/shop/sessions.js:41", generated: null, package: null, bytes: 71 * MIB, children: [
+      { name: "Session", location: "/srv/shop/sessions.js:12", generated: null, package: null, bytes: 52 * MIB, children: [{ name: "Buffer.from", location: "node:buffer:320", generated: null, package: null, bytes: 40 * MIB, children: [] }] },
+      { name: "Map.set", location: null, generated: null, package: null, bytes: 14 * MIB, children: [] }] },
+    { name: "render", location: "/srv/shop/views.js:88", generated: null, package: null, bytes: 17 * MIB, children: [{ name: "compile", location: "/srv/shop/views.js:19", generated: null, package: null, bytes: 12 * MIB, children: [] }] }],
 };
 
 /** The last snapshot of a series with the report beside it, whose names are anybody's. */

@@ -149,7 +149,7 @@ impl Inspector {
     /// [`InspectorError`].
     pub async fn evaluate(
         &mut self,
-        expression: &'static str,
+        expression: &str,
         commands: bool,
         deadline: Duration,
     ) -> Result<Value, InspectorError> {
@@ -248,7 +248,7 @@ impl Inspector {
 
     async fn send_evaluation(
         &mut self,
-        expression: &'static str,
+        expression: &str,
         commands: bool,
         deadline: Duration,
     ) -> Result<Sent, InspectorError> {

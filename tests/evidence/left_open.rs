@@ -142,6 +142,11 @@ fn a_sidecar_closes_what_it_finds_at_its_start_and_what_is_left_open_while_it_ru
     let answer = exchange(address, &order).unwrap();
     assert_eq!(answer.status, 202, "{}", answer.body);
     sampled(pid);
+    wait_for(
+        "the record to go",
+        DEADLINE,
+        || if records(&place).is_empty() { Ok(()) } else { Err("noted".to_owned()) },
+    );
     // Dropped, it is killed.
     drop(sidecar);
     left_alone(pid, "killed");

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::analyze::AnalyzeArguments;
 use super::compare::CompareArguments;
 use super::completions::CompletionsArguments;
+use super::deaths::DeathsArguments;
 use super::demo::DemoArguments;
 use super::heap::HeapArgs;
 use super::man::ManArguments;
@@ -67,6 +68,7 @@ pub(super) enum Command {
     /// Show every process: memory, growth and verdict.
     Status(StatusArguments),
     Analyze(AnalyzeArguments),
+    Deaths(DeathsArguments),
     Compare(CompareArguments),
     Restart(RestartArguments),
     Restarts(ShowArguments),
@@ -81,6 +83,9 @@ pub(super) enum Command {
 /// `leakslope status`.
 #[derive(Debug, Args)]
 pub(super) struct StatusArguments {
+    /// Add a table of what holds each process's memory.
+    #[arg(long)]
+    pub(super) wide: bool,
     /// A table for people or JSON for programs.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(super) format: Format,

@@ -215,6 +215,7 @@ mod tests {
 
     fn settings() -> EvidenceSettings {
         EvidenceSettings {
+            sources: crate::evidence::original::Places::default(),
             open_inspector: Vec::new(),
             on_leak: true,
             before_restart: true,
@@ -267,6 +268,7 @@ mod tests {
             taken_at: WallTime(hour * HOUR),
             sampled_seconds: None,
             cost: None,
+            notes: Vec::new(),
             file: format!("profile-of-hour-{hour}"),
         };
         Item { record, progress }

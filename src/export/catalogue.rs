@@ -66,6 +66,10 @@ families! {
         "The anonymous part of resident memory: heap and stacks, without mapped files.";
     SWAPPED = Gauge "pm2_process_swapped_memory_bytes" ["daemon", "namespace", "app", "pm_id"]
         "Memory of the process that was pushed out to swap.";
+    MEMORY_KIND = Gauge "pm2_process_memory_bytes" ["daemon", "namespace", "app", "pm_id", "kind"]
+        "Resident memory of the process by what holds it, read once a minute; without kind=\"children\" the sum is its resident memory.";
+    WORKERS = Gauge "pm2_process_worker_threads" ["daemon", "namespace", "app", "pm_id"]
+        "Worker threads of the process.";
     HEAP_USED = Gauge "pm2_process_heap_used_bytes" ["daemon", "namespace", "app", "pm_id"]
         "V8 heap in use, garbage not yet collected included.";
     HEAP_TOTAL = Gauge "pm2_process_heap_total_bytes" ["daemon", "namespace", "app", "pm_id"] "V8 heap committed.";
@@ -79,6 +83,10 @@ families! {
         "Restarts pm2 has counted since the process was added or reset.";
     UNSTABLE_RESTARTS = Gauge "pm2_process_unstable_restarts" ["daemon", "namespace", "app", "pm_id"]
         "Restarts in a row that came before min_uptime.";
+    DEATHS = Counter "pm2_process_deaths_total" ["daemon", "namespace", "app", "pm_id", "cause"]
+        "Ends of runs since the sidecar's start, by what ended them.";
+    LAST_DEATH = Gauge "pm2_process_last_death_timestamp_seconds" ["daemon", "namespace", "app", "pm_id", "cause"]
+        "Time of the last end of a run of the process, with what ended it; for a day.";
     MEMORY_LIMIT = Gauge "pm2_process_memory_limit_bytes" ["daemon", "namespace", "app", "pm_id", "limit"]
         "Memory ceilings that apply to the process, by where they come from: max_memory_restart is held against its own resident memory, heap against the V8 heap, the others against the tree.";
     EVENT_LOOP_LATENCY = Gauge "pm2_process_event_loop_latency_seconds" ["daemon", "namespace", "app", "pm_id", "percentile"]

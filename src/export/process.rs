@@ -2,11 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::DeathCounts;
 use super::catalogue as family;
 use super::families::Families;
 use crate::model::{
-    AppMetrics, AppName, Bytes, DaemonName, DaemonSample, GcReport, ProcessSample, Snapshot, Status, WallTime,
+    AppMetrics, AppName, Bytes, Cause, DaemonName, DaemonSample, GcReport, MemoryKind, ProcessKey, ProcessSample,
+    Snapshot, Status, WallTime,
 };
+
+/// The kind under which the memory of a process's descendants is shown: it is no part of its own.
+pub(super) const CHILDREN: &str = "children";
 
 pub(super) fn add(families: &mut Families, snapshot: &Snapshot) {
     for daemon in &snapshot.daemons {
@@ -92,6 +97,7 @@ fn add_process(families: &mut Families, process: &ProcessSample) {
     families.add_some(&family::RESTARTS, own, listed.restarts.map(whole));
     families.add_some(&family::UNSTABLE_RESTARTS, own, listed.unstable_restarts.map(whole));
     add_system(families, process, own);
+    add_memory(families, process, &labels);
     let limits = [
         ("max_memory_restart", process.limits.max_memory_restart),
         ("cgroup", process.limits.cgroup),
@@ -129,6 +135,17 @@ fn add_system(families: &mut Families, process: &ProcessSample, own: &[&str]) {
     families.add_some(&family::THREADS, own, system.threads.map(whole));
 }
 
+fn add_memory(families: &mut Families, process: &ProcessSample, labels: &Labels<'_>) {
+    let Some((system, memory)) = process.system.as_ref().and_then(|system| Some((system, system.memory?))) else {
+        return;
+    };
+    for kind in MemoryKind::ALL {
+        families.add(&family::MEMORY_KIND, &labels.with([kind.as_str()]), memory.of(kind).as_f64());
+    }
+    families.add(&family::MEMORY_KIND, &labels.with([CHILDREN]), system.children_resident().as_f64());
+    families.add(&family::WORKERS, &labels.process, f64::from(memory.workers));
+}
+
 fn add_app_metrics(families: &mut Families, metrics: &AppMetrics, labels: &Labels<'_>) {
     let own = &labels.process[..];
     families.add_some(&family::HEAP_USED, own, metrics.heap_used.map(Bytes::as_f64));
@@ -162,6 +179,23 @@ fn add_gc(families: &mut Families, gc: &GcReport, labels: &Labels<'_>) {
         families.add_some(&family::HEAP_SPACE, &labels.with([space]), bytes.map(Bytes::as_f64));
     }
     families.add_some(&family::EXTERNAL, own, gc.external.map(Bytes::as_f64));
+}
+
+pub(super) fn add_deaths(families: &mut Families, deaths: &DeathCounts) {
+    let mut add = |family, key: &ProcessKey, app: &AppName, cause: Cause, value| {
+        let pm_id = key.pm_id.to_string();
+        families.add(
+            family,
+            &Labels { process: process_labels(&key.daemon, app, &pm_id) }.with([cause.as_str()]),
+            value,
+        );
+    };
+    for (key, app, cause, count) in &deaths.counts {
+        add(&family::DEATHS, key, app, *cause, whole(*count));
+    }
+    for (key, app, cause, at) in &deaths.last {
+        add(&family::LAST_DEATH, key, app, *cause, at.as_seconds());
+    }
 }
 
 /// The values of the labels that every series of a process begins with.

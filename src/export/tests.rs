@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::model::{
-    AppMetrics, AppName, Basis, Bytes, CollectorName, CollectorReport, CustomMetric, DaemonName, DaemonSample,
-    GcReport, HostSample, LeakState, Limit, LimitKind, Listed, MemoryLimits, MemorySource, ProcessSample, Rejection,
-    Signal, Slope, Status, Steady, SystemSample, WallTime,
+    AppMetrics, AppName, Basis, Bytes, CollectorName, CollectorReport, CustomMetric, DaemonName, DaemonSample, Ending,
+    GcReport, HostSample, LeakState, Limit, LimitKind, Listed, MemoryByKind, MemoryKind, MemoryLimits, MemorySource,
+    ProcessSample, Rejection, Signal, Slope, Status, Steady, SystemSample, WallTime,
 };
 
 fn listed(pm_id: u32, app: &str, status: Status) -> Listed {
@@ -34,6 +34,8 @@ fn listed(pm_id: u32, app: &str, status: Status) -> Listed {
         min_uptime_ms: None,
         wait_ready: false,
         autorestart: true,
+        ending: Ending::default(),
+        created_at: None,
         monit_memory: None,
         monit_cpu_percent: None,
         metrics: AppMetrics::default(),
@@ -76,6 +78,8 @@ fn rich() -> ProcessSample {
             old_space: Some(Bytes(17 << 20)),
             large_object_space: Some(Bytes(0)),
             external: Some(Bytes(2 << 20)),
+            heap_physical: Some(Bytes(28 << 20)),
+            global_handles: Some(Bytes(8 << 10)),
         }),
         custom: vec![
             CustomMetric { name: "queue".to_owned(), value: 7.0, unit: String::new() },
@@ -83,6 +87,11 @@ fn rich() -> ProcessSample {
             CustomMetric { name: "size".to_owned(), value: 15.07, unit: "MB".to_owned() },
         ],
     };
+    let mut memory = MemoryByKind::default();
+    memory.workers = 1;
+    for (mebibytes, kind) in [22, 9, 0, 0, 3, 26, 0].into_iter().zip(MemoryKind::ALL) {
+        memory.add(kind, Bytes(mebibytes << 20));
+    }
     process.system = Some(SystemSample {
         resident: Bytes(60 << 20),
         anonymous: Some(Bytes(40 << 20)),
@@ -95,6 +104,9 @@ fn rich() -> ProcessSample {
         tree_resident: Bytes(90 << 20),
         tree_swapped: Bytes(0),
         tree_processes: 2,
+        memory: Some(memory),
+        memory_unknown: None,
+        outside_v8: None,
     });
     process.resident = Some(Bytes(60 << 20));
     process.resident_source = Some(MemorySource::System);
@@ -171,6 +183,7 @@ fn the_whole_body() {
         version_slopes: &version_slopes,
         restarts: None,
         evidence: &[],
+        deaths: &DeathCounts::default(),
     };
     insta::assert_snapshot!(render_collected(&collected));
 }
@@ -193,8 +206,14 @@ fn the_sidecars_own_families() {
 fn no_series_stands_twice_and_each_is_declared() {
     let snapshot = snapshot();
     let verdicts = BTreeMap::from([(snapshot.daemons[0].processes[0].key.clone(), verdict())]);
-    let collected =
-        Collected { snapshot: &snapshot, verdicts: &verdicts, version_slopes: &[], restarts: None, evidence: &[] };
+    let collected = Collected {
+        snapshot: &snapshot,
+        verdicts: &verdicts,
+        version_slopes: &[],
+        restarts: None,
+        evidence: &[],
+        deaths: &DeathCounts::default(),
+    };
     let body = render_collected(&collected);
     let mut seen = std::collections::BTreeSet::new();
     for line in body.lines().filter(|line| !line.starts_with('#')) {

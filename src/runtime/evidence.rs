@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
@@ -22,11 +22,13 @@ use super::shared::Shared;
 use crate::actuate::Witness;
 use crate::config::{Settings, matches_glob};
 use crate::evidence::keep::{self, Kind, Record, Trigger};
+use crate::evidence::original::{Originals, Places};
+use crate::evidence::profile::Profile;
 use crate::evidence::take::{self, Closer, LARGEST_PROFILE, Ledger, ProfileOrder, SAMPLING_INTERVAL, Target};
 use crate::evidence::when::{self, Busy, Candidate, Item, Progress};
 use crate::evidence::{EvidenceSettings, profile};
 use crate::export::EvidenceStamp;
-use crate::model::{Life, ProcessKey, WallTime};
+use crate::model::{DaemonName, Life, ProcessKey, WallTime};
 use crate::policy::EvidenceTaken;
 use crate::ui::EvidenceItemView;
 
@@ -166,6 +168,15 @@ impl Evidence {
         newest.into_iter().map(stamp).collect()
     }
 
+    /// The name of the newest evidence of a run.
+    pub fn of_run(&self, daemon: &DaemonName, pm_id: u32, pid: u32) -> Option<String> {
+        let records = self.records.load();
+        let is_of_it = |record: &&Record| {
+            record.daemon == *daemon && record.pm_id == pm_id && record.life.is_some_and(|life| life.pid == pid)
+        };
+        records.iter().find(is_of_it).map(|record| record.file.clone())
+    }
+
     fn records(&self) -> Arc<Vec<Record>> {
         let Some(folder) = &self.folder else { return Arc::default() };
         let changed = std::fs::metadata(folder).and_then(|about| about.modified()).ok();
@@ -195,7 +206,7 @@ impl Evidence {
         let named = |glob: &String| target.app.fits(glob, |text| matches_glob(glob, text));
         let opens = trigger == Trigger::Person || self.settings.load().open_inspector.iter().any(named);
         let (sampling_interval, at) = (SAMPLING_INTERVAL, self.clock.wall());
-        let order = ProfileOrder { duration, sampling_interval, at, trigger, opens };
+        let order = ProfileOrder { duration, sampling_interval, at, trigger, opens, inspector: false };
         let record = order.record(&target, None);
         let id = record.file.clone();
         let mut inner = self.lock();
@@ -319,7 +330,8 @@ impl Evidence {
                 let read = std::fs::File::open(&path)
                     .map_err(|error| error.to_string())
                     .and_then(|file| profile::read(file, &record.file).map_err(|error| error.to_string()));
-                (read.is_ok(), EvidenceItemView::of_profile(record, Some(size), read.as_ref().map_err(Clone::clone)))
+                let read = read.map(|profile| with_originals(profile, &self.settings().sources));
+                (read.is_ok(), EvidenceItemView::of_profile(record, Some(size), read))
             }
             // Only its report is read; it may still come.
             Kind::HeapSnapshot => {
@@ -333,6 +345,25 @@ impl Evidence {
             reports.truncate(REPORTS);
         }
         view
+    }
+}
+
+/// How long the folders of an app may take to tell where its code was written.
+const SOURCES: Duration = Duration::from_secs(20);
+
+/// Names the author's own lines, with what could not be named; the app's folders may lie on a file server that is gone.
+fn with_originals(profile: Profile, places: &Places) -> (Profile, Vec<String>) {
+    let (ends, end) = mpsc::channel();
+    let (mut named, mut originals) = (profile.clone(), Originals::new(places.clone()));
+    let naming = std::thread::Builder::new().name("source maps".to_owned()).spawn(move || {
+        originals.of_profile(&mut named);
+        // Nobody waits any more where it comes too late.
+        let _late = ends.send((named, originals.notes().map(str::to_owned).collect()));
+    });
+    let late = || "the folders of its code did not answer, so no source map was read".to_owned();
+    match naming.ok().and_then(|_running| end.recv_timeout(SOURCES).ok()) {
+        Some(named) => named,
+        None => (profile, vec![late()]),
     }
 }
 
@@ -487,6 +518,7 @@ mod tests {
             taken_at: WallTime(5),
             sampled_seconds: None,
             cost: None,
+            notes: Vec::new(),
             file: file.to_owned(),
         }
     }

@@ -167,9 +167,10 @@ impl ProcessKey {
 
 impl fmt::Display for ProcessKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.is_daemon() {
-            true => write!(formatter, "{} (the daemon)", self.daemon),
-            false => write!(formatter, "{}/{}", self.daemon, self.pm_id),
+        if self.is_daemon() {
+            write!(formatter, "{} (the daemon)", self.daemon)
+        } else {
+            write!(formatter, "{}/{}", self.daemon, self.pm_id)
         }
     }
 }

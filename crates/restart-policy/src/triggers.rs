@@ -191,9 +191,10 @@ impl Policy {
         if closed.is_empty() {
             let open = self.state.breakers.iter().filter(|breaker| breaker.open.is_some());
             let open: BTreeSet<String> = open.map(|breaker| breaker.app.to_string()).collect();
-            let there = match open.is_empty() {
-                true => "none is".to_owned(),
-                false => format!("open are those of {}", open.into_iter().collect::<Vec<_>>().join(", ")),
+            let there = if open.is_empty() {
+                "none is".to_owned()
+            } else {
+                format!("open are those of {}", open.into_iter().collect::<Vec<_>>().join(", "))
             };
             return Err(Refusal { subject: app.to_string(), kind: RefusalKind::NoBreaker { there } });
         }

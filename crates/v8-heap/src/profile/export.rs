@@ -113,10 +113,10 @@ struct Message(Vec<u8>);
 impl Message {
     fn varint(&mut self, mut number: u64) {
         while number > 0x7f {
-            self.0.push((number & 0x7f) as u8 | 0x80);
+            self.0.push(number.to_le_bytes()[0] | 0x80);
             number >>= 7;
         }
-        self.0.push(number as u8);
+        self.0.push(number.to_le_bytes()[0]);
     }
 
     fn number(&mut self, field: u64, number: u64) {
@@ -177,7 +177,7 @@ mod tests {
         while !bytes.is_empty() {
             let key = varint(&mut bytes);
             let number = varint(&mut bytes);
-            if key & 7 == 0 {
+            if key.trailing_zeros() >= 3 {
                 found.push((key >> 3, Ok(number)));
             } else {
                 let (inside, rest) = bytes.split_at(usize::try_from(number).unwrap());

@@ -251,6 +251,8 @@ pub struct ErrorLog {
     pub full_heaps: FullHeaps,
     /// The last stack.
     pub stack: Option<Stack>,
+    /// Whether all that was written since was read.
+    pub is_whole: bool,
 }
 
 fn file_name(path: &Path) -> Option<&str> {
@@ -265,7 +267,8 @@ fn read_error_log(path: &Path, user: u32, since: Option<u64>) -> Option<ErrorLog
     file.seek(SeekFrom::Start(from)).ok()?;
     file.take(ERROR_TAIL).read_to_end(&mut bytes).ok()?;
     let text = String::from_utf8_lossy(&bytes);
-    Some(ErrorLog { full_heaps: daemon_log::full_heaps(&text), stack: daemon_log::last_stack(&text) })
+    let is_whole = from <= since.unwrap_or(0);
+    Some(ErrorLog { full_heaps: daemon_log::full_heaps(&text), stack: daemon_log::last_stack(&text), is_whole })
 }
 
 impl Tail {

@@ -86,6 +86,8 @@ pub struct Ended {
     pub heap_full: bool,
     /// The text of an exception that the bus told of.
     pub exception: Option<String>,
+    /// Whether pm2 has lost some of what a process wrote at that time.
+    pub lost_output: bool,
     /// Short runs in a row, this one included; 0 after a long one.
     pub short_in_a_row: u32,
     /// What pm2 did then.
@@ -219,7 +221,12 @@ impl Tracker {
     pub fn take_line(&mut self, line: &DaemonLine, now: Steady) {
         match &line.event {
             DaemonEvent::Exited { process, code, signal } => self.exited(process, *code, signal, line, now),
-            DaemonEvent::Ending(process) => self.process(process.pm_id).ending = true,
+            // The old worker of a rolling reload shares its number with one that may end by itself meanwhile.
+            DaemonEvent::Ending(process) => self.process(process.pm_id).ending |= !process.replaced,
+            DaemonEvent::OutputLost => {
+                let recent = self.pending.iter_mut().filter(|ended| now.since(ended.seen_at) < JUDGE_AFTER);
+                recent.for_each(|ended| ended.lost_output = true);
+            }
             DaemonEvent::OverMemory { pm_id, measured, limit } => {
                 self.process(*pm_id).memory = Some((*measured, *limit, now));
             }
@@ -302,9 +309,10 @@ impl Tracker {
     fn exited(&mut self, process: &Named, code: i64, signal: &str, line: &DaemonLine, now: Steady) {
         let (farewell, gone) = (self.farewell, self.is_gone);
         let changes = &mut self.changes;
+        // One restart is for all changes before it.
         let mut watched = |pm_id: u32| {
             let explains = |change: &&mut Change| change.0 == process.app && now.since(change.1) < WATCH_HOLDS;
-            changes.iter_mut().find(explains).is_some_and(|change| change.2.insert(pm_id))
+            changes.iter_mut().filter(explains).fold(false, |new, change| change.2.insert(pm_id) || new)
         };
         let tracked = self.processes.entry(process.pm_id).or_default();
         tracked.changed = now;
@@ -334,8 +342,6 @@ impl Tracker {
             }
         };
         let exception = tracked.exception.take().filter(|(_, at)| now.since(*at) < LINE_AFTER).map(|(text, _)| text);
-        let killed = run.pid.and_then(|pid| self.killings.iter().rev().find(|(killed, _)| *killed == pid));
-        let heap_full = run.pid.is_some_and(|pid| self.heap_full.contains(&pid));
         let daemon = if farewell && is_client(&asked) { DaemonEnd::Stopped } else { DaemonEnd::None };
         let mut ended = Ended {
             pm_id: process.pm_id,
@@ -346,10 +352,11 @@ impl Tracker {
             signal: Some(signal.to_owned()),
             cron_off: cron_off.filter(|_| is_client(&asked)),
             asked,
-            killed_after: killed.map(|(_, after)| *after),
+            killed_after: None,
             daemon,
-            heap_full,
+            heap_full: false,
             exception,
+            lost_output: false,
             short_in_a_row: 0,
             then: if process.replaced { Aftermath::Restarted { seconds: 0 } } else { Aftermath::Unknown },
             read_at: line.read_at,
@@ -373,6 +380,7 @@ impl Tracker {
         let is_other = self.daemon_pid.zip(daemon_pid).is_some_and(|(before, now)| before != now);
         if is_other {
             self.daemon_gone(asked_at);
+            self.farewell = false;
         }
         self.daemon_pid = daemon_pid;
         (self.is_gone, self.wants_pids) = (false, false);
@@ -391,6 +399,10 @@ impl Tracker {
             }
             if let Some(run) = tracked.current.take() {
                 tracked.previous = Some((run, Some(asked_at)));
+            }
+            // What it held is about an end before.
+            if let Some(listed) = &mut tracked.listed {
+                listed.ending.exit_code = None;
             }
             for ended in self.pending.iter_mut().filter(|ended| ended.pm_id == *pm_id) {
                 if ended.then == Aftermath::Unknown {
@@ -478,20 +490,25 @@ impl Tracker {
                 ended.judge_at = now + JUDGE_AFTER;
             }
         }
-        let (due, wait) = std::mem::take(&mut self.pending).into_iter().partition(|ended| ended.judge_at <= now);
+        let (mut due, wait): (Vec<Ended>, _) =
+            std::mem::take(&mut self.pending).into_iter().partition(|ended| ended.judge_at <= now);
         self.pending = wait;
+        for ended in &mut due {
+            let Some(pid) = ended.run.pid else { continue };
+            ended.heap_full = self.heap_full.contains(&pid);
+            ended.killed_after = self.killings.iter().rev().find(|(killed, _)| *killed == pid).map(|(_, after)| *after);
+        }
         (due, orphaned)
     }
 
     /// An end that no line tells of.
     fn without_line(&mut self, pm_id: u32, run: Run, wall: WallTime, now: Steady, daemon: DaemonEnd) -> Ended {
-        let heap_full = run.pid.is_some_and(|pid| self.heap_full.contains(&pid));
         let tracked = self.processes.entry(pm_id).or_default();
         let listed = tracked.listed.clone();
         let next = tracked.current.as_ref();
         let asked = match (run.created_at, next.and_then(|next| next.created_at)) {
             (Some(before), Some(after)) if before == after => Asked::No,
-            (Some(_), Some(_)) => Asked::By(Asker::Client { command: "restart", confirmed: false }),
+            (Some(_), Some(_)) => Asked::By(Asker::Somebody),
             _ => Asked::Unknown,
         };
         let app = tracked.name.clone().unwrap_or_else(|| AppName::from(pm_id.to_string().as_str()));
@@ -506,7 +523,8 @@ impl Tracker {
             cron_off: None,
             killed_after: None,
             daemon,
-            heap_full,
+            heap_full: false,
+            lost_output: false,
             exception: tracked.exception.take().map(|(text, _)| text),
             short_in_a_row: 0,
             then: Aftermath::Unknown,

@@ -161,6 +161,8 @@ struct Watched {
     tracker: Tracker,
     /// How long the error logs were, and when that was looked at.
     lengths: BTreeMap<String, Lengths>,
+    /// Up to when the log has been read.
+    read_to: Steady,
     /// The collection that was taken in last.
     seen: Option<Steady>,
     saved: Option<Place>,
@@ -232,6 +234,7 @@ async fn begin(shared: &Shared, spec: &DaemonSpec, settings: &collect::Settings)
         watch: EndWatch::new(spec, settings, place),
         tracker,
         lengths: BTreeMap::new(),
+        read_to: Steady(0),
         seen: None,
         saved: place,
         saved_at: None,
@@ -251,6 +254,9 @@ impl Watched {
             if is_known != Some(true) {
                 self.tracker.take_line(line, now_read);
             }
+        }
+        if look.is_read {
+            self.read_to = now;
         }
         if look.is_gone == Some(true) {
             self.tracker.daemon_gone(now_read);
@@ -281,7 +287,7 @@ impl Watched {
             self.tracker.take_list(entries, asked_at, list.left_out() == 0, peer.pid);
         }
         let lives = |run: &Run| run.pid.is_some_and(|pid| lives(proc, pid, run.start_ticks));
-        let (due, orphaned) = self.tracker.due(shared.clock.now(), shared.clock.wall(), lives);
+        let (due, orphaned) = self.tracker.due(shared.clock.now(), shared.clock.wall(), self.read_to, lives);
         self.tell_orphans(name, &orphaned);
         let has_ended = !due.is_empty();
         for ended in due {
@@ -407,11 +413,10 @@ impl Watched {
         };
         let exception = match error_log {
             _ if ended.exception.is_some() => ExceptionText::Told,
-            None => ExceptionText::Unreadable,
             Some(ErrorLog { stack: Some(stack), .. }) if stack.is_last && !is_shared => ExceptionText::Stack,
             Some(ErrorLog { stack: Some(_), .. }) => ExceptionText::SomeStack,
             Some(log) if log.is_whole && !ended.lost_output => ExceptionText::None,
-            Some(_) => ExceptionText::Unreadable,
+            Some(_) | None => ExceptionText::Unreadable,
         };
         let before = &ended.run.before;
         let heap_share =

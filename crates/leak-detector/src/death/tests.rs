@@ -190,7 +190,7 @@ fn ends(events: impl IntoIterator<Item = DaemonEvent>) -> Vec<Ended> {
     // Ends that may belong to a farewell wait once more.
     let mut due = || {
         now += 10_000;
-        tracker.due(Steady(now), WallTime(now), |_run| false).0
+        tracker.due(Steady(now), WallTime(now), Steady(now), |_run| false).0
     };
     let mut ends = [due(), due()].concat();
     ends.sort_by_key(|ended| ended.at);

@@ -22,6 +22,8 @@ const LINE_AFTER: Duration = Duration::from_secs(3);
 const WATCH_HOLDS: Duration = Duration::from_secs(30);
 /// How long a measured memory limit explains an end: a new worker may take its time to listen.
 const MEMORY_HOLDS: Duration = Duration::from_mins(2);
+/// A line tells a start to the second, and a list to the millisecond: what lies this close, in milliseconds, is one start.
+const SAME_START: u64 = 2000;
 /// Facts about pids that are kept, the newest.
 const FACTS: usize = 64;
 /// The pause between two lists that are asked for out of turn.
@@ -146,8 +148,6 @@ struct Tracked {
     /// The run before, which has no line yet, and since when it waits for one; a rolling reload's old worker waits as long as
     /// it lives.
     previous: Option<(Run, Option<Steady>)>,
-    /// Whether the list has shown the current run before the log did.
-    ahead: bool,
     /// When a line last changed what is known, so that an older list cannot undo it.
     changed: Steady,
     ending: bool,
@@ -286,7 +286,9 @@ impl Tracker {
     fn starting(&mut self, process: &Named, at: WallTime, now: Steady) {
         let tracked = self.process(process.pm_id);
         tracked.changed = now;
-        if std::mem::take(&mut tracked.ahead) {
+        // The list may have shown this run before its line was read.
+        let is_same = |run: &Run| run.pid.is_some() && run.started.is_some_and(|it| it.abs_diff(at.0) <= SAME_START);
+        if tracked.current.as_ref().is_some_and(is_same) {
             return;
         }
         // A rolling reload starts the new worker before it ends the old one.
@@ -312,18 +314,13 @@ impl Tracker {
         // One restart is for all changes before it.
         let mut watched = |pm_id: u32| {
             let explains = |change: &&mut Change| change.0 == process.app && now.since(change.1) < WATCH_HOLDS;
-            changes.iter_mut().filter(explains).fold(false, |new, change| change.2.insert(pm_id) || new)
+            changes.iter_mut().filter(explains).filter_map(|change| change.2.insert(pm_id).then_some(())).count() > 0
         };
         let tracked = self.processes.entry(process.pm_id).or_default();
         tracked.changed = now;
         let is_other = tracked.name.as_ref().is_some_and(|name| name.name() != process.app);
         let waits = tracked.previous.as_ref().is_some_and(|(_, since)| process.replaced || since.is_some());
-        let run = if waits {
-            tracked.previous.take().map(|(run, _)| run)
-        } else {
-            tracked.ahead = false;
-            tracked.current.take()
-        };
+        let run = if waits { tracked.previous.take().map(|(run, _)| run) } else { tracked.current.take() };
         let run = run.filter(|_| !is_other).unwrap_or_default();
         let listed = tracked.listed.clone().filter(|_| !is_other);
         let name = tracked.name.clone().filter(|_| !is_other);
@@ -426,11 +423,13 @@ impl Tracker {
             Some(current) if is_live && current.pid == run.pid => current.absorb(run),
             // A run that a line has told of, and whose pid is new.
             Some(current) if is_live && current.pid.is_none() => current.absorb(run),
+            // pm2 has only begun to start it.
+            Some(current) if current.pid.is_none() => {}
             Some(_) => {
                 tracked.previous = tracked.current.take().map(|old| (old, Some(asked_at)));
-                (tracked.current, tracked.ahead) = (is_live.then_some(run), is_live);
+                tracked.current = is_live.then_some(run);
             }
-            None => (tracked.current, tracked.ahead) = (is_live.then_some(run), false),
+            None => tracked.current = is_live.then_some(run),
         }
         for ended in self.pending.iter_mut().filter(|ended| ended.pm_id == listed.pm_id) {
             if ended.then == Aftermath::Unknown {
@@ -456,8 +455,14 @@ impl Tracker {
     }
 
     /// The ends that are to be judged now, and the runs that live on although their daemon is gone. `lives` tells whether a run
-    /// still lives; it is asked only after the daemon has gone.
-    pub fn due(&mut self, now: Steady, wall: WallTime, lives: impl Fn(&Run) -> bool) -> (Vec<Ended>, Vec<Orphaned>) {
+    /// still lives; it is asked only after the daemon has gone. `read_to` is the time up to which the log has been read.
+    pub fn due(
+        &mut self,
+        now: Steady,
+        wall: WallTime,
+        read_to: Steady,
+        lives: impl Fn(&Run) -> bool,
+    ) -> (Vec<Ended>, Vec<Orphaned>) {
         let (lost, wait) =
             std::mem::take(&mut self.lost).into_iter().partition(|lost: &Lost| now.since(lost.since) >= JUDGE_AFTER);
         self.lost = wait;
@@ -473,7 +478,7 @@ impl Tracker {
         }
         let mut without_line = Vec::new();
         for (pm_id, tracked) in &mut self.processes {
-            let late = |since: &Option<Steady>| since.is_some_and(|at| now.since(at) >= LINE_AFTER);
+            let late = |since: &Option<Steady>| since.is_some_and(|at| read_to.since(at) >= LINE_AFTER);
             if let Some((run, _)) = tracked.previous.take_if(|(_, since)| late(since)) {
                 without_line.push((*pm_id, run));
             }

@@ -7,6 +7,7 @@ mod arguments;
 mod compare;
 mod completions;
 mod demo;
+mod doctor;
 pub mod heap;
 mod heap_snapshot;
 pub mod heap_take;
@@ -24,9 +25,9 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::Parser as _;
+use clap::{FromArgMatches as _, Parser as _};
 
-use arguments::{Arguments, Command, Flags};
+use arguments::{Arguments, Asked, Flags};
 
 use crate::config::{self, ConfigError, Loaded, Settings};
 use crate::evidence::keep;
@@ -40,7 +41,7 @@ pub mod exit {
     pub const FAILURE: u8 = 1;
     /// The command line is wrong.
     pub const USAGE: u8 = 2;
-    /// A leak was found, from commands that answer that question.
+    /// A leak was found, or something critical, from commands that answer that question.
     pub const LEAK: u8 = 3;
     /// Too little has been seen for an answer.
     pub const TOO_EARLY: u8 = 4;
@@ -62,7 +63,10 @@ pub fn check_usage<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<(), S
 
 /// Runs the command line of this process to its end.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::from_arg_matches(&arguments::command().get_matches()) {
+        Ok(arguments) => arguments,
+        Err(error) => error.exit(),
+    };
     match dispatch(arguments) {
         Ok(code) => code,
         Err(error) => {
@@ -78,24 +82,25 @@ pub fn main() -> ExitCode {
 fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { flags, command } = arguments;
     match command.unwrap_or_default() {
-        Command::Run => run::run(flags),
-        Command::CheckConfig => check_config(&flags),
-        Command::PrintDefaultConfig => {
+        Asked::Run => run::run(flags),
+        Asked::CheckConfig => check_config(&flags),
+        Asked::PrintDefaultConfig => {
             output::print(config::DEFAULT)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Analyze(arguments) => analyze::run(&arguments),
-        Command::Demo(arguments) => demo::run(&flags, &arguments),
-        Command::Compare(arguments) => restarts::compare(&flags, &arguments),
-        Command::Restart(arguments) => restarts::restart(&flags, &arguments),
-        Command::Open(arguments) => open::run(&flags, &arguments),
-        Command::Restarts(arguments) => restarts::restarts(&flags, &arguments),
-        Command::Plan(arguments) => restarts::plan(&flags, &arguments),
-        Command::Heap(arguments) => heap::run(&flags, &arguments),
-        Command::Watch(arguments) => watch::run(&flags, &arguments),
-        Command::Man(arguments) => man::run(&arguments),
-        Command::Completions(arguments) => completions::run(&arguments),
-        Command::Status(status) => status::run(&flags, &status),
+        Asked::Analyze(arguments) => analyze::run(&arguments),
+        Asked::Demo(arguments) => demo::run(&flags, &arguments),
+        Asked::Compare(arguments) => restarts::compare(&flags, &arguments),
+        Asked::Restart(arguments) => restarts::restart(&flags, &arguments),
+        Asked::Open(arguments) => open::run(&flags, &arguments),
+        Asked::Restarts(arguments) => restarts::restarts(&flags, &arguments),
+        Asked::Plan(arguments) => restarts::plan(&flags, &arguments),
+        Asked::Doctor(arguments) => doctor::run(&flags, &arguments),
+        Asked::Heap(arguments) => heap::run(&flags, &arguments),
+        Asked::Watch(arguments) => watch::run(&flags, &arguments),
+        Asked::Man(arguments) => man::run(&arguments),
+        Asked::Completions(arguments) => completions::run(&arguments),
+        Asked::Status(status) => status::run(&flags, &status),
     }
 }
 

@@ -9,7 +9,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Notify;
 
 use super::clock::Clock;
-use super::endpoints::Rates;
+use super::endpoints::{Examination, Rates};
 use super::evidence::Evidence;
 use super::pipeline::Pipeline;
 use super::published::Published;
@@ -38,6 +38,8 @@ pub struct Shared {
     pub policy: Option<Handle>,
     /// How many orders are taken.
     pub rates: Rates,
+    /// What was last found to be wrong with their set-up.
+    pub(super) examination: Examination,
     /// What was taken of apps, and the way to have more taken.
     pub evidence: Arc<Evidence>,
     /// Who is let in.
@@ -79,6 +81,7 @@ impl Shared {
             store,
             policy,
             rates: Rates::default(),
+            examination: Examination::default(),
             evidence,
             access,
             occupancy: OnceLock::new(),

@@ -54,6 +54,8 @@ const TABLE: &[(&str, Proof)] = &[
     ("leakslope compare …", Ends(&[0, 3, 4])),
     ("leakslope heap snapshot …", Elsewhere("tests/evidence/series.rs")),
     ("leakslope heap …", Ends(&[0])),
+    ("leakslope doctor …", Elsewhere("tests/sidecar/doctor.rs")),
+    ("leakslope doctor", Ends(&[0, 3])),
     ("leakslope watch …", Elsewhere("tests/sidecar/watch.rs")),
     ("curl -s http://127.0.0.1:19209/…", Ends(&[0])),
     ("curl -H 'Content-Type: application/json' -d … http://127.0.0.1:19209/api/v1/evidence", Elsewhere("tests/evidence/policy.rs")),

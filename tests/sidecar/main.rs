@@ -4,6 +4,7 @@
 mod support;
 
 mod demo;
+mod doctor;
 mod golden;
 mod http_descriptors;
 mod http_server;

@@ -18,6 +18,7 @@ mod listening;
 mod orphans;
 mod own;
 pub mod parse;
+mod setup;
 mod tree;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -34,6 +35,7 @@ pub use self::close_up::CloseUp;
 pub use self::credentials::Credentials;
 pub use self::listening::{connections, listening_ports, seen_ports, taken_ports};
 pub use self::own::{own_pids, own_sample};
+pub use self::setup::Setup;
 pub use self::tree::TreeProcess;
 use crate::model::{Bytes, HostSample, Orphan, SystemSample, WallTime};
 

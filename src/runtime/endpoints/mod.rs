@@ -1,12 +1,14 @@
 //! What each path answers: the table of routes, and handlers that only look at what is published.
 
 mod compare;
+mod doctor;
 mod evidence;
 mod page;
 mod past;
 mod restarts;
 mod session;
 
+pub(super) use doctor::Examination;
 pub(super) use restarts::Rates;
 pub use session::LinkView;
 
@@ -33,6 +35,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router<Shared> {
         .route(Route::get("/-/healthy", healthy))
         .route(Route::get("/-/ready", ready))
         .route(Route::get("/api/v1/processes", past::processes))
+        .route(Route::get("/api/v1/doctor", doctor::report))
         .route(Route::get("/api/v1/restarts", restarts::list))
         .route(Route::post("/api/v1/restarts", restarts::ask))
         .route(Route::get("/api/v1/restarts/preview", restarts::preview))

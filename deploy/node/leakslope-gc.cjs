@@ -127,6 +127,8 @@ function report(seen) {
     'GC old space': { type: 'leakslope/space/old', value: used.old_space || 0, unit: 'bytes' },
     'GC large objects': { type: 'leakslope/space/large_object', value: large, unit: 'bytes' },
     'GC external memory': { type: 'leakslope/external', value: heap.external_memory || 0, unit: 'bytes' },
+    'GC heap resident': { type: 'leakslope/heap_physical', value: heap.total_physical_size, unit: 'bytes' },
+    'GC global handles': { type: 'leakslope/global_handles', value: heap.used_global_handles_size || 0, unit: 'bytes' },
   };
   if (seen.heapAfterMajor !== undefined) {
     data['GC heap after major'] = { type: 'leakslope/heap_after_major_gc', value: seen.heapAfterMajor, unit: 'bytes' };

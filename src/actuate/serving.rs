@@ -1,8 +1,8 @@
 //! Whether a process serves: what its sockets show, a connection that reaches it, and the probe.
 //!
 //! A cluster worker has no listening socket of its own. pm2's daemon holds it and hands each connection to the next worker
-//! that listens, so connections are opened to the daemon's ports, without a word sent, until one is in the worker's hands.
-//! That is done only inside of the same network, and only when pm2 did not tell. This room refuses to judge.
+//! that listens, so connections are opened to the daemon's ports, without a word sent, to see by which of them one comes
+//! into the worker's hands. That is done only inside of the same network. This room refuses to judge.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -14,9 +14,10 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use super::{hook, http};
-use crate::collect::system::{SystemReader, connections, parse, seen_ports};
+use crate::collect::join_all;
+use crate::collect::system::{SystemReader, connections, other_sockets, parse, seen_ports};
 use crate::model::Life;
-use crate::policy::{HookOrder, Probe, ProbeAnswer, ProbeOrder, SocketQuestion, Sockets};
+use crate::policy::{HookOrder, Listening, Probe, ProbeAnswer, ProbeOrder, SocketQuestion, Sockets};
 
 /// Ports of a daemon that are tried at the most.
 const MOST_PORTS: usize = 16;
@@ -33,11 +34,13 @@ const INSPECTOR: u16 = 9229;
 pub(super) async fn find_out(order: &ProbeOrder) -> ProbeAnswer {
     let proc = Path::new("/proc");
     let sockets = match (order.sockets, order.life) {
-        (Some(SocketQuestion::Ports), Some(life)) => Some(ports_of_tree(life.pid).await),
-        (Some(SocketQuestion::Connection), Some(life)) => Some(match reached(proc, life.pid, order.attempts).await {
-            Ok(port) => Sockets::Reached(port.is_some()),
-            Err(error) => unseen(life.pid, &error),
-        }),
+        (Some(SocketQuestion::Ports), Some(life)) => Some(sockets_of_tree(life.pid).await),
+        (Some(SocketQuestion::Connection), Some(life)) => {
+            Some(match reached(proc, life.pid, &order.ports, order.attempts).await {
+                Ok(ports) => Sockets::Reached(ports),
+                Err(error) => unseen(life.pid, &error),
+            })
+        }
         (_, None) | (None, _) => None,
     };
     let Some(probe) = &order.probe else { return ProbeAnswer { sockets, probe: None, port: None } };
@@ -52,54 +55,57 @@ fn unseen(pid: u32, error: &io::Error) -> Sockets {
     Sockets::Unseen(format!("the sockets of process {pid} cannot be seen: {error}"))
 }
 
-/// The ports that a process and its descendants listen on: under `npm start` it is a child that serves.
-async fn ports_of_tree(pid: u32) -> Sockets {
+/// Where a process and its descendants listen: under `npm start` it is a child that serves.
+async fn sockets_of_tree(pid: u32) -> Sockets {
     let look = tokio::task::spawn_blocking(move || {
         let proc = PathBuf::from("/proc");
         let tree = SystemReader::new(proc.clone()).tree(pid, None).unwrap_or_default();
-        let mut ports = seen_ports(&proc, pid)?;
+        let seen = |pid| Ok::<_, io::Error>((seen_ports(&proc, pid)?, other_sockets(&proc, pid)?));
+        let (mut ports, mut others) = seen(pid)?;
         for process in tree.iter().filter(|process| process.pid != pid) {
-            match seen_ports(&proc, process.pid) {
-                Ok(more) => ports.extend(more),
+            match seen(process.pid) {
+                Ok((more, yet_others)) => {
+                    ports.extend(more);
+                    others.extend(yet_others);
+                }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(ports)
+        Ok(Listening { ports, others })
     });
     match look.await.map_err(io::Error::other).flatten() {
-        Ok(ports) => Sockets::Listens(ports),
+        Ok(listening) => Sockets::Listens(listening),
         Err(error) => unseen(pid, &error),
     }
 }
 
-/// The port of pm2's daemon by which a connection has reached this worker.
-async fn reached(proc: &Path, pid: u32, attempts: usize) -> io::Result<Option<u16>> {
+/// The ports of pm2's daemon by which a connection has reached this worker: of `wanted`, or of all where none is named.
+async fn reached(proc: &Path, pid: u32, wanted: &BTreeSet<u16>, attempts: usize) -> io::Result<BTreeSet<u16>> {
     seen_ports(proc, pid)?;
     let stat = std::fs::read(proc.join(pid.to_string()).join("stat"))?;
     let daemon = parse::stat(&stat).map(|stat| stat.parent).ok_or(io::ErrorKind::InvalidData)?;
-    let ports: BTreeSet<u16> = seen_ports(proc, daemon)?;
-    let in_hand = || ports.iter().copied().find(|port| connections(proc, pid, *port) > 0);
-    if let Some(port) = in_hand() {
-        return Ok(Some(port));
-    }
+    let mut ports = seen_ports(proc, daemon)?;
+    ports.retain(|port| *port != INSPECTOR && (wanted.is_empty() || wanted.contains(port)));
+    let mut found = BTreeSet::new();
+    let mut look = || {
+        found.extend(ports.iter().copied().filter(|port| connections(proc, pid, *port) > 0));
+        found.clone()
+    };
     let network = |pid: &str| std::fs::read_link(proc.join(pid).join("ns/net"));
     if network("self")? != network(&pid.to_string())? {
-        return Ok(None);
+        return Ok(look());
     }
-    for port in ports.iter().copied().filter(|port| *port != INSPECTOR).take(MOST_PORTS) {
-        let mut open = Vec::new();
-        for _ in 0..attempts {
-            open.extend(connect(port).await);
+    let missing: Vec<u16> = ports.difference(&look()).copied().take(MOST_PORTS).collect();
+    let connecting = missing.iter().flat_map(|port| std::iter::repeat_n(*port, attempts)).map(connect);
+    let _open = join_all(connecting).await;
+    for _ in 0..LOOKS {
+        if missing.is_empty() || look().is_superset(&ports) {
+            break;
         }
-        for _ in 0..LOOKS {
-            if connections(proc, pid, port) > 0 {
-                return Ok(Some(port));
-            }
-            sleep(LOOK_EVERY).await;
-        }
+        sleep(LOOK_EVERY).await;
     }
-    Ok(None)
+    Ok(look())
 }
 
 async fn connect(port: u16) -> Option<TcpStream> {
@@ -115,9 +121,9 @@ async fn connect(port: u16) -> Option<TcpStream> {
 async fn port_to_ask(order: &ProbeOrder, sockets: Option<&Sockets>) -> Option<u16> {
     let Some(life) = order.life else { return order.port };
     let ports = match sockets {
-        Some(Sockets::Listens(ports)) => ports.clone(),
-        _ => match ports_of_tree(life.pid).await {
-            Sockets::Listens(ports) => ports,
+        Some(Sockets::Listens(listening)) => listening.ports.clone(),
+        _ => match sockets_of_tree(life.pid).await {
+            Sockets::Listens(listening) => listening.ports,
             Sockets::Reached(_) | Sockets::Unseen(_) => BTreeSet::new(),
         },
     };
@@ -128,7 +134,11 @@ async fn port_to_ask(order: &ProbeOrder, sockets: Option<&Sockets>) -> Option<u1
     if own.or(order.port).is_some() {
         return own.or(order.port);
     }
-    reached(Path::new("/proc"), life.pid, order.attempts).await.ok().flatten()
+    let reached = match sockets {
+        Some(Sockets::Reached(ports)) => ports.clone(),
+        _ => reached(Path::new("/proc"), life.pid, &BTreeSet::new(), order.attempts).await.unwrap_or_default(),
+    };
+    reached.into_iter().next()
 }
 
 /// Asks as a user would, as often as the app has workers that may answer.

@@ -116,6 +116,9 @@ pub(super) enum Asked {
 /// `leakslope status`.
 #[derive(Debug, Args)]
 pub(super) struct StatusArguments {
+    /// Add a table of what holds each process's memory.
+    #[arg(long)]
+    pub(super) wide: bool,
     /// A table for people or JSON for programs.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(super) format: Format,

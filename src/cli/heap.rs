@@ -15,7 +15,7 @@ use v8_heap::kind::{FileKind, LOOK, kind};
 use super::arguments::Flags;
 use super::heap_snapshot::{self, SnapshotArguments};
 use super::heap_take::{self, TakeArguments};
-use crate::evidence::original::Originals;
+use crate::evidence::original::{Originals, Places};
 use crate::evidence::profile::{self, ProfileDiff, ProfileSummary, report::FunctionRow};
 use crate::evidence::snapshot::analysis::{Analysis, analyse};
 use crate::evidence::snapshot::classes::Interface;
@@ -92,15 +92,19 @@ pub struct SourceOptions {
     /// Look for the app's scripts and their source maps in TO instead of FROM, where they ran; can be given several times
     #[arg(long, value_name = "FROM=TO", value_parser = moved)]
     pub path_map: Vec<(PathBuf, PathBuf)>,
+    /// Look for source maps that are not beside their scripts in this folder, too (Next leaves them behind); can be given several times
+    #[arg(long, value_name = "DIR")]
+    pub source_maps: Vec<PathBuf>,
+}
+
+impl SourceOptions {
+    fn places(&self) -> Places {
+        Places { moved: self.path_map.clone(), maps: self.source_maps.clone() }
+    }
 }
 
 fn moved(text: &str) -> Result<(PathBuf, PathBuf), String> {
-    let (from, to) = text.split_once('=').ok_or("write it as FROM=TO")?;
-    if from.starts_with('/') && !to.is_empty() {
-        Ok((from.into(), to.into()))
-    } else {
-        Err("FROM is a folder with its whole path".to_owned())
-    }
+    Places::moved(text).map_err(str::to_owned)
 }
 
 /// How snapshots are read and printed.
@@ -173,7 +177,8 @@ pub fn execute(command: &ReadCommand, out: &mut impl Write) -> anyhow::Result<()
     match command {
         ReadCommand::Summary { file, options } => {
             let analysis = load(file, options, &[])?;
-            let summary = summarise(&analysis, &file.display().to_string(), options.extent());
+            let mut summary = summarise(&analysis, &file.display().to_string(), options.extent());
+            Originals::new(options.sources.places()).of_findings(&mut summary.findings);
             match options.format {
                 Format::Text => write_summary(out, &summary),
                 Format::Json => write_json(out, &summary),
@@ -204,7 +209,7 @@ fn profile_summary(
     rows: usize,
     sources: &SourceOptions,
 ) -> anyhow::Result<()> {
-    let mut originals = Originals::new(sources.path_map.clone());
+    let mut originals = Originals::new(sources.places());
     let mut profiles = Vec::new();
     for path in files {
         let name = path.display().to_string();
@@ -285,7 +290,7 @@ impl SnapshotOptions {
 fn load(path: &Path, options: &SnapshotOptions, known: &[Interface]) -> anyhow::Result<Analysis> {
     let name = path.display().to_string();
     let mut heap = read(open(path, FileKind::Snapshot)?, &name, &options.limits())?;
-    Originals::new(options.sources.path_map.clone()).of_heap(&mut heap);
+    Originals::new(options.sources.places()).of_heap(&mut heap);
     Ok(analyse(heap, known))
 }
 
@@ -330,7 +335,9 @@ pub(super) fn diff(files: &[PathBuf], options: &SnapshotOptions) -> anyhow::Resu
         digests.push(taken);
     }
     let analysis = load(last, options, &known)?;
-    Ok(compare(&digests, &analysis, &last.display().to_string(), options.extent()))
+    let mut diff = compare(&digests, &analysis, &last.display().to_string(), options.extent());
+    Originals::new(options.sources.places()).of_findings(&mut diff.findings);
+    Ok(diff)
 }
 
 fn write_json(out: &mut impl Write, value: &impl serde::Serialize) -> anyhow::Result<()> {
@@ -410,6 +417,9 @@ fn write_findings(out: &mut impl Write, title: &str, findings: &[Finding]) -> an
             writeln!(out, "     {id}kept alive {course}")?;
         }
         writeln!(out, "     {}", printable(&finding.told_way()))?;
+        if let Some(package) = &finding.package {
+            writeln!(out, "     held by the package {}", printable(package))?;
+        }
         let keeps: Vec<String> =
             finding.keeps.iter().map(|kept| format!("{} {}", Bytes(kept.bytes_per_piece), kept.class)).collect();
         if !keeps.is_empty() {

@@ -42,7 +42,12 @@ pub(super) fn run(flags: &Flags, status: &StatusArguments) -> anyhow::Result<Exi
     })?;
     match status.format {
         Format::Json => print(&format!("{}\n", serde_json::to_string_pretty(&view)?))?,
-        Format::Text => print(&table(&view, &source, columns()))?,
+        Format::Text => {
+            print(&table(&view, &source, columns()))?;
+            if status.wide {
+                print(&memory_table(&view))?;
+            }
+        }
     }
     Ok(if view.daemons.iter().any(|daemon| daemon.up) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -99,6 +104,42 @@ fn table(view: &ProcessesView, source: &str, columns: usize) -> String {
         if let Some(verdict) = &process.verdict {
             let name = format!("{} ({}):", app_name(process), process.pm_id);
             writeln!(text, "\n{}", wrap(&format!("{name} {}", verdict.reason), columns, 0)).ok();
+        }
+    }
+    text
+}
+
+/// Writes what holds the memory of each process: a column for each kind, or why it is not known.
+fn memory_table(view: &ProcessesView) -> String {
+    const KINDS: [(&str, &str); 8] = [
+        ("JS HEAP", "js_heap"),
+        ("MALLOC", "malloc"),
+        ("ADD-ON", "own_allocator"),
+        ("WASM", "wasm"),
+        ("CODE", "code_and_stacks"),
+        ("FILES", "files"),
+        ("SHARED", "shared_memory"),
+        ("CHILDREN", "children"),
+    ];
+    let mut text = format!("\n{:<24} {:>3}", "MEMORY BY KIND", "ID");
+    for (head, _) in KINDS {
+        write!(text, " {head:>9}").ok();
+    }
+    text.push_str("   WORKERS\n");
+    for process in view.processes.iter().filter(|process| process.pid.is_some()) {
+        write!(text, "{} {:>3}", fit(&clean(&app_name(process)), 24), process.pm_id).ok();
+        match (&process.memory_by_kind_bytes, &process.memory_by_kind_unknown) {
+            (Some(kinds), _) => {
+                for (_, kind) in KINDS {
+                    let size = kinds.get(kind).map_or_else(|| "–".to_owned(), |size| Bytes(*size).to_string());
+                    write!(text, " {}", fit_right(&size, 9)).ok();
+                }
+                let workers = process.worker_threads.map_or_else(|| "–".to_owned(), |workers| workers.to_string());
+                writeln!(text, " {}", fit_right(&workers, 9)).ok();
+            }
+            (None, why) => {
+                writeln!(text, " {}", why.as_deref().map_or("not read yet".to_owned(), clean)).ok();
+            }
         }
     }
     text
@@ -189,6 +230,19 @@ mod tests {
         let narrow = table(&view, "here", 80);
         let row = narrow.lines().find(|line| line.contains("waiting_restart")).unwrap();
         assert!(!row.contains(long), "{row}");
+    }
+
+    #[test]
+    fn memory_by_kind_is_listed_or_the_reason_why_not() {
+        let mut known = process("api", 59 << 20, 59 << 20);
+        known["memory_by_kind_bytes"] = serde_json::json!({"js_heap": 12 << 20, "files": 47 << 20});
+        known["worker_threads"] = 3.into();
+        let mut unknown = process("other", 1, 1);
+        unknown["memory_by_kind_unknown"] = "its mappings may be read by its own user and by root only".into();
+        let text = memory_table(&view(&[known, unknown]));
+        let rows: Vec<&str> = text.lines().collect();
+        assert!(rows[2].contains("12 MiB") && rows[2].contains("47 MiB") && rows[2].ends_with(" 3"), "{text}");
+        assert!(rows[3].ends_with("7 its mappings may be read by its own user and by root only"), "{text}");
     }
 
     #[test]

@@ -145,7 +145,7 @@ impl Daemon {
         };
         self.last_success = Some(wall);
         let begun = Instant::now();
-        let (reading, failure) = match self.read_system(daemon_pid, &list.entries, wall).await {
+        let (reading, failure) = match self.read_system(daemon_pid, &list.entries, now, wall).await {
             Ok(reading) => (reading, None),
             Err(reason) => (SystemReading::default(), Some(reason)),
         };
@@ -303,6 +303,7 @@ impl Daemon {
         &mut self,
         daemon_pid: Option<u32>,
         entries: &[Listed],
+        now: Steady,
         wall: WallTime,
     ) -> Result<SystemReading, String> {
         let pids = live_pids(entries);
@@ -315,9 +316,13 @@ impl Daemon {
             }
             SystemState::Busy(_finished) => SystemReader::new(self.settings.proc.clone()),
         };
-        let home = self.spec.home.clone();
+        let (home, every) = (self.spec.home.clone(), self.settings.memory_every);
         let mut task = tokio::task::spawn_blocking(move || {
             let reading = reader.read(daemon_pid, &pids, wall).map_err(|error| error.to_string());
+            let reading = reading.map(|mut reading| {
+                reader.read_memory(&mut reading, daemon_pid, now, every);
+                reading
+            });
             let orphans = reader.orphans(&home, daemon_pid, &pids);
             (reader, reading.map(|reading| SystemReading { orphans, ..reading }))
         });

@@ -190,6 +190,8 @@ fn lay_over(process: &mut ProcessSample, exposition: &Exposition, before: Option
         old_space: exposition.old_space,
         large_object_space: exposition.large_object_space,
         external: exposition.external,
+        heap_physical: None,
+        global_handles: None,
     });
     Some(Memory { majors: collections.major, heap_after_major_gc })
 }

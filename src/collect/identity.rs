@@ -72,7 +72,7 @@ mod tests {
 
     fn system(parent: u32, started_at_ms: i64, daemon_seen: bool) -> SystemReading {
         let sample = SystemSample { started_at_ms, ..SystemSample::default() };
-        let reading = PidReading { sample, parent, cgroup_limit: None };
+        let reading = PidReading { sample, pid: 100, parent, cgroup_limit: None };
         SystemReading { processes: [(100, reading)].into(), daemon_seen, ..SystemReading::default() }
     }
 

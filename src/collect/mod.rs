@@ -105,6 +105,8 @@ pub struct Settings {
     pub reply_limit: usize,
     /// The most processes kept of one daemon; the rest is counted.
     pub process_limit: usize,
+    /// The least time between two readings of a process's memory by kind.
+    pub memory_every: Duration,
     /// Whether to look for homes that nobody configured.
     pub discover: bool,
     /// Where the process file system is mounted.
@@ -120,6 +122,7 @@ impl Default for Settings {
             deadline: Duration::from_secs(5),
             reply_limit: 32 << 20,
             process_limit: 5000,
+            memory_every: Duration::from_mins(1),
             discover: false,
             proc: PathBuf::from("/proc"),
             passwd: PathBuf::from("/etc/passwd"),

@@ -1,6 +1,7 @@
 //! The layout of the file as it is written: every value optional, as text, with its place in the source.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, de};
@@ -128,6 +129,8 @@ layered! {
         cooldown: Value<String>,
         max_disk: Value<String>,
         open_inspector: Value<Vec<String>>,
+        path_map: Value<Vec<String>>,
+        source_maps: Value<Vec<PathBuf>>,
     }
 }
 

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::collect::{DaemonSpec, MetricsUrl, Source as ListSource};
 use crate::evidence::EvidenceSettings;
+use crate::evidence::original::Places;
 use crate::model::{Bytes, DaemonName};
 use crate::policy::{EvidenceBefore, Pattern, RestartSettings};
 
@@ -304,7 +305,21 @@ fn evidence(layers: &mut Layers<'_, '_>) -> EvidenceSettings {
             format!("\"{glob}\" names no app: while an inspector is open every user of this machine can use it");
         layers.user_source.report(named.map_or(0, |named| named.span().start), "evidence.open_inspector", message);
     }
+    let mapped = layers.user.evidence.path_map.as_ref();
+    let mut moved = Vec::new();
+    for text in mapped.iter().flat_map(|mapped| mapped.get_ref()) {
+        match Places::moved(text) {
+            Ok(pair) => moved.push(pair),
+            Err(why) => layers.user_source.report(
+                mapped.map_or(0, |mapped| mapped.span().start),
+                "evidence.path_map",
+                format!("\"{text}\": {why}"),
+            ),
+        }
+    }
+    let maps = layers.user.evidence.source_maps.as_ref().map(|maps| maps.get_ref().clone()).unwrap_or_default();
     EvidenceSettings {
+        sources: Places { moved, maps },
         open_inspector: named.map(|named| named.get_ref().clone()).unwrap_or_default(),
         on_leak: layers.choice("evidence.on_leak", |file| file.evidence.on_leak.as_ref(), &TAKEN),
         before_restart: layers.choice("evidence.before_restart", |file| file.evidence.before_restart.as_ref(), &TAKEN),

@@ -6,6 +6,7 @@
 //! | `keep`     | records of what was taken, beside its files, within a budget      | no   |
 //! | `take`     | takes profiles and snapshots from a running process, after checks | no   |
 //! | `inspector`| talks to V8's inspector in a Node process                         | no   |
+//! | `original` | the author's own file and line, by source maps                   | no   |
 //! | `report`   | what a series of snapshots told, small enough for the sidecar     | yes  |
 //!
 //! What a snapshot and a profile mean is read by the crate `v8-heap`, which opens no file: this room does that.
@@ -40,4 +41,6 @@ pub struct EvidenceSettings {
     pub max_disk: Bytes,
     /// Globs over the names of apps whose inspector may be opened without a person asking.
     pub open_inspector: Vec<String>,
+    /// Where scripts and their source maps lie.
+    pub sources: original::Places,
 }

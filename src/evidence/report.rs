@@ -96,6 +96,15 @@ pub struct Place {
     /// The function or constructor to look at first: file, line and column.
     #[serde(default)]
     pub code: Option<String>,
+    /// V8's id of the holder, if there is one.
+    #[serde(default)]
+    pub id: Option<u32>,
+    /// What the holder kept alive in each file, the oldest first, in bytes; empty where that is not known.
+    #[serde(default)]
+    pub sizes: Vec<u64>,
+    /// The package that holds the pieces, with its version.
+    #[serde(default)]
+    pub package: Option<String>,
 }
 
 /// Why a report cannot be read.
@@ -125,6 +134,9 @@ impl SeriesReport {
                 bytes: finding.bytes,
                 way: finding.told_way(),
                 code: finding.code.clone(),
+                id: finding.id,
+                sizes: finding.sizes.clone(),
+                package: finding.package.clone(),
             })
             .collect();
         let added = diff.added.map(|added| Added { count: added.count, bytes: added.shallow_bytes });
@@ -183,12 +195,15 @@ impl SeriesReport {
             growth.files.truncate(FILES);
             growth.classes.truncate(CLASSES);
             growth.places.truncate(PLACES);
+            growth.places.iter_mut().for_each(|place| place.sizes.truncate(FILES));
             growth.ways.truncate(WAYS);
             let classes = growth.classes.iter_mut().map(|grown| &mut grown.class);
-            let places = growth
-                .places
-                .iter_mut()
-                .flat_map(|place| [&mut place.sentence, &mut place.way].into_iter().chain(place.code.as_mut()));
+            let places = growth.places.iter_mut().flat_map(|place| {
+                [&mut place.sentence, &mut place.way]
+                    .into_iter()
+                    .chain(place.code.as_mut())
+                    .chain(place.package.as_mut())
+            });
             let texts = growth.files.iter_mut().chain([&mut growth.compared]).chain(&mut growth.ways);
             texts.chain(classes).chain(places).for_each(shorten);
         }
@@ -273,6 +288,7 @@ mod tests {
                 id: Some(5),
                 sizes: Vec::new(),
                 holder_node: None,
+                package: None,
             }],
             ways: vec![ClassWays {
                 class: "Session".to_owned(),

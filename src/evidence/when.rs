@@ -215,6 +215,7 @@ mod tests {
 
     fn settings() -> EvidenceSettings {
         EvidenceSettings {
+            sources: crate::evidence::original::Places::default(),
             open_inspector: Vec::new(),
             on_leak: true,
             before_restart: true,

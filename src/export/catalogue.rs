@@ -66,6 +66,10 @@ families! {
         "The anonymous part of resident memory: heap and stacks, without mapped files.";
     SWAPPED = Gauge "pm2_process_swapped_memory_bytes" ["daemon", "namespace", "app", "pm_id"]
         "Memory of the process that was pushed out to swap.";
+    MEMORY_KIND = Gauge "pm2_process_memory_bytes" ["daemon", "namespace", "app", "pm_id", "kind"]
+        "Resident memory of the process by what holds it, read once a minute; without kind=\"children\" the sum is its resident memory.";
+    WORKERS = Gauge "pm2_process_worker_threads" ["daemon", "namespace", "app", "pm_id"]
+        "Worker threads of the process.";
     HEAP_USED = Gauge "pm2_process_heap_used_bytes" ["daemon", "namespace", "app", "pm_id"]
         "V8 heap in use, garbage not yet collected included.";
     HEAP_TOTAL = Gauge "pm2_process_heap_total_bytes" ["daemon", "namespace", "app", "pm_id"] "V8 heap committed.";

@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Collected;
 use super::timeline::SparklineView;
-use crate::model::{AppName, Bytes, DaemonSample, LifeSummary, ProcessSample, Slope, Steady, Verdict, WallTime};
+use crate::model::{
+    AppName, Bytes, DaemonSample, LifeSummary, MemoryKind, ProcessSample, Slope, Steady, SystemSample, Verdict,
+    WallTime,
+};
 
 /// The body of `/api/v1/processes`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -116,6 +119,15 @@ pub struct ProcessView {
     pub tree_resident_memory_bytes: Option<u64>,
     /// Swapped memory of the process.
     pub swapped_memory_bytes: Option<u64>,
+    /// Resident memory by what holds it, and that of the descendants; null where it is not known.
+    #[serde(default)]
+    pub memory_by_kind_bytes: Option<BTreeMap<String, u64>>,
+    /// Why it is not known by kind, where that is for good.
+    #[serde(default)]
+    pub memory_by_kind_unknown: Option<String>,
+    /// Worker threads.
+    #[serde(default)]
+    pub worker_threads: Option<u32>,
     /// V8 heap in use.
     pub heap_used_bytes: Option<u64>,
     /// V8 heap committed.
@@ -287,6 +299,9 @@ fn process_view(process: &ProcessSample, verdict: Option<&Verdict>, wall: WallTi
         resident_memory_bytes: bytes(process.resident),
         tree_resident_memory_bytes: system.map(|system| system.tree_resident.0),
         swapped_memory_bytes: system.and_then(|system| bytes(system.swapped)),
+        memory_by_kind_bytes: system.and_then(memory_by_kind),
+        memory_by_kind_unknown: system.and_then(|system| system.memory_unknown).map(str::to_owned),
+        worker_threads: system.and_then(|system| system.memory).map(|memory| memory.workers),
         heap_used_bytes: bytes(metrics.heap_used),
         heap_total_bytes: bytes(metrics.heap_total),
         cpu_seconds: system.map(|system| super::process::whole(system.cpu_milliseconds) / 1000.0),
@@ -299,6 +314,13 @@ fn process_view(process: &ProcessSample, verdict: Option<&Verdict>, wall: WallTi
         sparkline: None,
         plan: None,
     }
+}
+
+fn memory_by_kind(system: &SystemSample) -> Option<BTreeMap<String, u64>> {
+    let memory = system.memory?;
+    let own = MemoryKind::ALL.into_iter().map(|kind| (kind.as_str(), memory.of(kind)));
+    let all = own.chain([(super::process::CHILDREN, system.children_resident())]);
+    Some(all.map(|(kind, bytes)| (kind.to_owned(), bytes.0)).collect())
 }
 
 fn verdict_view(verdict: &Verdict, offset: i64) -> VerdictView {

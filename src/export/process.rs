@@ -5,8 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::catalogue as family;
 use super::families::Families;
 use crate::model::{
-    AppMetrics, AppName, Bytes, DaemonName, DaemonSample, GcReport, ProcessSample, Snapshot, Status, WallTime,
+    AppMetrics, AppName, Bytes, DaemonName, DaemonSample, GcReport, MemoryKind, ProcessSample, Snapshot, Status,
+    WallTime,
 };
+
+/// The kind under which the memory of a process's descendants is shown: it is no part of its own.
+pub(super) const CHILDREN: &str = "children";
 
 pub(super) fn add(families: &mut Families, snapshot: &Snapshot) {
     for daemon in &snapshot.daemons {
@@ -92,6 +96,7 @@ fn add_process(families: &mut Families, process: &ProcessSample) {
     families.add_some(&family::RESTARTS, own, listed.restarts.map(whole));
     families.add_some(&family::UNSTABLE_RESTARTS, own, listed.unstable_restarts.map(whole));
     add_system(families, process, own);
+    add_memory(families, process, &labels);
     let limits = [
         ("max_memory_restart", process.limits.max_memory_restart),
         ("cgroup", process.limits.cgroup),
@@ -127,6 +132,17 @@ fn add_system(families: &mut Families, process: &ProcessSample, own: &[&str]) {
     families.add(&family::START_TIME, own, started(system.started_at_ms));
     families.add_some(&family::OPEN_FDS, own, system.open_fds.map(whole));
     families.add_some(&family::THREADS, own, system.threads.map(whole));
+}
+
+fn add_memory(families: &mut Families, process: &ProcessSample, labels: &Labels<'_>) {
+    let Some((system, memory)) = process.system.as_ref().and_then(|system| Some((system, system.memory?))) else {
+        return;
+    };
+    for kind in MemoryKind::ALL {
+        families.add(&family::MEMORY_KIND, &labels.with([kind.as_str()]), memory.of(kind).as_f64());
+    }
+    families.add(&family::MEMORY_KIND, &labels.with([CHILDREN]), system.children_resident().as_f64());
+    families.add(&family::WORKERS, &labels.process, f64::from(memory.workers));
 }
 
 fn add_app_metrics(families: &mut Families, metrics: &AppMetrics, labels: &Labels<'_>) {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::*;
 use crate::model::{
     AppMetrics, AppName, Basis, Bytes, CollectorName, CollectorReport, CustomMetric, DaemonName, DaemonSample,
-    GcReport, HostSample, LeakState, Limit, LimitKind, Listed, MemoryLimits, MemorySource, ProcessSample, Rejection,
-    Signal, Slope, Status, Steady, SystemSample, WallTime,
+    GcReport, HostSample, LeakState, Limit, LimitKind, Listed, MemoryByKind, MemoryKind, MemoryLimits, MemorySource,
+    ProcessSample, Rejection, Signal, Slope, Status, Steady, SystemSample, WallTime,
 };
 
 fn listed(pm_id: u32, app: &str, status: Status) -> Listed {
@@ -34,6 +34,7 @@ fn listed(pm_id: u32, app: &str, status: Status) -> Listed {
         min_uptime_ms: None,
         wait_ready: false,
         autorestart: true,
+        created_at: None,
         monit_memory: None,
         monit_cpu_percent: None,
         metrics: AppMetrics::default(),
@@ -76,6 +77,8 @@ fn rich() -> ProcessSample {
             old_space: Some(Bytes(17 << 20)),
             large_object_space: Some(Bytes(0)),
             external: Some(Bytes(2 << 20)),
+            heap_physical: Some(Bytes(28 << 20)),
+            global_handles: Some(Bytes(8 << 10)),
         }),
         custom: vec![
             CustomMetric { name: "queue".to_owned(), value: 7.0, unit: String::new() },
@@ -83,6 +86,11 @@ fn rich() -> ProcessSample {
             CustomMetric { name: "size".to_owned(), value: 15.07, unit: "MB".to_owned() },
         ],
     };
+    let mut memory = MemoryByKind::default();
+    memory.workers = 1;
+    for (mebibytes, kind) in [22, 9, 0, 0, 3, 26, 0].into_iter().zip(MemoryKind::ALL) {
+        memory.add(kind, Bytes(mebibytes << 20));
+    }
     process.system = Some(SystemSample {
         resident: Bytes(60 << 20),
         anonymous: Some(Bytes(40 << 20)),
@@ -95,6 +103,9 @@ fn rich() -> ProcessSample {
         tree_resident: Bytes(90 << 20),
         tree_swapped: Bytes(0),
         tree_processes: 2,
+        memory: Some(memory),
+        memory_unknown: None,
+        outside_v8: None,
     });
     process.resident = Some(Bytes(60 << 20));
     process.resident_source = Some(MemorySource::System);

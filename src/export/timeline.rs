@@ -430,9 +430,10 @@ fn bytes(value: f32) -> Option<u64> {
     value.is_finite().then(|| Bytes::from_f64(f64::from(value)).0)
 }
 
-/// Held memory less native memory, which is how native memory was defined; never less than the used heap.
+/// What V8 holds: held memory less what lies outside of V8; never less than the used heap.
 fn heap_total(minute: &Minute) -> Option<u64> {
-    bytes((minute.resident - minute.native).max(minute.heap_used))
+    let inside = minute.resident - minute.native;
+    bytes(if inside.is_nan() { inside } else { inside.max(minute.heap_used) })
 }
 
 fn signal_of(minute: &Minute, signal: Signal) -> f64 {

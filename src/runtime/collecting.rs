@@ -33,6 +33,8 @@ pub(super) fn collector(settings: &Settings, before: Option<Collector>) -> Colle
         deadline: settings.collect.deadline,
         reply_limit: usize::try_from(settings.collect.max_reply.0).unwrap_or(usize::MAX),
         process_limit: settings.collect.max_processes,
+        // One for each minute of the history; the collections do not fall on minutes exactly.
+        memory_every: settings.trend.minute.saturating_sub(settings.interval / 2),
         discover: settings.discover,
         ..collect::Settings::default()
     };

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
@@ -22,6 +22,8 @@ use super::shared::Shared;
 use crate::actuate::Witness;
 use crate::config::{Settings, matches_glob};
 use crate::evidence::keep::{self, Kind, Record, Trigger};
+use crate::evidence::original::{Originals, Places};
+use crate::evidence::profile::Profile;
 use crate::evidence::take::{self, Closer, LARGEST_PROFILE, Ledger, ProfileOrder, SAMPLING_INTERVAL, Target};
 use crate::evidence::when::{self, Busy, Candidate, Item, Progress};
 use crate::evidence::{EvidenceSettings, profile};
@@ -319,7 +321,8 @@ impl Evidence {
                 let read = std::fs::File::open(&path)
                     .map_err(|error| error.to_string())
                     .and_then(|file| profile::read(file, &record.file).map_err(|error| error.to_string()));
-                (read.is_ok(), EvidenceItemView::of_profile(record, Some(size), read.as_ref().map_err(Clone::clone)))
+                let read = read.map(|profile| with_originals(profile, &self.settings().sources));
+                (read.is_ok(), EvidenceItemView::of_profile(record, Some(size), read))
             }
             // Only its report is read; it may still come.
             Kind::HeapSnapshot => {
@@ -333,6 +336,25 @@ impl Evidence {
             reports.truncate(REPORTS);
         }
         view
+    }
+}
+
+/// How long the folders of an app may take to tell where its code was written.
+const SOURCES: Duration = Duration::from_secs(20);
+
+/// Names the author's own lines, with what could not be named; the app's folders may lie on a file server that is gone.
+fn with_originals(profile: Profile, places: &Places) -> (Profile, Vec<String>) {
+    let (ends, end) = mpsc::channel();
+    let (mut named, mut originals) = (profile.clone(), Originals::new(places.clone()));
+    let naming = std::thread::Builder::new().name("source maps".to_owned()).spawn(move || {
+        originals.of_profile(&mut named);
+        // Nobody waits any more where it comes too late.
+        let _late = ends.send((named, originals.notes().map(str::to_owned).collect()));
+    });
+    let late = || "the folders of its code did not answer, so no source map was read".to_owned();
+    match naming.ok().and_then(|_running| end.recv_timeout(SOURCES).ok()) {
+        Some(named) => named,
+        None => (profile, vec![late()]),
     }
 }
 

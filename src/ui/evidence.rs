@@ -18,13 +18,16 @@ const MOST: usize = 400;
 
 impl EvidenceItemView {
     /// Makes the view of a profile; of one that cannot be read the reason.
-    pub fn of_profile(record: &Record, size: Option<u64>, profile: Result<&Profile, String>) -> Self {
-        let summary = profile.map(|profile| summarise(profile, &record.file, TOP));
-        let (state, sentence, top, flame) = match &summary {
-            Ok(summary) => ("done", summary.sentence.clone(), top(summary), tree(&summary.flame)),
-            Err(reason) => ("failed", reason.clone(), Vec::new(), None),
-        };
-        Self { size_bytes: size, top, flame: flame.map(Box::new), ..Self::bare(record, state, sentence) }
+    pub fn of_profile(record: &Record, size: Option<u64>, profile: Result<(Profile, Vec<String>), String>) -> Self {
+        match profile {
+            Ok((profile, notes)) => {
+                let summary = summarise(&profile, &record.file, TOP);
+                let flame = tree(&summary.flame).map(Box::new);
+                let bare = Self::bare(record, "done", summary.sentence.clone());
+                Self { size_bytes: size, top: top(&summary), flame, notes, ..bare }
+            }
+            Err(reason) => Self { size_bytes: size, ..Self::bare(record, "failed", reason) },
+        }
     }
 
     /// Makes the view of what is being taken.
@@ -62,6 +65,7 @@ impl EvidenceItemView {
             top: Vec::new(),
             flame: None,
             growth: None,
+            notes: Vec::new(),
         }
     }
 }
@@ -71,7 +75,14 @@ fn top(summary: &ProfileSummary) -> Vec<FrameView> {
 }
 
 fn view(frame: &Frame, bytes: u64) -> FrameView {
-    FrameView { name: frame.function.clone(), location: frame.place(), bytes, children: Vec::new() }
+    FrameView {
+        name: frame.function.clone(),
+        location: frame.place(),
+        generated: frame.generated.clone(),
+        package: frame.package.clone(),
+        bytes,
+        children: Vec::new(),
+    }
 }
 
 /// Makes a tree of boxes that stand in order, each before those below it. Of more than [`MOST`] the largest stay: a box is
@@ -137,7 +148,9 @@ mod tests {
     #[test]
     fn a_profile_becomes_a_sentence_a_list_and_a_tree() {
         let profile = read(PROFILE.as_bytes(), "test").unwrap();
-        let view = EvidenceItemView::of_profile(&record(), Some(10), Ok(&profile));
+        let view =
+            EvidenceItemView::of_profile(&record(), Some(10), Ok((profile, vec!["of what it cannot tell".to_owned()])));
+        assert_eq!(view.notes.len(), 1);
         assert_eq!((view.state.as_str(), view.trigger.as_str(), view.taken_at), ("done", "leak", 1.5));
         assert_eq!(view.pause_seconds, Some(0.02));
         let names: Vec<(&str, u64)> = view.top.iter().map(|row| (row.name.as_str(), row.bytes)).collect();
@@ -169,7 +182,7 @@ mod tests {
         let mut calls = vec![call(0, 0, 0), call(0, 1, 1 << 20)];
         let of_root = |view: &EvidenceItemView| view.flame.clone().unwrap().children;
         let small = Profile { frames: frames.clone(), calls: calls.clone() };
-        let named = of_root(&EvidenceItemView::of_profile(&record(), None, Ok(&small)));
+        let named = of_root(&EvidenceItemView::of_profile(&record(), None, Ok((small, Vec::new()))));
         assert_eq!((named[0].name.as_str(), named[0].location.as_deref()), ("get foo", Some("/app/a.js:7:1")));
         for chain in 0..150 {
             // Only the last of a chain holds memory, so that all of it is as wide.
@@ -178,7 +191,7 @@ mod tests {
                 call(parent, 2, if step == 19 { (1 << 20) + u64::from(chain) } else { 0 })
             }));
         }
-        let wide = EvidenceItemView::of_profile(&record(), None, Ok(&Profile { frames, calls }));
+        let wide = EvidenceItemView::of_profile(&record(), None, Ok((Profile { frames, calls }, Vec::new())));
         let boxes = size(&wide.flame.unwrap());
         assert!(boxes <= MOST && boxes > MOST / 2, "{boxes} boxes");
     }

@@ -306,6 +306,9 @@ pub struct EvidenceItemView {
     /// What grew over a series of snapshots, at the last of them; null for profiles, and where no report was made.
     #[serde(default)]
     pub growth: Option<Box<SeriesGrowth>>,
+    /// What it cannot tell, and why: places without a source map, memory that no profile sees.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// A function or a class and the memory it holds.
@@ -315,6 +318,10 @@ pub struct FrameView {
     pub name: String,
     /// Its file and line, where known.
     pub location: Option<String>,
+    /// The place in the code that ran, where a source map tells another one above.
+    pub generated: Option<String>,
+    /// The package that it is of, with its version where that is known.
+    pub package: Option<String>,
     /// Memory that it and what it called still hold.
     pub bytes: u64,
     /// What it called, the largest first.

@@ -19,8 +19,10 @@ use leakslope::model::ProcessSample;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-const ALWAYS: [&str; 8] = [
+const ALWAYS: [&str; 10] = [
     "leakslope/external",
+    "leakslope/heap_physical",
+    "leakslope/global_handles",
     "leakslope/gc_seconds",
     "leakslope/heap_size_limit",
     "leakslope/major_gcs",

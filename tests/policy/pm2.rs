@@ -502,21 +502,75 @@ async fn another_apps_worker_that_listens_is_not_taken_for_ours() {
     roll("pm2-7").await;
 }
 
-/// A process of its own must listen where the old one did, whatever pm2 says of it.
+/// pm2 hears of a worker's first port, and believes the ready that it sends: each port that served must be served again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_must_serve_every_port_that_the_old_one_served() {
+    const TWO_PORTS: &str = "const http = require('http');
+http.createServer((request, response) => response.end('ok')).listen(Number(process.env.APP_PORT), '::1');
+http.createServer((request, response) => response.end('ok')).listen(Number(process.env.APP_PORT), '127.0.0.1');
+http.createServer((request, response) => response.end('ok')).listen(Number(process.env.APP_PORT) + 1, '127.0.0.1');
+";
+    let without = |port: &str| TWO_PORTS.lines().filter(|line| !line.contains(port)).collect::<Vec<_>>().join("\n");
+    let roll = async |version: &'static str, options: &str, code: &str, bad: String, detail: &str| {
+        let options = format!(r#""instances":2,"exec_mode":"cluster"{options}"#);
+        let settings = verifying("timeout = '6s', stable_for = '1500ms'");
+        let stage = Stage::start_by(Daemon::Usual, settings, version, code, &options).await;
+        stops_the_roll(&stage, version, &bad, &[detail]).await;
+    };
+    let says_ready = "process.send('ready'); setInterval(() => {}, 1000);".to_owned();
+    tokio::join!(
+        roll("pm2-5", "", TWO_PORTS, without("+ 1"), "not_listening"),
+        roll("pm2-6", r#","wait_ready":true"#, SERVER, says_ready.clone(), "not_listening"),
+        roll("pm2-7", r#","wait_ready":true"#, SERVER, says_ready, "not_listening"),
+    );
+}
+
+/// A new instance that was good and ends by itself soon after stops the roll, and nobody goes on being told it was good.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_ends_soon_after_it_was_good_stops_the_roll() {
+    let roll = async |version: &'static str| {
+        let stage = Stage::start(version, SERVER, r#""instances":4,"exec_mode":"cluster""#).await;
+        let before = stage.lives().await;
+        stage.deploy(&format!("{SERVER}setTimeout(() => process.exit(1), 5000);"));
+        stage.ask().await;
+        let end = stage.request_end().await;
+        assert_eq!(end.detail.as_deref(), Some("failed"), "{}", end.sentence);
+        let record = stage.keeper.records(RecordKind::Restart).remove(0);
+        let records = stage.keeper.records(RecordKind::Restart);
+        assert_eq!(record.outcome, Some(Outcome::Failed), "{records:#?}");
+        assert_eq!(record.detail.as_deref(), Some("ended_by_itself"), "{}", record.sentence);
+        assert_eq!(stage.keeper.records(RecordKind::BreakerOpened)[0].detail.as_deref(), Some("ended_by_itself"));
+        let after = stage.lives().await;
+        assert!(before.iter().any(|(pm_id, life)| after[pm_id] == *life), "the roll went on to the last worker");
+    };
+    tokio::join!(roll("pm2-5"), roll("pm2-7"));
+}
+
+/// A process of its own must listen where the old one did, on a Unix socket as well, whatever pm2 says of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fork_app_that_no_longer_listens_is_not_good() {
-    let roll = async |version: &'static str| {
+    let folder = tempfile::tempdir_in("/var").unwrap();
+    let path = folder.path().join("app.sock").display().to_string();
+    let on_a_path = format!("require('fs').rmSync('{path}', {{ force: true }});\n{SERVER}")
+        .replace("Number(process.env.APP_PORT), '127.0.0.1'", &format!("'{path}'"));
+    let roll = async |version: &'static str, code: &str, named: Option<&str>| {
         let settings = verifying("timeout = '4s', stable_for = '1500ms'");
         let options = r#""instances":1,"exec_mode":"fork""#;
-        let stage = Stage::start_by(Daemon::Usual, settings, version, SERVER, options).await;
+        let stage = Stage::start_by(Daemon::Usual, settings, version, code, options).await;
         stage.deploy(NEVER_LISTENS);
         stage.ask().await;
         let record = stage.restarts(1).await.remove(0);
         assert_eq!(record.detail.as_deref(), Some("not_listening"), "{}", record.sentence);
-        assert!(record.sentence.contains(&format!("port {}", stage.port)), "{}", record.sentence);
+        let named = named.map_or_else(|| format!("port {}", stage.port), |path| format!("the socket {path}"));
+        assert!(record.sentence.contains(&named), "{}", record.sentence);
         assert_eq!(stage.keeper.records(RecordKind::BreakerOpened)[0].detail.as_deref(), Some("not_listening"));
     };
-    tokio::join!(roll("pm2-5"), roll("pm2-6"), roll("pm2-7"));
+    tokio::join!(
+        roll("pm2-5", SERVER, None),
+        roll("pm2-6", SERVER, None),
+        roll("pm2-7", SERVER, None),
+        roll("pm2-7", &on_a_path, Some(&path)),
+    );
 }
 
 /// A probe sees what users see: it is asked before, during and after; workers that answer with an error stop the roll.

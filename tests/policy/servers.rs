@@ -289,6 +289,7 @@ fn snapshot() -> Snapshot {
                 min_uptime_ms: None,
                 wait_ready: false,
                 autorestart: true,
+                created_at: None,
                 monit_memory: Some(Bytes(100 << 20)),
                 monit_cpu_percent: None,
                 metrics: AppMetrics::default(),

@@ -63,6 +63,7 @@ fn listed(pm_id: u32, status: Status) -> Listed {
         min_uptime_ms: None,
         wait_ready: false,
         autorestart: true,
+        created_at: None,
         monit_memory: None,
         monit_cpu_percent: None,
         metrics: AppMetrics {
@@ -421,9 +422,22 @@ fn restarts() {
 
 #[test]
 fn evidence() {
-    let leaf = FrameView { name: text("Session"), location: None, bytes: 1, children: Vec::new() };
-    let root =
-        FrameView { name: text("(root)"), location: Some(text("a.js:1")), bytes: 2, children: vec![leaf.clone()] };
+    let leaf = FrameView {
+        name: text("Session"),
+        location: None,
+        generated: None,
+        package: None,
+        bytes: 1,
+        children: Vec::new(),
+    };
+    let root = FrameView {
+        name: text("(root)"),
+        location: Some(text("a.js:1")),
+        generated: Some(text("dist/a.js:1:99")),
+        package: Some(text("shop@1.2.3")),
+        bytes: 2,
+        children: vec![leaf.clone()],
+    };
     let profile = EvidenceItemView {
         id: text("shop-0-1"),
         kind: text("heap_profile"),
@@ -441,6 +455,7 @@ fn evidence() {
         top: vec![leaf],
         flame: Some(Box::new(root)),
         growth: None,
+        notes: vec![text("no source map")],
     };
     let amount = Added { count: 3, bytes: 300 };
     let class =
@@ -451,13 +466,16 @@ fn evidence() {
         bytes: 1,
         way: text("sessions (Map) → Session × 9"),
         code: Some(text("a.js:1:1")),
+        id: Some(7),
+        sizes: vec![1, 2, 3],
+        package: Some(text("shop@1.2.3")),
     };
     let series = SeriesGrowth {
         files: vec![text("shop.1.heapsnapshot"), text("shop.2.heapsnapshot")],
         compared: text("by object id"),
         added: Some(amount),
         classes: vec![ClassGrowth { added: None, ..class.clone() }, class],
-        places: vec![Place { code: None, ..place.clone() }, place],
+        places: vec![Place { code: None, id: None, package: None, ..place.clone() }, place],
         ways: vec![text("sessions (Map) → Session × 9")],
     };
     let snapshot = |growth: SeriesGrowth| EvidenceItemView {

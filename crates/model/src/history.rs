@@ -11,7 +11,8 @@ pub struct Minute {
     pub minute: i64,
     /// Smallest held memory of the minute: resident plus swapped, over the process tree.
     pub resident: f32,
-    /// Mean of held memory less V8's committed heap: native memory, buffers, child processes.
+    /// Mean of memory held outside of V8: native memory, buffers, child processes. By the process's mappings, else held
+    /// memory less what V8 reports.
     pub native: f32,
     /// Heap right after a major collection when the app reports it, else the smallest heap seen in the minute.
     pub heap_floor: f32,

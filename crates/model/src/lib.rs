@@ -6,6 +6,7 @@
 mod history;
 mod host;
 mod identity;
+mod memory;
 mod process;
 mod snapshot;
 mod time;
@@ -15,6 +16,7 @@ mod verdict;
 pub use history::{LifeEnd, LifeSummary, Minute};
 pub use host::{HostSample, SelfSample};
 pub use identity::{AppName, DEFAULT_NAMESPACE, DaemonName, Life, ProcessKey};
+pub use memory::{MemoryByKind, MemoryKind};
 pub use process::{
     AppMetrics, CustomMetric, GcReport, Listed, MemoryLimits, MemorySource, ProcessSample, Status, SystemSample,
 };

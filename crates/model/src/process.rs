@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AppName, Bytes, Life, ProcessKey};
+use crate::{AppName, Bytes, Life, MemoryByKind, ProcessKey};
 
 /// What pm2 says of a process. Unknown words are kept apart from known ones, never guessed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -92,6 +92,9 @@ pub struct Listed {
     pub status: Status,
     /// Wall-clock milliseconds of the last start.
     pub pm_uptime: Option<i64>,
+    /// Wall-clock milliseconds of the last start that somebody asked for: pm2 keeps it where it starts what has ended by
+    /// itself.
+    pub created_at: Option<i64>,
     /// Times pm2 has restarted it since it was added or `pm2 reset`.
     pub restarts: Option<u64>,
     /// Restarts that came before `min_uptime`.
@@ -192,6 +195,10 @@ pub struct GcReport {
     pub large_object_space: Option<Bytes>,
     /// Memory of array buffers and other external objects.
     pub external: Option<Bytes>,
+    /// What of V8's committed heap is resident.
+    pub heap_physical: Option<Bytes>,
+    /// Memory of global handles: what keeps objects with native memory of their own.
+    pub global_handles: Option<Bytes>,
 }
 
 /// One metric of the app's own, as pm2 lists it.
@@ -240,6 +247,19 @@ pub struct SystemSample {
     pub tree_swapped: Bytes,
     /// Processes in the tree, the process itself included.
     pub tree_processes: u32,
+    /// Resident memory by kind, as it was read last: about once a minute.
+    pub memory: Option<MemoryByKind>,
+    /// Why it is not known by kind, as a clause; none where it is, or is about to be.
+    pub memory_unknown: Option<&'static str>,
+    /// Memory the whole tree holds outside of the process's V8; only where it was read with this very sample.
+    pub outside_v8: Option<Bytes>,
+}
+
+impl SystemSample {
+    /// Resident memory of all its descendants.
+    pub fn children_resident(&self) -> Bytes {
+        self.tree_resident.saturating_sub(self.resident)
+    }
 }
 
 /// The memory ceilings that apply to one process, each where it is known.

@@ -11,7 +11,7 @@ use super::audit::AuditRecord;
 use super::observation::ProcessObservation;
 use super::settings::BreakerSettings;
 use super::values::Spoken;
-use model::{Bytes, LeakState, Life, ProcessKey, Slope, Steady};
+use model::{Bytes, LeakState, Life, ProcessKey, Slope, Status, Steady};
 
 /// After this time a restart has bought all that is worth counting.
 const LONGEST_WATCH: Duration = Duration::from_hours(168);
@@ -80,6 +80,9 @@ pub struct EffectWatch {
     pub life: Life,
     /// When the old one was replaced.
     pub since: Steady,
+    /// What pm2 said then of when its start was asked for.
+    #[serde(default)]
+    pub created_at: Option<i64>,
     /// Whether the request was about memory, so that a useless restart speaks against the next.
     pub counts: bool,
     /// What is known.
@@ -103,6 +106,11 @@ impl EffectWatch {
     /// Looks at the process; `None` when it has left the list.
     pub fn observe(&mut self, process: Option<&ProcessObservation>, settings: &BreakerSettings, now: Steady) -> Change {
         let elapsed = now.since(self.since);
+        // Between two lives nothing shows yet who ended the first.
+        let between = process.is_some_and(|process| process.life.is_none() && process.status != Status::Errored);
+        if between && elapsed < settings.settle.0 {
+            return Change::None;
+        }
         let Some(process) = process.filter(|process| process.life == Some(self.life)) else {
             self.effect.time_bought.get_or_insert(elapsed);
             let long_enough = elapsed >= settings.minimum_time_bought.0;
@@ -136,6 +144,27 @@ impl EffectWatch {
         Change::None
     }
 
+    /// How long after the replacement the new instance, which had been good, ended by itself; none where it still runs,
+    /// somebody asked for its end, or it came so late that the replacement has nothing to do with it.
+    pub(super) fn ended_by_itself(
+        &self,
+        process: Option<&ProcessObservation>,
+        settings: &BreakerSettings,
+        now: Steady,
+    ) -> Option<Duration> {
+        let process = process.filter(|process| process.life != Some(self.life))?;
+        let by_itself = match process.status {
+            // pm2 forgets when it was asked for once it gives up.
+            Status::Errored => true,
+            Status::Stopped | Status::Stopping | Status::Unknown => false,
+            Status::Online | Status::Launching | Status::WaitingRestart | Status::OneLaunch | Status::NoProcess => {
+                self.created_at.is_some() && process.created_at == self.created_at
+            }
+        };
+        let after = now.since(self.since);
+        (by_itself && after < settings.settle.0).then_some(after)
+    }
+
     /// Settles whether it helped, unless that is settled already.
     fn judge(&mut self, helped: bool) -> Option<bool> {
         if self.effect.helped.is_some() || self.effect.before.is_none() {
@@ -166,6 +195,7 @@ mod tests {
             key: ProcessKey { daemon: "default".into(), pm_id: 0 },
             life: LIFE,
             since: Steady(0),
+            created_at: Some(1),
             counts: true,
             effect: Effect { before: Some(Bytes(1000 << 20)), ..Effect::default() },
         }
@@ -189,6 +219,7 @@ mod tests {
             kill_timeout: Duration::ZERO,
             wait_ready: false,
             autorestart: true,
+            created_at: Some(1),
             verdict: None,
         }
     }
@@ -220,6 +251,27 @@ mod tests {
         look(&mut back, 10, 300);
         assert_eq!(look(&mut back, 40, 955), Change::Ended(Some(false)));
         assert_eq!(back.effect.time_bought, Some(Duration::from_mins(40)));
+    }
+
+    #[test]
+    fn only_what_ends_early_and_by_itself_has_failed() {
+        let settings = BreakerSettings::default();
+        let new = process(Life { pid: 8, started: 2 }, 100);
+        let with = |status, created_at| ProcessObservation { status, created_at, ..new.clone() };
+        let gave_up = ProcessObservation { life: None, ..with(Status::Errored, None) };
+        for (seen, minutes, expected) in [
+            (Some(new.clone()), 1, true),
+            (Some(with(Status::WaitingRestart, Some(1))), 1, true),
+            (Some(gave_up), 1, true),
+            (Some(new.clone()), 11, false),
+            (Some(with(Status::Online, Some(2))), 1, false),
+            (Some(with(Status::Stopped, Some(1))), 1, false),
+            (Some(process(LIFE, 100)), 1, false),
+            (None, 1, false),
+        ] {
+            let ended = watch().ended_by_itself(seen.as_ref(), &settings, Steady(minutes * 60_000));
+            assert_eq!(ended.is_some(), expected, "{seen:?} after {minutes} minutes");
+        }
     }
 
     #[test]

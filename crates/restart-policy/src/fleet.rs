@@ -107,6 +107,10 @@ impl Policy {
                 }
             }
             FleetLock::Held { .. } if self.state.steps.values().any(|step| step.fleet_lock) => {}
+            // The next replacement waits for nothing but whether its process serves.
+            FleetLock::Held { .. } if self.asking.probes.values().any(|at| now.steady.since(*at) <= timeout) => {
+                self.wake_by(now.steady + timeout);
+            }
             FleetLock::Held { .. } => {
                 self.state.fleet_lock = FleetLock::Releasing { next: now.steady, attempts: 0 };
                 self.touch();

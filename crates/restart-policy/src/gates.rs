@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::observation::{Now, ProcessObservation};
 use super::reason::{Decision, Gate, GateResult, Reason};
 use super::request::{Action, Request, Target};
-use super::serving::{ProbeAnswer, Sockets, spoken};
+use super::serving::{Listening, ProbeAnswer, Sockets};
 use super::settings::{BeforeExhaustion, Mode, PolicySettings, RestartSettings};
 use super::silence::Silence;
 use super::state::{FleetLock, LedgerEntry, State};
@@ -453,10 +453,25 @@ impl Asked<'_> {
         let open = |sentence: String| GateResult::open(Gate::Readiness, sentence);
         let cluster = self.process.is_some_and(|process| process.cluster);
         let has_probe = verify.probe().is_some();
-        if !has_probe && (cluster || !verify.ready) {
+        let answer = self.context.answers.probes.get(self.key);
+        let answer = answer.filter(|(at, life, _)| {
+            (fresh(*at, self.now.steady) || self.context.own_step.is_some()) && *life == self.target.life
+        });
+        // Which ports lead to a worker is asked only where it is to be replaced in earnest: it takes connections.
+        let to_ask = verify.ready && cluster && self.mode == Mode::Enforce && answer.is_none() && !self.context.ahead;
+        if !has_probe && (cluster || !verify.ready) && !to_ask {
+            let reached = match answer.and_then(|(_, _, answer)| answer.sockets.as_ref()) {
+                Some(Sockets::Reached(ports)) if !ports.is_empty() => {
+                    format!(
+                        "connections reach it by {}, and must reach the new worker; ",
+                        Listening::from(ports.clone())
+                    )
+                }
+                _ => String::new(),
+            };
             return open(match self.process.filter(|_| verify.ready) {
                 Some(process) => format!(
-                    "pm2 waits {} (listen_timeout) for the new worker to {}, then ends the old one all the same; a worker \
+                    "{reached}pm2 waits {} (listen_timeout) for the new worker to {}, then ends the old one all the same; a worker \
                      that needs longer, or of which this cannot be known, stops the roll after it; no probe is set \
                      (verify.http)",
                     Spoken(process.listen_timeout),
@@ -466,19 +481,15 @@ impl Asked<'_> {
             });
         }
         let held = |reason| GateResult::held(Gate::Readiness, reason);
-        let answer = self.context.answers.probes.get(self.key);
-        let answer = answer.filter(|(at, life, _)| {
-            (fresh(*at, self.now.steady) || self.context.own_step.is_some()) && *life == self.target.life
-        });
         match answer.map(|(_, _, answer)| answer) {
             None if self.context.ahead => open("it is asked then whether it serves".to_owned()),
             Some(ProbeAnswer { probe: Some(Err(why)), .. }) => held(Reason::ProbeFails(why.clone())),
             Some(ProbeAnswer { probe: Some(Ok(())), .. }) => open("the probe succeeds".to_owned()),
             Some(ProbeAnswer { sockets: Some(Sockets::Listens(ports)), .. }) if ports.is_empty() => {
-                open("it listens on no TCP port, so the new instance need only stay up".to_owned())
+                open("it listens nowhere, so the new instance need only stay up".to_owned())
             }
             Some(ProbeAnswer { sockets: Some(Sockets::Listens(ports)), .. }) => {
-                open(format!("it listens on {}, and so must the new instance", spoken(ports)))
+                open(format!("it listens on {ports}, and so must the new instance"))
             }
             Some(ProbeAnswer { sockets: Some(Sockets::Unseen(why)), .. }) => {
                 held(Reason::ReadinessUnknown(why.clone()))

@@ -52,7 +52,7 @@ pub use observation::{DaemonObservation, Now, Observation, ProcessObservation, V
 pub use plan::{AppGauges, AppPlan, Plan, PlanEntry, Preview, PreviewTarget};
 pub use reason::{Decision, Gate, GateResult, Reason};
 pub use request::{Action, AlertCall, PersonCall, Request, RequestEnd, Target, TargetState, Trigger, Wish};
-pub use serving::{Probe, ProbeAnswer, ProbeCount, ProbeOrder, SocketQuestion, Sockets};
+pub use serving::{Listening, Probe, ProbeAnswer, ProbeCount, ProbeOrder, SocketQuestion, Sockets};
 pub use settings::{BeforeExhaustion, EvidenceBefore, Mode, PolicySettings, RestartSettings};
 pub use silence::{Matcher, Silence};
 pub use state::{AlertMemory, FleetLock, Freed, LedgerEntry, Phase, RestartTotal, State, Step, Totals};

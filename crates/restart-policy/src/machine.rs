@@ -434,6 +434,7 @@ impl Policy {
         let mut judged = Vec::new();
         let mut changed = Vec::new();
         let mut freed = Vec::new();
+        let mut ended = Vec::new();
         watches.retain_mut(|watch| {
             let Some(seen) = self.world.fresh(&watch.key.daemon, now.steady) else { return true };
             let settings = &self
@@ -441,7 +442,9 @@ impl Policy {
                 .policy_of(&watch.key.daemon, &watch.record.app, false)
                 .map_or(&self.fallback, |(_, policy)| policy)
                 .breaker;
-            let change = watch.observe(seen.processes.get(&watch.key.pm_id), settings, seen.at);
+            let process = seen.processes.get(&watch.key.pm_id);
+            let fell = watch.ended_by_itself(process, settings, seen.at);
+            let change = watch.observe(process, settings, seen.at);
             let helped = match change {
                 Change::None => return true,
                 Change::Figure => None,
@@ -452,7 +455,10 @@ impl Policy {
             if let Some(bytes) = watch.effect.freed {
                 freed.push((watch.key.daemon.clone(), watch.record.app.clone(), bytes));
             }
-            changed.push(watch.record.clone());
+            match fell {
+                Some(after) => ended.push((watch.record.clone(), watch.key.clone(), after)),
+                None => changed.push(watch.record.clone()),
+            }
             if let (true, Some(helped)) = (watch.counts, helped) {
                 judged.push((watch.record.clone(), helped, watch.effect.sentence()));
             }
@@ -464,6 +470,9 @@ impl Policy {
         }
         for record in changed {
             self.record(record);
+        }
+        for (record, key, after) in ended {
+            self.ended_after_all(record, &key, after, now);
         }
         for (record, helped, sentence) in judged {
             let (daemon, app) = (record.daemon, record.app);

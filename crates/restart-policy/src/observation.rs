@@ -93,6 +93,8 @@ pub struct ProcessObservation {
     pub status: Status,
     /// The life it is in, none while it has no live pid.
     pub life: Option<Life>,
+    /// When its start was last asked for, by pm2's clock: it stays where pm2 starts what has ended by itself.
+    pub created_at: Option<i64>,
     /// Whether it is a cluster worker, which pm2 can replace without dropping connections.
     pub cluster: bool,
     /// pm2's restart count.
@@ -130,6 +132,7 @@ impl ProcessObservation {
             module: listed.module,
             status: listed.status,
             life: sample.life,
+            created_at: listed.created_at,
             cluster: listed.exec_mode == "cluster",
             restarts: listed.restarts,
             unstable_restarts: listed.unstable_restarts,

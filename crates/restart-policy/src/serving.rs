@@ -1,11 +1,12 @@
 //! Whether an instance serves: what its sockets show and what a probe says, before and after its replacement.
 //!
 //! pm2 says ok to a worker that never listened, and its log may lie elsewhere. So the world is asked. A process of its own
-//! must listen on the ports that the old one listened on. A cluster worker has no listening socket (pm2's daemon holds it
-//! and hands connections out), so one must have reached it. A probe asks what users would ask. This room refuses to ask by
-//! itself: it says what to ask and what an answer means.
+//! must listen where the old one listened. A cluster worker has no listening socket (pm2's daemon holds it and hands
+//! connections out), so one must reach it by each port by which one reached the old worker. A probe asks what users would
+//! ask. This room refuses to ask by itself: it says what to ask and what an answer means.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -47,6 +48,8 @@ pub struct ProbeOrder {
     pub probe: Option<Probe>,
     /// The port that was found before, for an address that leaves it open.
     pub port: Option<u16>,
+    /// The ports by which a connection is to reach it; any where there are none.
+    pub ports: BTreeSet<u16>,
     /// How often to connect, so that each of the app's workers has its turn.
     pub attempts: usize,
 }
@@ -55,9 +58,9 @@ pub struct ProbeOrder {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SocketQuestion {
-    /// On which TCP ports it and its children listen.
+    /// Where it and its children listen.
     Ports,
-    /// Whether a connection to a port of pm2's daemon reaches it.
+    /// By which ports of pm2's daemon a connection reaches it.
     Connection,
 }
 
@@ -86,12 +89,54 @@ pub struct ProbeAnswer {
 /// What the sockets of a process show.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sockets {
-    /// It listens on these TCP ports.
-    Listens(BTreeSet<u16>),
-    /// Whether a connection has reached it.
-    Reached(bool),
+    /// It listens here.
+    Listens(Listening),
+    /// The ports by which a connection has reached it.
+    Reached(BTreeSet<u16>),
     /// They cannot be seen.
     Unseen(String),
+}
+
+/// Where a process listens.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Listening {
+    /// TCP ports.
+    pub ports: BTreeSet<u16>,
+    /// Whatever else has a name that stays, as a sentence names it: "UDP port 53", "the socket /run/app.sock".
+    #[serde(default)]
+    pub others: BTreeSet<String>,
+}
+
+impl Listening {
+    /// Whether it listens nowhere.
+    pub fn is_empty(&self) -> bool {
+        self.ports.is_empty() && self.others.is_empty()
+    }
+
+    /// What the old instance listened on and the new one does not.
+    pub(super) fn missing(&self, after: &Self) -> Self {
+        let ports = missing(&self.ports, &after.ports).into_iter().collect();
+        Self { ports, others: self.others.difference(&after.others).cloned().collect() }
+    }
+}
+
+impl From<BTreeSet<u16>> for Listening {
+    fn from(ports: BTreeSet<u16>) -> Self {
+        Self { ports, others: BTreeSet::new() }
+    }
+}
+
+impl fmt::Display for Listening {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ports: Vec<String> = self.ports.iter().map(u16::to_string).collect();
+        let tcp = format!("{} {}", if ports.len() == 1 { "port" } else { "ports" }, ports.join(", "));
+        let all: Vec<&str> = Some(tcp.as_str())
+            .filter(|_| !ports.is_empty())
+            .into_iter()
+            .chain(self.others.iter().map(String::as_str))
+            .collect();
+        out.write_str(&all.join(" and "))
+    }
 }
 
 /// How often a probe was asked during a replacement: did anyone notice?
@@ -104,7 +149,7 @@ pub struct ProbeCount {
 }
 
 /// The ports of the old instance that the new one does not listen on.
-pub(super) fn missing(before: &BTreeSet<u16>, after: &BTreeSet<u16>) -> Vec<u16> {
+fn missing(before: &BTreeSet<u16>, after: &BTreeSet<u16>) -> Vec<u16> {
     let mut stand_ins = after.difference(before).filter(|port| **port >= FIRST_GIVEN).count();
     let mut missing = Vec::new();
     for port in before.difference(after).filter(|port| **port != INSPECTOR) {
@@ -115,12 +160,6 @@ pub(super) fn missing(before: &BTreeSet<u16>, after: &BTreeSet<u16>) -> Vec<u16>
         }
     }
     missing
-}
-
-/// Ports as a sentence names them.
-pub(super) fn spoken<'a>(ports: impl IntoIterator<Item = &'a u16>) -> String {
-    let ports: Vec<String> = ports.into_iter().map(u16::to_string).collect();
-    format!("{} {}", if ports.len() == 1 { "port" } else { "ports" }, ports.join(", "))
 }
 
 impl Policy {
@@ -140,9 +179,14 @@ impl Policy {
             key: key.clone(),
             app: app.clone(),
             life: process.life,
-            sockets: (verify.ready && !process.cluster).then_some(SocketQuestion::Ports),
+            sockets: verify.ready.then_some(if process.cluster {
+                SocketQuestion::Connection
+            } else {
+                SocketQuestion::Ports
+            }),
             probe: verify.probe(),
             port: None,
+            ports: BTreeSet::new(),
             attempts: self.attempts(process),
         };
         self.asking.probes.insert(key.clone(), now.steady);
@@ -159,6 +203,7 @@ impl Policy {
         let life = process.and_then(|process| process.life).filter(|life| *life != current.life);
         let verify = &self.policy_settings(&key.daemon, &app).verify;
         let sockets = verification.socket_question().filter(|_| life.is_some());
+        let ports = verification.ports_to_reach();
         let probe = verify.probe();
         if sockets.is_none() && probe.is_none() {
             return;
@@ -174,7 +219,17 @@ impl Policy {
         let attempts = process.map_or(1, |process| self.attempts(process));
         let port = self.answers.probes.get(&key).and_then(|(_, _, answer)| answer.port);
         self.asking.steps.insert(step, (now.steady, false));
-        self.order(Command::Probe(ProbeOrder { step: Some(step), key, app, life, sockets, probe, port, attempts }));
+        self.order(Command::Probe(ProbeOrder {
+            step: Some(step),
+            key,
+            app,
+            life,
+            sockets,
+            probe,
+            port,
+            ports,
+            attempts,
+        }));
         self.wake_by(now.steady + patience);
     }
 
@@ -219,14 +274,10 @@ impl Policy {
         self.answers.probes.retain(|known, _| known.daemon != key.daemon);
     }
 
-    /// The ports that the process listened on when it was last asked; none where it was not or they cannot be seen.
-    pub(super) fn ports_before(&self, key: &ProcessKey, life: Life) -> Option<BTreeSet<u16>> {
-        match self.answers.probes.get(key)? {
-            (_, known, ProbeAnswer { sockets: Some(Sockets::Listens(ports)), .. }) if *known == life => {
-                Some(ports.clone())
-            }
-            _ => None,
-        }
+    /// What the sockets of the process showed when it was last asked.
+    pub(super) fn sockets_before(&self, key: &ProcessKey, life: Life) -> Option<&Sockets> {
+        let (_, known, answer) = self.answers.probes.get(key)?;
+        answer.sockets.as_ref().filter(|_| *known == life)
     }
 }
 

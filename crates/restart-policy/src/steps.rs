@@ -160,8 +160,8 @@ impl Policy {
         let settings = self.policy_settings(&daemon, &app).verify.clone();
         let Some(before) = self.world.process(&step.key) else { return };
         let age = self.world.uptime(before, now.steady);
-        let ports = self.ports_before(&step.key, step.life);
-        let verification = Verification::begin(step.life, age, before, ports, &settings, now.steady);
+        let sockets = self.sockets_before(&step.key, step.life);
+        let verification = Verification::begin(step.life, age, before, sockets, &settings, now.steady);
         let deadline = before.listen_timeout + before.kill_timeout + ANSWER_GRACE;
         let (pm_id, held) = (step.key.pm_id, before.held);
         self.wake_by(verification.deadline());
@@ -381,6 +381,7 @@ impl Policy {
                 key: step.key.clone(),
                 life,
                 since,
+                created_at: self.world.process(&step.key).and_then(|process| process.created_at),
                 counts,
                 effect,
             });
@@ -431,15 +432,7 @@ impl Policy {
     /// Ends a step whose new instance is not good: the roll stops and the breaker opens.
     fn failed(&mut self, daemon: &DaemonName, failure: &Failure, now: Now) {
         let Some(step) = self.state.steps.remove(daemon) else { return };
-        if let Some(request) = self.state.requests.get_mut(&step.request) {
-            for (pm_id, target) in &mut request.targets {
-                if *pm_id == step.key.pm_id {
-                    target.state = TargetState::Failed;
-                } else if target.state == TargetState::Waiting {
-                    target.state = TargetState::Left;
-                }
-            }
-        }
+        self.stop_roll(step.request, step.key.pm_id);
         self.forget_probes(step.id, &step.key);
         let mut record = step.record;
         let outcome =
@@ -455,6 +448,37 @@ impl Policy {
         self.say(Severity::Warning, NoticeKind::Restart, (daemon, &app, Some(step.key.pm_id)), text);
         let cause = format!("after the {} of {}: {failure}", step.action.as_str(), step.key);
         self.trip(daemon, &app, (Trouble::VerificationFailed, Some(failure.as_str())), &cause, now);
+    }
+}
+
+impl Policy {
+    /// Leaves alone whatever a request has not begun, after one of its replacements came to no good.
+    fn stop_roll(&mut self, request: u64, failed: u32) {
+        let Some(request) = self.state.requests.get_mut(&request) else { return };
+        for (pm_id, target) in &mut request.targets {
+            if *pm_id == failed {
+                target.state = TargetState::Failed;
+            } else if target.state == TargetState::Waiting {
+                target.state = TargetState::Left;
+            }
+        }
+    }
+
+    /// Takes back that a replacement was good: the new instance ended by itself soon after.
+    pub(super) fn ended_after_all(&mut self, mut record: AuditRecord, key: &ProcessKey, after: Duration, now: Now) {
+        const DETAIL: &str = "ended_by_itself";
+        if let Some(request) = record.request {
+            self.stop_roll(request, key.pm_id);
+        }
+        let failure = format!("the new instance ended by itself {} after the replacement", Spoken(after));
+        record.outcome = Some(Outcome::Failed);
+        record.detail = Some(DETAIL.to_owned());
+        record.sentence = format!("{}; {failure}", record.sentence);
+        let (daemon, app, text) = (record.daemon.clone(), record.app.clone(), record.sentence.clone());
+        self.record(record);
+        self.say(Severity::Warning, NoticeKind::Restart, (&daemon, &app, Some(key.pm_id)), text);
+        let cause = format!("{failure} of {key}");
+        self.trip(&daemon, &app, (Trouble::VerificationFailed, Some(DETAIL)), &cause, now);
     }
 }
 

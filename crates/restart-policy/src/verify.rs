@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::observation::ProcessObservation;
-use super::serving::{ProbeAnswer, SocketQuestion, Sockets, missing, spoken};
+use super::serving::{Listening, ProbeAnswer, SocketQuestion, Sockets};
 use super::settings::VerifySettings;
 use super::values::Spoken;
 use model::{Life, Status, Steady};
@@ -47,6 +47,9 @@ pub struct Verification {
     /// What shows that the new instance serves; none where nobody asks.
     #[serde(default)]
     expected: Option<Expected>,
+    /// The ports by which a connection reached the old instance, and must reach the new one.
+    #[serde(default)]
+    reaches: BTreeSet<u16>,
     /// Whether pm2 saw the first new instance listen, or heard that it is ready.
     #[serde(default)]
     reported: bool,
@@ -68,8 +71,8 @@ pub struct Verification {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Expected {
-    /// It listens on these ports, as the old one did.
-    Ports(BTreeSet<u16>),
+    /// It listens here, as the old one did.
+    Listens(Listening),
     /// A connection has reached it.
     Connection,
 }
@@ -84,6 +87,9 @@ struct NewLife {
     /// What its sockets showed last.
     #[serde(default)]
     serving: Serving,
+    /// The ports by which a connection has reached it.
+    #[serde(default)]
+    reached: BTreeSet<u16>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -91,7 +97,7 @@ struct NewLife {
 enum Serving {
     #[default]
     NotSeen,
-    Missing(Vec<u16>),
+    Missing(Listening),
     Unseen(String),
     Seen,
 }
@@ -136,10 +142,7 @@ pub enum Failure {
     /// Its heap could not be read, or its event loop is blocked.
     HeapUnreadable,
     /// It does not listen where the old one did.
-    NotListening {
-        /// The ports of the old one that are missing.
-        ports: Vec<u16>,
-    },
+    NotListening(Listening),
     /// Whether it serves is not known.
     ReadinessUnknown {
         /// Why not.
@@ -165,7 +168,7 @@ impl Failure {
             Self::NeverReady { .. } => "not_ready_in_listen_timeout",
             Self::NeverStable => "never_stable",
             Self::HeapUnreadable => "heap_unreadable",
-            Self::NotListening { .. } => "not_listening",
+            Self::NotListening(_) => "not_listening",
             Self::ReadinessUnknown { .. } => "readiness_unknown",
             Self::ProbeFailed { .. } => "probe_failed",
             Self::DaemonLost => "daemon_lost",
@@ -190,8 +193,8 @@ impl fmt::Display for Failure {
             }
             Self::NeverStable => write!(out, "the new instance was not online for long enough"),
             Self::HeapUnreadable => write!(out, "the new instance's heap cannot be read or its event loop is blocked"),
-            Self::NotListening { ports } => {
-                write!(out, "the new instance does not listen on {}, as the old one did", spoken(ports))
+            Self::NotListening(missing) => {
+                write!(out, "the new instance does not listen on {missing}, as the old one did")
             }
             Self::ReadinessUnknown { why } => write!(out, "whether the new instance serves is not known: {why}"),
             Self::ProbeFailed { why } => write!(out, "the probe fails after the replacement: {why}"),
@@ -221,21 +224,25 @@ pub enum Progress {
 }
 
 impl Verification {
-    /// Begins to watch a process whose old life is `old` and has reached the age `age`. `ports` are those that the old one
-    /// listens on, where they were seen.
+    /// Begins to watch a process whose old life is `old` and has reached the age `age`; `sockets` is what those of the old
+    /// one showed, where they were seen.
     pub fn begin(
         old: Life,
         age: Duration,
         before: &ProcessObservation,
-        ports: Option<BTreeSet<u16>>,
+        sockets: Option<&Sockets>,
         settings: &VerifySettings,
         now: Steady,
     ) -> Self {
-        let expected = match ports {
-            Some(ports) if !before.cluster => Some(Expected::Ports(ports)),
-            // A probe is enough where the ports of a process of its own cannot be seen.
-            None if !before.cluster && settings.probe().is_some() => None,
+        let expected = match sockets {
+            Some(Sockets::Listens(listening)) if !before.cluster => Some(Expected::Listens(listening.clone())),
+            // A probe is enough where the sockets of a process of its own cannot be seen.
+            _ if !before.cluster && settings.probe().is_some() => None,
             _ => Some(Expected::Connection),
+        };
+        let reaches = match sockets {
+            Some(Sockets::Reached(ports)) if before.cluster => ports.clone(),
+            _ => BTreeSet::new(),
         };
         let stable_for = settings.stable_for.0.max(before.min_uptime);
         Self {
@@ -250,6 +257,7 @@ impl Verification {
             lives: 0,
             late: false,
             expected: expected.filter(|_| settings.ready),
+            reaches,
             reported: false,
             answered: false,
             probe: settings.probe().is_some(),
@@ -285,12 +293,17 @@ impl Verification {
         self.late = ready == Some(false) && self.expected.is_some();
     }
 
-    /// What is still to be asked of the sockets of the new instance. pm2's word is awaited first: it spares a connection.
+    /// The ports by which a connection is to reach the new instance, where they are known.
+    pub(super) fn ports_to_reach(&self) -> BTreeSet<u16> {
+        self.reaches.clone()
+    }
+
+    /// What is still to be asked of the sockets of the new instance, once pm2 has answered.
     pub fn socket_question(&self) -> Option<SocketQuestion> {
         let online = self.new.as_ref().is_some_and(|new| new.steady_since.is_some());
         match &self.expected {
             _ if !online || self.late || self.serves() => None,
-            Some(Expected::Ports(_)) => Some(SocketQuestion::Ports),
+            Some(Expected::Listens(_)) => Some(SocketQuestion::Ports),
             Some(Expected::Connection) => self.answered.then_some(SocketQuestion::Connection),
             None => None,
         }
@@ -305,20 +318,30 @@ impl Verification {
         new.serving = match (&self.expected, &answer.sockets) {
             (_, None) => return,
             (_, Some(Sockets::Unseen(why))) => Serving::Unseen(why.clone()),
-            (Some(Expected::Ports(before)), Some(Sockets::Listens(after))) => {
-                let missing = missing(before, after);
+            (Some(Expected::Listens(before)), Some(Sockets::Listens(after))) => {
+                let missing = before.missing(after);
                 if missing.is_empty() { Serving::Seen } else { Serving::Missing(missing) }
             }
-            (Some(Expected::Connection), Some(Sockets::Reached(true))) => Serving::Seen,
+            (Some(Expected::Connection), Some(Sockets::Reached(ports))) => {
+                new.reached.extend(ports);
+                let missing = Listening::from(self.reaches.clone()).missing(&new.reached.clone().into());
+                match new.reached.is_empty() {
+                    true => Serving::NotSeen,
+                    false if missing.is_empty() => Serving::Seen,
+                    false => Serving::Missing(missing),
+                }
+            }
             (_, Some(Sockets::Listens(_) | Sockets::Reached(_))) => Serving::NotSeen,
         };
     }
 
-    /// Whether the newest instance is known to serve, or nobody asks. pm2's word is about the first one.
+    /// Whether the newest instance is known to serve, or nobody asks. pm2's word is about the first one, and enough only
+    /// where nobody has seen by which ports the old one served.
     fn serves(&self) -> bool {
         let seen = self.new.as_ref().is_some_and(|new| new.serving == Serving::Seen);
-        let none = matches!(&self.expected, Some(Expected::Ports(ports)) if ports.is_empty());
-        self.expected.is_none() || none || seen || (self.reported && self.lives <= 1)
+        let none = matches!(&self.expected, Some(Expected::Listens(listening)) if listening.is_empty());
+        let word = self.reported && self.lives <= 1 && self.reaches.is_empty();
+        self.expected.is_none() || none || seen || word
     }
 
     fn absent(&mut self, now: Steady) -> Progress {
@@ -391,6 +414,7 @@ impl Verification {
                 steady_since: None,
                 launching: Duration::ZERO,
                 serving: Serving::NotSeen,
+                reached: BTreeSet::new(),
             });
             if self.lives > MOST_LIVES {
                 return Progress::Failed(Failure::Restless);
@@ -444,7 +468,8 @@ impl Verification {
         let failure = match self.new.as_ref().map(|new| &new.serving) {
             Some(Serving::Unseen(why)) if self.answered => Failure::ReadinessUnknown { why: why.clone() },
             _ if !overdue => return Progress::Waiting(Stage::Serving),
-            Some(Serving::Missing(ports)) => Failure::NotListening { ports: ports.clone() },
+            Some(Serving::Missing(missing)) => Failure::NotListening(missing.clone()),
+            _ if self.reported && !self.reaches.is_empty() => Failure::NotListening(self.reaches.clone().into()),
             _ => {
                 let waited = Spoken(self.listen_timeout);
                 let why =
@@ -484,6 +509,7 @@ mod tests {
             kill_timeout: Duration::from_secs(2),
             wait_ready: false,
             autorestart: true,
+            created_at: Some(1),
             verdict: None,
         }
     }
@@ -525,8 +551,8 @@ mod tests {
     fn what_is_not_known_to_serve_is_not_verified() {
         let new = process(Status::Online, Some(NEW));
         for (sockets, progress) in [
-            (Some(Sockets::Reached(true)), Progress::Verified { life: NEW, starts: 1 }),
-            (Some(Sockets::Reached(false)), Progress::Waiting(Stage::Serving)),
+            (Some(Sockets::Reached([80].into())), Progress::Verified { life: NEW, starts: 1 }),
+            (Some(Sockets::Reached([].into())), Progress::Waiting(Stage::Serving)),
             (None, Progress::Waiting(Stage::Serving)),
             (
                 Some(Sockets::Unseen("no".to_owned())),
@@ -553,16 +579,42 @@ mod tests {
         let old = ProcessObservation { cluster: false, ..process(Status::Online, Some(OLD)) };
         let new = ProcessObservation { cluster: false, ..process(Status::Online, Some(NEW)) };
         let settings = VerifySettings::default();
-        let mut verification = Verification::begin(OLD, GROWN, &old, Some([80, 81].into()), &settings, Steady(0));
+        let listens = |ports: &[u16], others: &[&str]| {
+            let others = others.iter().map(|other| (*other).to_owned()).collect();
+            Sockets::Listens(Listening { ports: ports.iter().copied().collect(), others })
+        };
+        let both = listens(&[80, 81], &["the socket /run/shop.sock"]);
+        let mut verification = Verification::begin(OLD, GROWN, &old, Some(&both), &settings, Steady(0));
         verification.answered(None);
         verification.observe(Some(&new), YOUNG, at(1));
         assert_eq!(verification.socket_question(), Some(SocketQuestion::Ports));
-        verification.probed(Some(NEW), &seen(Sockets::Listens([80].into())), at(5));
+        verification.probed(Some(NEW), &seen(listens(&[80], &[])), at(5));
         assert_eq!(verification.observe(Some(&new), YOUNG, at(12)), Progress::Waiting(Stage::Serving));
         let mut deaf = verification.clone();
-        let failure = Failure::NotListening { ports: vec![81] };
-        assert_eq!(deaf.observe(Some(&new), YOUNG, at(80)), Progress::Failed(failure));
-        verification.probed(Some(NEW), &seen(Sockets::Listens([80, 81].into())), at(13));
+        let Progress::Failed(failure) = deaf.observe(Some(&new), YOUNG, at(80)) else { panic!("it is deaf") };
+        let told = "the new instance does not listen on port 81 and the socket /run/shop.sock, as the old one did";
+        assert_eq!(failure.to_string(), told);
+        verification.probed(Some(NEW), &seen(both), at(13));
+        assert_eq!(verification.observe(Some(&new), YOUNG, at(14)), Progress::Verified { life: NEW, starts: 1 });
+    }
+
+    /// pm2 hears of a worker's first port, and of the ready that it sends: each port that served is asked for.
+    #[test]
+    fn a_worker_must_be_reached_by_every_port_by_which_the_old_one_was() {
+        let (old, new) = (process(Status::Online, Some(OLD)), process(Status::Online, Some(NEW)));
+        let settings = VerifySettings::default();
+        let before = Sockets::Reached([80, 81].into());
+        let mut verification = with_answer(Verification::begin(OLD, GROWN, &old, Some(&before), &settings, Steady(0)));
+        verification.observe(Some(&new), YOUNG, at(1));
+        assert_eq!(verification.socket_question(), Some(SocketQuestion::Connection));
+        let mut unheard = verification.clone();
+        verification.probed(Some(NEW), &seen(Sockets::Reached([80].into())), at(2));
+        assert_eq!(verification.observe(Some(&new), YOUNG, at(12)), Progress::Waiting(Stage::Serving));
+        for (deaf, missing) in [(&mut unheard, vec![80, 81]), (&mut verification.clone(), vec![81])] {
+            let failure = Failure::NotListening(missing.into_iter().collect::<BTreeSet<u16>>().into());
+            assert_eq!(deaf.observe(Some(&new), YOUNG, at(80)), Progress::Failed(failure));
+        }
+        verification.probed(Some(NEW), &seen(Sockets::Reached([81].into())), at(13));
         assert_eq!(verification.observe(Some(&new), YOUNG, at(14)), Progress::Verified { life: NEW, starts: 1 });
     }
 
@@ -641,7 +693,7 @@ mod tests {
         assert_eq!(verification.observe(Some(&other), YOUNG, at(12)), Progress::Waiting(Stage::Stable));
         // pm2's word was about the first.
         assert_eq!(verification.observe(Some(&other), YOUNG, at(19)), Progress::Waiting(Stage::Serving));
-        verification.probed(Some(life(12)), &seen(Sockets::Reached(true)), at(19));
+        verification.probed(Some(life(12)), &seen(Sockets::Reached([80].into())), at(19));
         assert_eq!(verification.observe(Some(&other), YOUNG, at(19)), Progress::Verified { life: life(12), starts: 2 });
         verification.observe(Some(&process(Status::Online, Some(life(13)))), YOUNG, at(20));
         let fourth = process(Status::Online, Some(life(14)));

@@ -154,6 +154,8 @@ fn read_report(name: &str, reading: &Reading<'_>, report: &mut GcReport) {
         "space/old" => report.old_space = reading.memory("B"),
         "space/large_object" => report.large_object_space = reading.memory("B"),
         "external" => report.external = reading.memory("B"),
+        "heap_physical" => report.heap_physical = reading.memory("B"),
+        "global_handles" => report.global_handles = reading.memory("B"),
         _ => {}
     }
 }
@@ -299,6 +301,8 @@ mod tests {
             "old": {"value": 2, "type": "leakslope/space/old"},
             "lo": {"value": 3, "type": "leakslope/space/large_object"},
             "ext": {"value": "4", "type": "leakslope/external"},
+            "physical": {"value": 5, "type": "leakslope/heap_physical"},
+            "handles": {"value": 6, "type": "leakslope/global_handles"},
             "later": {"value": 5, "type": "leakslope/of_a_later_version"}
         }"#,
         );
@@ -312,6 +316,8 @@ mod tests {
             old_space: Some(Bytes(2)),
             large_object_space: Some(Bytes(3)),
             external: Some(Bytes(4)),
+            heap_physical: Some(Bytes(5)),
+            global_handles: Some(Bytes(6)),
         };
         assert_eq!((metrics.gc, metrics.custom), (Some(report), vec![]));
     }

@@ -180,7 +180,7 @@ struct Stopped;
 /// Reads the entry that comes next; none where it is no object or has no `pm_id`.
 fn read_entry(scan: &mut Scan<'_>) -> Result<Option<Listed>, Stopped> {
     let mut outer = [None; 5];
-    let mut environment = [None; 24];
+    let mut environment = [None; 25];
     let mut metrics = AppMetrics::default();
     let read = scan.object(|name, scan| {
         match OUTER.place(name) {
@@ -196,8 +196,8 @@ fn read_entry(scan: &mut Scan<'_>) -> Result<Option<Listed>, Stopped> {
 }
 
 /// Reads `pm2_env`: the values of its names but for the last, which are the metrics.
-fn read_environment<'t>(scan: &mut Scan<'t>) -> Option<([Option<Json<'t>>; 24], AppMetrics)> {
-    let mut environment = [None; 24];
+fn read_environment<'t>(scan: &mut Scan<'t>) -> Option<([Option<Json<'t>>; 25], AppMetrics)> {
+    let mut environment = [None; 25];
     let mut metrics = AppMetrics::default();
     scan.object(|name, scan| {
         match ENVIRONMENT.place(name) {
@@ -212,7 +212,7 @@ fn read_environment<'t>(scan: &mut Scan<'t>) -> Option<([Option<Json<'t>>; 24], 
     Some((environment, metrics))
 }
 
-fn listed(outer: &[Option<Json<'_>>; 5], environment: &[Option<Json<'_>>; 24], metrics: AppMetrics) -> Option<Listed> {
+fn listed(outer: &[Option<Json<'_>>; 5], environment: &[Option<Json<'_>>; 25], metrics: AppMetrics) -> Option<Listed> {
     const MONIT: Names<2> = Names::new(["memory", "cpu"]);
     const VERSIONING: Names<1> = Names::new(["revision"]);
     let [_, pid, name, pm_id, monit] = *outer;
@@ -241,6 +241,7 @@ fn listed(outer: &[Option<Json<'_>>; 5], environment: &[Option<Json<'_>>; 24], m
         wait_ready,
         autorestart,
         stop_exit_codes,
+        created,
     ] = *environment;
     let [monit_memory, monit_cpu] = monit.map_or([None; 2], |monit| fields(monit, &MONIT));
     let pm_id = pm_id.and_then(whole).or_else(|| inner_id.and_then(whole))?;
@@ -253,7 +254,8 @@ fn listed(outer: &[Option<Json<'_>>; 5], environment: &[Option<Json<'_>>; 24], m
         app,
         pid: pid.and_then(whole).and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0),
         status: status.and_then(Json::string).map_or(Status::Unknown, |status| Status::from_pm2(&status)),
-        pm_uptime: uptime.and_then(whole).and_then(|uptime| i64::try_from(uptime).ok()).filter(|uptime| *uptime > 0),
+        pm_uptime: uptime.and_then(moment),
+        created_at: created.and_then(moment),
         restarts: restarts.and_then(whole),
         unstable_restarts: unstable.and_then(whole),
         module: module.and_then(flag).unwrap_or(false),
@@ -286,7 +288,7 @@ fn listed(outer: &[Option<Json<'_>>; 5], environment: &[Option<Json<'_>>; 24], m
 
 /// The only names that are read out of `pm2_env`, in the order in which [`listed`] takes them apart. Of `NODE_OPTIONS`
 /// and `node_args` nothing is kept but the heap limit.
-const ENVIRONMENT: Names<25> = Names::new([
+const ENVIRONMENT: Names<26> = Names::new([
     "name",
     "pm_id",
     "status",
@@ -311,8 +313,14 @@ const ENVIRONMENT: Names<25> = Names::new([
     "wait_ready",
     "autorestart",
     "stop_exit_codes",
+    "created_at",
     "axm_monitor",
 ]);
+
+/// Milliseconds since the epoch.
+fn moment(json: Json<'_>) -> Option<i64> {
+    whole(json).and_then(|moment| i64::try_from(moment).ok()).filter(|moment| *moment > 0)
+}
 
 fn named(json: Json<'_>) -> Option<Cow<'_, str>> {
     label(json, NAME_LIMIT)

@@ -1,4 +1,4 @@
-//! Which TCP ports a process listens on and who is connected: the sockets of its network namespace matched with its open
+//! Where a process listens and who is connected: the sockets of its network namespace matched with its open
 //! files.
 
 use std::collections::BTreeSet;
@@ -10,6 +10,14 @@ use std::path::Path;
 const LONGEST_TABLE: u64 = 16 << 20;
 const LISTENING: u8 = 0x0a;
 const CONNECTED: u8 = 0x01;
+/// A UDP socket that anybody may send to.
+const UNCONNECTED: u8 = 0x07;
+/// Ports from here on may have been given out by the system, to a client as well.
+const FIRST_GIVEN: u16 = 32_768;
+/// `__SO_ACCEPTCON`: somebody listens on this Unix socket.
+const ACCEPTS: u32 = 0x1_0000;
+/// So many digits in a row are a pid, or drawn by lot.
+const DRAWN_DIGITS: usize = 3;
 
 /// The TCP ports that a process listens on; none where its files are not ours to see.
 pub fn listening_ports(proc: &Path, pid: u32) -> BTreeSet<u16> {
@@ -43,19 +51,50 @@ pub fn seen_ports(proc: &Path, pid: u32) -> std::io::Result<BTreeSet<u16>> {
     Ok(sockets.into_iter().map(|socket| socket.port).collect())
 }
 
+/// What else a process listens on under a name that its next run has as well, in words: UDP ports that the system did not
+/// give out, and Unix sockets whose path is not of one run alone.
+///
+/// # Errors
+/// Where the files of the process are not ours to see, or it is gone.
+pub fn other_sockets(proc: &Path, pid: u32) -> std::io::Result<BTreeSet<String>> {
+    let open = open_sockets(proc, pid)?;
+    let udp = ["net/udp", "net/udp6"].into_iter().flat_map(|name| table(proc, pid, name));
+    let udp = udp.flat_map(|text| rows(&text)).filter(|socket| {
+        socket.state == UNCONNECTED && socket.port < FIRST_GIVEN && socket.port > 0 && open.contains(&socket.inode)
+    });
+    let unix = table(proc, pid, "net/unix").unwrap_or_default();
+    let paths = unix.lines().filter_map(accepting).filter(|(inode, path)| open.contains(inode) && stays(path));
+    let paths = paths.map(|(_, path)| format!("the socket {path}"));
+    Ok(udp.map(|socket| format!("UDP port {}", socket.port)).chain(paths).collect())
+}
+
+/// The inode and the path of a Unix socket on which somebody listens.
+fn accepting(row: &str) -> Option<(u64, &str)> {
+    let mut rest = row;
+    let mut cell = || {
+        let (cell, after) = rest.trim_start().split_once(' ')?;
+        rest = after;
+        Some(cell)
+    };
+    let cells: Vec<&str> = std::iter::from_fn(&mut cell).take(7).collect();
+    let flags = u32::from_str_radix(cells.get(3)?, 16).ok()?;
+    (flags & ACCEPTS != 0).then_some((cells.get(6)?.parse().ok()?, rest))
+}
+
+/// Whether a socket's path is likely to be the same in the next run: no pid in it, and in no folder that was made for one.
+fn stays(path: &str) -> bool {
+    let drawn = path.split(|letter: char| !letter.is_ascii_digit()).any(|digits| digits.len() >= DRAWN_DIGITS);
+    let of_one_run =
+        ["/tmp/", "/var/tmp/"].iter().any(|place| path.strip_prefix(place).is_some_and(|it| it.contains('/')));
+    !path.is_empty() && !drawn && !of_one_run
+}
+
 fn own(proc: &Path, pid: u32, state: u8) -> Vec<Socket> {
     try_own(proc, pid, state).unwrap_or_default()
 }
 
 fn try_own(proc: &Path, pid: u32, state: u8) -> std::io::Result<Vec<Socket>> {
-    let files = std::fs::read_dir(proc.join(pid.to_string()).join("fd"))?;
-    let open: BTreeSet<u64> = files
-        .flatten()
-        .filter_map(|file| {
-            let link = std::fs::read_link(file.path()).ok()?;
-            link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
-        })
-        .collect();
+    let open = open_sockets(proc, pid)?;
     if open.is_empty() {
         return Ok(Vec::new());
     }
@@ -64,13 +103,29 @@ fn try_own(proc: &Path, pid: u32, state: u8) -> std::io::Result<Vec<Socket>> {
     Ok(sockets)
 }
 
+/// The inodes of the sockets that a process has open.
+fn open_sockets(proc: &Path, pid: u32) -> std::io::Result<BTreeSet<u64>> {
+    let files = std::fs::read_dir(proc.join(pid.to_string()).join("fd"))?;
+    let open = files
+        .flatten()
+        .filter_map(|file| {
+            let link = std::fs::read_link(file.path()).ok()?;
+            link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+        })
+        .collect();
+    Ok(open)
+}
+
 fn sockets(proc: &Path, pid: u32) -> Vec<Socket> {
-    let table = |name: &str| {
-        let mut text = String::new();
-        let file = File::open(proc.join(pid.to_string()).join(name));
-        file.and_then(|file| file.take(LONGEST_TABLE).read_to_string(&mut text)).map(|_length| text)
-    };
-    ["net/tcp", "net/tcp6"].into_iter().flat_map(table).flat_map(|text| rows(&text)).collect()
+    let tables = ["net/tcp", "net/tcp6"].into_iter().flat_map(|name| table(proc, pid, name));
+    tables.flat_map(|text| rows(&text)).collect()
+}
+
+/// One of the kernel's tables of sockets, as far as it is read; what is not text in it is replaced.
+fn table(proc: &Path, pid: u32, name: &str) -> std::io::Result<String> {
+    let mut bytes = Vec::new();
+    File::open(proc.join(pid.to_string()).join(name))?.take(LONGEST_TABLE).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn rows(table: &str) -> Vec<Socket> {
@@ -99,6 +154,23 @@ mod tests {
         assert_eq!(row(&line.replace(" 0A ", " 01 ")).unwrap().state, CONNECTED);
         assert_eq!(row("  sl  local_address rem_address   st tx_queue rx_queue"), None);
         assert_eq!(row(""), None);
+    }
+
+    #[test]
+    fn sockets_with_a_name_that_stays_are_found() {
+        let folder = tempfile::tempdir_in("/var").unwrap();
+        let open = |name: &str| std::os::unix::net::UnixListener::bind(folder.path().join(name)).unwrap();
+        let (_web, _of_one_run) = (open("a b.sock"), open("web-12345.sock"));
+        let _client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let udp = (20_000..FIRST_GIVEN).find_map(|port| std::net::UdpSocket::bind(("127.0.0.1", port)).ok()).unwrap();
+        let port = udp.local_addr().unwrap().port();
+        let found = other_sockets(Path::new("/proc"), std::process::id()).unwrap();
+        let path = folder.path().join("a b.sock");
+        assert_eq!(found, [format!("UDP port {port}"), format!("the socket {}", path.display())].into());
+        for path in ["/tmp/.X/lock", "/run/app/4711.sock", ""] {
+            assert!(!stays(path), "{path}");
+        }
+        assert!(stays("/tmp/app-0.sock") && stays("@shop"));
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod orphans;
 mod own;
 pub mod parse;
 mod setup;
+mod smaps;
 mod tree;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -33,7 +34,7 @@ use thiserror::Error;
 
 pub use self::close_up::CloseUp;
 pub use self::credentials::Credentials;
-pub use self::listening::{connections, listening_ports, seen_ports, taken_ports};
+pub use self::listening::{connections, listening_ports, other_sockets, seen_ports, taken_ports};
 pub use self::own::{own_pids, own_sample};
 pub use self::setup::Setup;
 pub use self::tree::TreeProcess;
@@ -79,6 +80,8 @@ pub enum SystemErrorKind {
 pub struct PidReading {
     /// The figures.
     pub sample: SystemSample,
+    /// The pid it has here; another than pm2 lists where the daemon lives in a pid namespace below ours.
+    pub pid: u32,
     /// The parent's pid.
     pub parent: u32,
     /// The smallest cgroup limit that applies.
@@ -150,6 +153,8 @@ pub struct SystemReader {
     daemon_below: Option<((u32, u64), bool)>,
     /// The processes that apps have left behind, where they could be looked for.
     orphans: Option<Vec<Orphan>>,
+    /// Memory by kind as it was read last, by pid and start.
+    memory: HashMap<(u32, u64), smaps::LastReading>,
     /// Whether anything of the machine may be in swap; asked anew for each reading.
     swapping: bool,
     page: u64,
@@ -180,6 +185,7 @@ impl SystemReader {
             limits: HashMap::new(),
             daemon_below: None,
             orphans: None,
+            memory: HashMap::new(),
             swapping: true,
             page: u64::try_from(rustix::param::page_size()).unwrap_or(4096),
             path: String::new(),
@@ -240,7 +246,7 @@ impl SystemReader {
             let Some(stat) = everyone.get(outer).filter(|stat| !stat.is_dead) else { continue };
             let Some(sample) = self.sample(stat, &children, boot_ms) else { continue };
             let cgroup_limit = self.cgroup_limit(stat);
-            reading.processes.insert(*pid, PidReading { sample, parent: stat.parent, cgroup_limit });
+            reading.processes.insert(*pid, PidReading { sample, pid: stat.pid, parent: stat.parent, cgroup_limit });
         }
         reading.host = self.host().ok();
         Ok(reading)
@@ -381,6 +387,9 @@ impl SystemReader {
             tree_resident: own.resident,
             tree_swapped: own.swapped.unwrap_or_default(),
             tree_processes: 1,
+            memory: None,
+            memory_unknown: None,
+            outside_v8: None,
         };
         if children.contains_key(&stat.pid) {
             for pid in descendants(&BTreeSet::from([stat.pid]), children) {

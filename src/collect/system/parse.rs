@@ -169,7 +169,8 @@ pub fn users(text: &[u8]) -> Option<[u32; 4]> {
     Some([users.next()??, users.next()??, users.next()??, users.next()??])
 }
 
-fn kibibytes(value: &[u8]) -> Option<Bytes> {
+/// Reads a figure such as `   12 kB`.
+pub(super) fn kibibytes(value: &[u8]) -> Option<Bytes> {
     let number = std::str::from_utf8(value).ok()?.trim().strip_suffix("kB")?.trim_end();
     number.parse::<u64>().ok()?.checked_mul(1024).map(Bytes)
 }

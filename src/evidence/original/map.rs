@@ -1,12 +1,18 @@
 //! A source map: from places in generated code to places in the sources. Pure.
 //!
 //! The crates that read maps build a table of every segment: a hostile map of 20 MB takes 250 to 300 MB in each of them. A
-//! report asks for a few hundred places, so the mappings are walked once, with the wanted places sorted, and nothing is
-//! kept but the answers. What is wrong with a map costs the places after it, never more.
+//! report asks for a few hundred places, so the mappings are walked once, with the wanted places sorted, and of the lists
+//! of sources and names only what the answers need is kept. What is wrong with a map costs the places after it, never more.
 
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::marker::PhantomData;
 use std::rc::Rc;
 
 use serde::Deserialize;
+use serde::de::{Deserializer as _, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 /// A place in a file; both count from zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,10 +27,10 @@ pub struct At {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     /// The source as the map names it, with its `sourceRoot`.
-    pub source: String,
+    pub source: Rc<str>,
     /// The place in it.
     pub at: At,
-    /// The name that the map gives for the place.
+    /// The name that the map gives for what begins at just this place.
     pub name: Option<String>,
     /// The text of the source, where the map holds it.
     pub content: Option<Rc<str>>,
@@ -34,33 +40,73 @@ pub struct Found {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Map {
-    #[serde(default)]
-    sources: Vec<Option<String>>,
+struct Map<'a> {
+    #[serde(borrow)]
+    sources: Option<&'a RawValue>,
     source_root: Option<String>,
-    #[serde(default)]
-    sources_content: Vec<Option<Rc<str>>>,
-    #[serde(default)]
-    names: Vec<String>,
-    #[serde(default)]
-    mappings: String,
-    #[serde(default, alias = "x_google_ignoreList")]
-    ignore_list: Vec<u32>,
-    #[serde(default)]
-    sections: Vec<Section>,
+    #[serde(borrow)]
+    sources_content: Option<&'a RawValue>,
+    #[serde(borrow)]
+    names: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    mappings: Cow<'a, str>,
+    #[serde(borrow, alias = "x_google_ignoreList")]
+    ignore_list: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    sections: Vec<Section<'a>>,
 }
 
 #[derive(Deserialize)]
-struct Section {
+struct Section<'a> {
     offset: Offset,
     /// A map; sections within sections are not read.
-    map: Option<Box<Map>>,
+    #[serde(borrow)]
+    map: Option<Box<Map<'a>>>,
 }
 
 #[derive(Deserialize)]
 struct Offset {
     line: u32,
     column: u32,
+}
+
+/// A text that is copied only where it has escapes.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// Passes a list's items to a function, one at a time; an item of another kind ends it.
+fn each<'a, T: Deserialize<'a>>(list: Option<&'a RawValue>, visit: impl FnMut(usize, T)) {
+    struct Each<T, F>(F, PhantomData<T>);
+    impl<'a, T: Deserialize<'a>, F: FnMut(usize, T)> Visitor<'a> for Each<T, F> {
+        type Value = ();
+
+        fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+            out.write_str("a list")
+        }
+
+        fn visit_seq<A: SeqAccess<'a>>(mut self, mut list: A) -> Result<(), A::Error> {
+            let mut index = 0;
+            while let Some(item) = list.next_element()? {
+                (self.0)(index, item);
+                index += 1;
+            }
+            Ok(())
+        }
+    }
+    let Some(list) = list else { return };
+    let _what_came_before_counts =
+        serde_json::Deserializer::from_str(list.get()).deserialize_seq(Each(visit, PhantomData));
+}
+
+/// Keeps those texts of a list that are wanted.
+fn texts(list: Option<&RawValue>, wanted: &BTreeSet<usize>) -> BTreeMap<usize, Rc<str>> {
+    let mut found = BTreeMap::new();
+    each(list, |index, text: Option<Text<'_>>| {
+        if let Some(Text(text)) = text.filter(|_| wanted.contains(&index)) {
+            found.insert(index, Rc::from(&*text));
+        }
+    });
+    found
 }
 
 /// Looks places up, which must be sorted; the answers stand in the same order.
@@ -75,7 +121,7 @@ pub fn look_up(text: &[u8], wanted: &[At]) -> Result<Vec<Option<Found>>, serde_j
     } else {
         text
     };
-    let map: Map = serde_json::from_slice(text)?;
+    let map: Map<'_> = serde_json::from_slice(text)?;
     if map.sections.is_empty() {
         return Ok(map.look_up(wanted));
     }
@@ -109,7 +155,7 @@ struct Segment {
     name: Option<i64>,
 }
 
-impl Map {
+impl Map<'_> {
     fn look_up(&self, wanted: &[At]) -> Vec<Option<Found>> {
         let mut answers: Vec<Option<Segment>> = Vec::with_capacity(wanted.len());
         // Source, line, column and name go on from line to line; the generated column starts afresh in each.
@@ -134,25 +180,43 @@ impl Map {
             }
         }
         answers.resize(wanted.len(), None);
-        answers.into_iter().map(|segment| self.found(segment?)).collect()
+        self.found(wanted, &answers)
     }
 
-    fn found(&self, segment: Segment) -> Option<Found> {
-        let (source, line, column) = segment.source?;
-        let index = usize::try_from(source).ok()?;
-        let name = self.sources.get(index)?.as_ref()?;
-        let root = self.source_root.as_deref().unwrap_or_default();
-        let source = match root {
-            "" => name.clone(),
-            root => format!("{}/{name}", root.trim_end_matches('/')),
+    fn found(&self, wanted: &[At], answers: &[Option<Segment>]) -> Vec<Option<Found>> {
+        let index = |number: i64| usize::try_from(number).ok();
+        // A name belongs to what begins at its segment, not to what stands somewhere behind it.
+        let name_of = |at: &At, segment: &Segment| {
+            segment.name.filter(|_| i64::from(at.column) == segment.column).and_then(index)
         };
-        Some(Found {
-            source,
-            at: At { line: u32::try_from(line).ok()?, column: u32::try_from(column).ok()? },
-            name: segment.name.and_then(|name| self.names.get(usize::try_from(name).ok()?)).cloned(),
-            content: self.sources_content.get(index).cloned().flatten(),
-            ignored: self.ignore_list.iter().any(|&ignored| ignored as usize == index),
-        })
+        let segments = || wanted.iter().zip(answers).filter_map(|(at, segment)| Some((at, segment.as_ref()?)));
+        let needed: BTreeSet<usize> = segments().filter_map(|(_, segment)| index(segment.source?.0)).collect();
+        let names = texts(self.names, &segments().filter_map(|(at, segment)| name_of(at, segment)).collect());
+        let contents = texts(self.sources_content, &needed);
+        let mut ignored = BTreeSet::new();
+        each(self.ignore_list, |_, number: usize| {
+            if needed.contains(&number) {
+                ignored.insert(number);
+            }
+        });
+        let mut sources = texts(self.sources, &needed);
+        if let Some(root) = self.source_root.as_deref().filter(|root| !root.is_empty()) {
+            for source in sources.values_mut() {
+                *source = format!("{}/{source}", root.trim_end_matches('/')).into();
+            }
+        }
+        let found = |at: &At, segment: &Segment| {
+            let (source, line, column) = segment.source?;
+            let source = index(source)?;
+            Some(Found {
+                source: sources.get(&source)?.clone(),
+                at: At { line: u32::try_from(line).ok()?, column: u32::try_from(column).ok()? },
+                name: name_of(at, segment).and_then(|name| Some(names.get(&name)?.to_string())),
+                content: contents.get(&source).cloned(),
+                ignored: ignored.contains(&source),
+            })
+        };
+        wanted.iter().zip(answers).map(|(at, segment)| found(at, segment.as_ref()?)).collect()
     }
 }
 
@@ -228,13 +292,13 @@ mod tests {
     fn a_place_belongs_to_the_last_segment_before_it() {
         let text = r#"{"version":3,"sourceRoot":"src","sources":["a.ts",null],"names":["makeRow","id"],
             "mappings":"AAAA,SAASA,QAAwB;;AAGA,KCAA","sourcesContent":["one"],"ignoreList":[0]}"#;
-        let wanted = [at(0, 0), at(0, 10), at(0, 500), at(1, 3), at(2, 2), at(2, 9), at(9, 0)];
+        let wanted = [at(0, 0), at(0, 9), at(0, 500), at(1, 3), at(2, 2), at(2, 9), at(9, 0)];
         let found = look_up(text.as_bytes(), &wanted).unwrap();
         let shown: Vec<Option<(u32, u32)>> =
             found.iter().map(|found| found.as_ref().map(|found| (found.at.line, found.at.column))).collect();
         assert_eq!(shown, [Some((0, 0)), Some((0, 9)), Some((0, 33)), None, Some((3, 33)), None, None]);
         let found = found[1].as_ref().unwrap();
-        assert_eq!((found.source.as_str(), found.name.as_deref(), found.ignored), ("src/a.ts", Some("makeRow"), true));
+        assert_eq!((&*found.source, found.name.as_deref(), found.ignored), ("src/a.ts", Some("makeRow"), true));
         assert_eq!(found.content.as_deref(), Some("one"));
     }
 
@@ -247,7 +311,7 @@ mod tests {
             {"offset":{"line":4,"column":2}}]}"#;
         let found = look_up(text.as_bytes(), &[at(0, 9), at(0, 10), at(0, 13), at(1, 0), at(5, 0)]).unwrap();
         let shown: Vec<Option<(&str, u32)>> =
-            found.iter().map(|found| found.as_ref().map(|found| (found.source.as_str(), found.at.line))).collect();
+            found.iter().map(|found| found.as_ref().map(|found| (&*found.source, found.at.line))).collect();
         assert_eq!(shown, [Some(("a", 0)), Some(("b", 0)), Some(("b", 1)), None, None]);
     }
 
@@ -255,9 +319,11 @@ mod tests {
     fn a_hostile_map_costs_its_places_and_no_memory() {
         let long = format!(r#"{{"version":3,"sources":["a"],"names":[],"mappings":"{}"}}"#, ",C".repeat(1 << 20));
         assert_eq!(look_up(long.as_bytes(), &[at(0, 5)]).unwrap(), [None]);
-        for text in ["", "{", "[]", r#"{"version":3,"mappings":7}"#, r#"{"version":3,"sources":[{}]}"#] {
+        for text in ["", "{", "[]", r#"{"version":3,"mappings":7}"#, r#"{"sections":[{}]}"#] {
             assert!(look_up(text.as_bytes(), &[at(0, 0)]).is_err(), "{text}");
         }
+        let odd = r#"{"version":3,"sources":[{}],"names":7,"mappings":"AAAAA"}"#;
+        assert_eq!(look_up(odd.as_bytes(), &[at(0, 0)]).unwrap(), [None]);
         let wrong = r#"{"version":3,"sources":["a"],"names":[],"mappings":"AAAA,!!,AEAAAAA,A9999999,DDDD"}"#;
         assert_eq!(look_up(wrong.as_bytes(), &[at(0, 0)]).unwrap().len(), 1);
     }

@@ -1,43 +1,84 @@
 //! The author's own file and line: places in generated code are looked up in the source maps beside it.
 //!
-//! Maps are read from disk, never in the app: inline, beside the script, or through several builds. Only regular files
-//! below the script's own folder are opened, up to 32 MiB each, and a map is followed four times at the most. What is
-//! missing or wrong costs the name of its places, and a note says so.
+//! Maps are read from disk, never in the app: inline, beside the script, in a folder that was named, or through several
+//! builds. Only regular files are opened, a map only below the script's own folder or a named one, up to 32 MiB each, a map
+//! is followed four times at the most, and all reading together ends at 256 MiB. What is missing or wrong costs the name of
+//! its places, and a note says so.
 
+mod advice;
 pub mod map;
 mod name;
+mod paths;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io::Read as _;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use base64::Engine as _;
-use v8_heap::profile::Profile;
+use serde::Deserialize;
+use v8_heap::profile::{Frame, Profile, package};
 use v8_heap::snapshot::Heap;
 use v8_heap::snapshot::heap::Original;
+use v8_heap::snapshot::patterns::Finding;
 
 use self::map::{At, Found, look_up};
+use self::paths::{Source, normal, percent_decoded};
+use crate::collect::home_file::Home;
 
-/// The largest script or map that is read, in bytes.
+/// The largest script or map that is read, in bytes, …
 const LARGEST: u64 = 32 << 20;
+/// … and the most that all of one report take together.
+const ALL: u64 = 256 << 20;
 /// The most maps that are followed one after the other.
 const HOPS: usize = 4;
 /// The most notes that are told.
 const NOTES: usize = 8;
+/// A place so far to the right is of code that nobody wrote like this.
+const MINIFIED: u32 = 400;
+
+/// Where scripts and their maps lie.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Places {
+    /// Folders of the machine the app ran on, and where they are here.
+    pub moved: Vec<(PathBuf, PathBuf)>,
+    /// Folders with maps that do not lie beside their scripts.
+    pub maps: Vec<PathBuf>,
+}
+
+impl Places {
+    /// Reads `FROM=TO`.
+    ///
+    /// # Errors
+    /// A sentence where it is something else.
+    pub fn moved(text: &str) -> Result<(PathBuf, PathBuf), &'static str> {
+        let (from, to) = text.split_once('=').ok_or("write it as FROM=TO")?;
+        let whole = from.starts_with('/') && !to.is_empty();
+        if whole { Ok((from.into(), to.into())) } else { Err("FROM is a folder with its whole path") }
+    }
+}
 
 /// Looks up where code was written.
 #[derive(Debug, Default)]
 pub struct Originals {
-    /// Folders of the machine the app ran on, and where they are here.
-    path_map: Vec<(PathBuf, PathBuf)>,
+    places: Places,
     notes: BTreeSet<String>,
+    read: u64,
+}
+
+/// A script, and how to read it.
+struct Script {
+    /// Where it ran.
+    path: PathBuf,
+    text: String,
+    /// How many more maps may be followed.
+    hops: usize,
 }
 
 impl Originals {
     /// Starts with folders that lie elsewhere here than where the app ran.
-    pub fn new(path_map: Vec<(PathBuf, PathBuf)>) -> Self {
-        Self { path_map, notes: BTreeSet::new() }
+    pub fn new(places: Places) -> Self {
+        Self { places, ..Self::default() }
     }
 
     /// What could not be looked up, and why.
@@ -48,16 +89,52 @@ impl Originals {
     /// Gives the functions of a profile their original places; the generated ones stay beside them.
     pub fn of_profile(&mut self, profile: &mut Profile) {
         let mut wanted: BTreeMap<String, BTreeSet<At>> = BTreeMap::new();
-        let at = |line: u32, column: u32| At { line: line.saturating_sub(1), column: column.saturating_sub(1) };
         for frame in profile.frames.iter().filter(|frame| frame.line > 0) {
-            wanted.entry(frame.file.clone()).or_default().insert(at(frame.line, frame.column));
+            wanted.entry(frame.file.clone()).or_default().insert(at(frame));
         }
         let found = self.look_up_all(&wanted);
+        let mut typed: BTreeMap<String, Option<String>> = BTreeMap::new();
         for frame in &mut profile.frames {
-            if let Some(original) = found.get(&(frame.file.clone(), at(frame.line, frame.column))) {
+            if let Some(original) = found.get(&(frame.file.clone(), at(frame))) {
                 frame.moved_to(original);
+            } else if frame.line > 0 && paths::is_typed(&frame.file) {
+                let known = typed.entry(frame.file.clone());
+                let text = known.or_insert_with_key(|file| self.read_script(Path::new(file)).ok()).as_deref();
+                let note = text.and_then(|text| settle(frame, text));
+                self.notes.extend(note);
             }
         }
+        let mut known: BTreeMap<PathBuf, Option<String>> = BTreeMap::new();
+        for frame in &mut profile.frames {
+            frame.package = frame.package().map(|(name, folder)| {
+                let folder = PathBuf::from(folder);
+                let version = known.entry(folder).or_insert_with_key(|folder| self.version(folder)).clone();
+                version.map_or_else(|| name.to_owned(), |version| format!("{name}@{version}"))
+            });
+        }
+    }
+
+    /// Names the packages whose code holds what findings are of.
+    pub fn of_findings(&mut self, findings: &mut [Finding]) {
+        for finding in findings {
+            let found = finding.code.as_deref().and_then(package);
+            finding.package = found.map(|(name, folder)| {
+                let version = self.version(Path::new(folder));
+                version.map_or_else(|| name.to_owned(), |version| format!("{name}@{version}"))
+            });
+        }
+    }
+
+    /// The version that a package's own file tells.
+    fn version(&mut self, folder: &Path) -> Option<String> {
+        #[derive(Deserialize)]
+        struct Package {
+            version: String,
+        }
+        let text = self.read_script(&folder.join("package.json")).ok()?;
+        let Package { version } = serde_json::from_str(&text).ok()?;
+        let plain = |letter: char| letter.is_ascii_alphanumeric() || ".-+".contains(letter);
+        (version.len() < 64 && version.chars().all(plain)).then_some(version)
     }
 
     /// Gives the places of a snapshot their originals.
@@ -76,79 +153,158 @@ impl Originals {
 
     fn look_up_all(&mut self, wanted: &BTreeMap<String, BTreeSet<At>>) -> BTreeMap<(String, At), Original> {
         let mut found = BTreeMap::new();
-        for (file, places) in wanted {
-            if !Path::new(file).is_absolute() {
-                continue;
-            }
+        for (file, places) in wanted.iter().filter(|(file, _)| Path::new(file).is_absolute()) {
+            let Ok(text) = self.read_script(Path::new(file)) else { continue };
             let places: Vec<At> = places.iter().copied().collect();
-            let script = self.here(Path::new(file));
-            for (at, answer) in places.iter().zip(self.of_script(&script, &places, HOPS)) {
-                if let Some(original) = answer {
-                    found.insert((file.clone(), *at), original);
-                }
-            }
+            let answers = self.of_script(&Script { path: file.into(), text, hops: HOPS }, &places);
+            let answers = places.into_iter().zip(answers);
+            found.extend(answers.filter_map(|(at, answer)| Some(((file.clone(), at), answer?))));
         }
         found
     }
 
     /// Where a file of the app's machine is here: the longest folder that matches counts.
     fn here(&self, file: &Path) -> PathBuf {
-        let moved = self.path_map.iter().filter_map(|(from, to)| Some((from, to.join(file.strip_prefix(from).ok()?))));
+        let moved = &self.places.moved;
+        let moved = moved.iter().filter_map(|(from, to)| Some((from, to.join(file.strip_prefix(from).ok()?))));
         moved.max_by_key(|(from, _)| from.components().count()).map_or_else(|| file.to_owned(), |(_, path)| path)
     }
 
-    fn of_script(&mut self, script: &Path, places: &[At], hops: usize) -> Vec<Option<Original>> {
+    /// Looks up places of a script, which must be sorted.
+    fn of_script(&mut self, script: &Script, places: &[At]) -> Vec<Option<Original>> {
         let nothing = vec![None; places.len()];
-        let Some(text) = hops.checked_sub(1).and_then(|_| read_regular(script, script.parent()?).ok()) else {
-            return nothing;
-        };
-        let (map, folder) = match Self::map_of(script, &text) {
+        let told = |path: &Path| !path.to_string_lossy().contains("node_modules/");
+        let shown = script.path.display();
+        let (map, folder) = match self.map_of(script) {
             Ok(Some(found)) => found,
-            Ok(None) => return nothing,
-            Err(why) => {
-                self.notes.insert(format!("{}: {why}; its places stay those of the generated code", script.display()));
+            Ok(None) => {
+                let minified = places.iter().any(|at| at.column >= MINIFIED);
+                let advice = advice::of(&script.text, minified)
+                    .filter(|_| told(&script.path) && !paths::is_typed(&shown.to_string()));
+                self.notes.extend(advice.map(|advice| format!("{shown} has no source map: {advice}")));
                 return nothing;
             }
+            Err(why) if told(&script.path) => {
+                self.notes.insert(format!("{shown}: {why}; its places stay those of the generated code"));
+                return nothing;
+            }
+            Err(_of_a_package) => return nothing,
         };
-        let answers = match look_up(&map, places) {
+        // For each place also the name that stands before it: the map tells what it was called.
+        let bindings = name::bindings(&script.text, places);
+        let all: BTreeSet<At> = places.iter().chain(bindings.iter().flatten()).copied().collect();
+        let all: Vec<At> = all.into_iter().collect();
+        let answers = match look_up(&map, &all) {
             Ok(answers) => answers,
             Err(error) => {
-                self.notes.insert(format!("the source map of {} cannot be read: {error}", script.display()));
+                self.notes.insert(format!("the source map of {shown} cannot be read: {error}"));
                 return nothing;
             }
         };
-        answers.into_iter().map(|found| Some(self.original(&found?, &folder, hops))).collect()
-    }
-
-    /// Turns an answer of a map into a place; where the source was built from another, on to that one's.
-    fn original(&mut self, found: &Found, folder: &Path, hops: usize) -> Original {
-        let (path, on_disk) = source_path(&found.source, folder);
-        let extension = Path::new(&path).extension().and_then(|extension| extension.to_str());
-        let is_script = matches!(extension, Some("js" | "cjs" | "mjs"));
-        if on_disk
-            && is_script
-            && let Some(Some(further)) = self.of_script(Path::new(&path), &[found.at], hops - 1).into_iter().next()
-        {
-            return further;
-        }
-        let name = found.content.as_deref().and_then(|content| name::at(content, found.at));
-        Original { file: path, line: found.at.line, column: found.at.column, name, ignored: found.ignored }
-    }
-
-    /// Reads the map of a script, and tells in which folder it lies.
-    fn map_of(script: &Path, text: &[u8]) -> Result<Option<(Vec<u8>, PathBuf)>, String> {
-        let folder = script.parent().unwrap_or_else(|| Path::new("/")).to_owned();
-        let Some(link) = link(text) else {
-            let mut beside = script.as_os_str().to_owned();
-            beside.push(".map");
-            let beside = PathBuf::from(beside);
-            return match read_regular(&beside, &folder) {
-                Ok(map) => Ok(Some((map, folder))),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-                Err(error) => Err(format!("its source map {} cannot be read: {error}", beside.display())),
-            };
+        drop(map);
+        let answer = |at: &At| answers[all.binary_search(at).ok()?].as_ref();
+        let named = |at: &At| answer(at)?.name.clone();
+        let found: Vec<Option<&Found>> = places.iter().map(answer).collect();
+        let further = self.follow(&found, &folder, script);
+        let texts = self.texts(&found, &folder, script);
+        let answers = places.iter().zip(&bindings).zip(found).zip(further);
+        let original = |((_, name), found): ((&At, &Option<At>), Option<&Found>), further: Option<Original>| {
+            let name = || name.as_ref().and_then(named);
+            if let Some(further) = further {
+                return Some(Original { name: further.name.clone().or_else(name), ..further });
+            }
+            let found = found?;
+            let source = Source::of(&found.source, &folder);
+            Some(Original {
+                file: self.here(&source.path).to_string_lossy().into_owned(),
+                line: found.at.line,
+                column: found.at.column,
+                name: texts.get(&*found.source).and_then(|text| name::at(text, found.at)).or_else(name),
+                ignored: found.ignored || source.foreign,
+            })
         };
-        if let Some(data) = link.strip_prefix("data:") {
+        answers.map(|(known, further)| original(known, further)).collect()
+    }
+
+    /// The texts of the sources: as the map holds them, else from disk where they belong to the script's owner.
+    fn texts(&mut self, found: &[Option<&Found>], folder: &Path, script: &Script) -> BTreeMap<Rc<str>, Rc<str>> {
+        let owner = owner(&self.here(&script.path));
+        let mut texts = BTreeMap::new();
+        for found in found.iter().copied().flatten() {
+            if texts.contains_key(&*found.source) {
+                continue;
+            }
+            let path = Source::of(&found.source, folder).path;
+            let readable = path.is_absolute() && owner.is_some() && paths::is_source(&path);
+            let text = match &found.content {
+                Some(content) => Some(content.clone()),
+                None if readable && self::owner(&self.here(&path)) == owner => {
+                    self.read_script(&path).ok().map(Rc::from)
+                }
+                None => None,
+            };
+            texts.insert(found.source.clone(), text.unwrap_or_default());
+        }
+        texts
+    }
+
+    /// Goes on where a source is a script that was itself built from another: each such script is read once.
+    fn follow(&mut self, found: &[Option<&Found>], folder: &Path, script: &Script) -> Vec<Option<Original>> {
+        let mut further = vec![None; found.len()];
+        let mut sources: BTreeMap<&str, (Option<&str>, BTreeSet<At>)> = BTreeMap::new();
+        for found in found.iter().copied().flatten().filter(|found| paths::is_script(&found.source)) {
+            let source = sources.entry(&found.source).or_insert_with(|| (found.content.as_deref(), BTreeSet::new()));
+            source.1.insert(found.at);
+        }
+        let Some(hops) = script.hops.checked_sub(1).filter(|hops| *hops > 0) else { return further };
+        for (source, (content, places)) in sources {
+            let Some(next) = self.next_script(source, content, folder, script, hops) else { continue };
+            let places: Vec<At> = places.into_iter().collect();
+            let answers = self.of_script(&next, &places);
+            for (place, found) in further.iter_mut().zip(found) {
+                let Some(found) = found.filter(|found| &*found.source == source) else { continue };
+                let at = places.binary_search(&found.at).ok();
+                *place = at.and_then(|at| answers[at].clone());
+            }
+        }
+        further
+    }
+
+    /// Finds a source that is a script: where the map says, else below a folder above the script, since some builds name
+    /// sources from where they were started.
+    fn next_script(
+        &mut self,
+        source: &str,
+        content: Option<&str>,
+        folder: &Path,
+        script: &Script,
+        hops: usize,
+    ) -> Option<Script> {
+        let source = Source::of(source, folder);
+        let mut candidates = vec![source.path.clone()];
+        if let Some(relative) = &source.relative {
+            candidates.extend(script.path.ancestors().skip(1).map(|above| normal(&above.join(relative))));
+        }
+        let owner = owner(&self.here(&script.path));
+        for path in candidates.into_iter().filter(|path| path.is_absolute() && *path != script.path) {
+            let here = self.here(&path);
+            if owner.is_none() || self::owner(&here) != owner {
+                continue;
+            }
+            if let Ok(text) = self.read_script(&path)
+                && content.is_none_or(|content| content.trim_end() == text.trim_end())
+            {
+                return Some(Script { path, text, hops });
+            }
+        }
+        content.map(|content| Script { path: source.path, text: content.to_owned(), hops })
+    }
+
+    /// Reads the map of a script, and tells in which folder it lies, where the app ran.
+    fn map_of(&mut self, script: &Script) -> Result<Option<(Vec<u8>, PathBuf)>, String> {
+        let folder = script.path.parent().unwrap_or_else(|| Path::new("/")).to_owned();
+        let link = link(&script.text);
+        if let Some(data) = link.and_then(|link| link.strip_prefix("data:")) {
             let (head, body) = data.split_once(',').ok_or("its inline source map is cut off")?;
             if !head.ends_with(";base64") {
                 return Ok(Some((percent_decoded(body).into_bytes(), folder)));
@@ -156,94 +312,109 @@ impl Originals {
             let map = base64::engine::general_purpose::STANDARD.decode(body.trim_end());
             return map.map(|map| Some((map, folder))).map_err(|error| format!("its inline source map: {error}"));
         }
-        if link.contains("://") {
+        if let Some(link) = link.filter(|link| link.contains("://")) {
             return Err(format!("its source map is at {link}, which is not on this machine"));
         }
-        let path = normal(&folder.join(percent_decoded(link)));
+        let mut beside = script.path.clone().into_os_string();
+        beside.push(".map");
+        let path = link.map_or_else(|| beside.into(), |link| normal(&folder.join(percent_decoded(link))));
         if !path.starts_with(&folder) {
             return Err(format!("its source map {} is outside its folder", path.display()));
         }
-        let map = read_regular(&path, &folder)
-            .map_err(|error| format!("its source map {} cannot be read: {error}", path.display()))?;
-        let folder = path.parent().map_or(folder, Path::to_owned);
-        Ok(Some((map, folder)))
+        let below = path.parent().map_or(folder.clone(), Path::to_owned);
+        let error = match self.read(&self.here(&path), &self.here(&folder)) {
+            Ok(map) => return Ok(Some((map, below))),
+            Err(error) => error,
+        };
+        for named in self.places.maps.clone() {
+            for candidate in paths::below(&named, &path) {
+                if let Ok(map) = self.read(&candidate, &named) {
+                    return Ok(Some((map, below)));
+                }
+            }
+        }
+        if link.is_none() && error.kind() == std::io::ErrorKind::NotFound {
+            return Ok(None);
+        }
+        Err(format!("its source map {} cannot be read: {error}", path.display()))
+    }
+
+    fn read_script(&mut self, path: &Path) -> std::io::Result<String> {
+        let here = self.here(path);
+        let folder = here.parent().unwrap_or_else(|| Path::new("/")).to_owned();
+        let text = self.read(&here, &folder)?;
+        String::from_utf8(text).or_else(|error| Ok(String::from_utf8_lossy(error.as_bytes()).into_owned()))
+    }
+
+    /// Reads a regular file that lies below a folder once links are followed.
+    fn read(&mut self, path: &Path, folder: &Path) -> std::io::Result<Vec<u8>> {
+        let real = path.canonicalize()?;
+        if !real.starts_with(folder.canonicalize()?) {
+            return Err(std::io::Error::other("it leads out of the script's folder"));
+        }
+        let (Some(parent), Some(name)) = (real.parent(), real.file_name().and_then(|name| name.to_str())) else {
+            return Err(std::io::ErrorKind::InvalidFilename.into());
+        };
+        let open = || Home::open(parent)?.open_file(name);
+        let file = open().map_err(std::io::Error::other)?;
+        let length = file.metadata()?.len();
+        if length > LARGEST {
+            return Err(std::io::Error::other("it is larger than 32 MiB"));
+        }
+        if self.read.saturating_add(length) > ALL {
+            self.notes.insert("scripts and source maps of more than 256 MiB: the rest was left unread".to_owned());
+            return Err(std::io::Error::other("enough was read"));
+        }
+        self.read += length;
+        let mut text = Vec::new();
+        file.take(LARGEST).read_to_end(&mut text)?;
+        Ok(text)
     }
 }
 
-/// Reads a regular file that lies below a folder once links are followed.
-fn read_regular(path: &Path, folder: &Path) -> std::io::Result<Vec<u8>> {
-    let real = path.canonicalize()?;
-    if !real.starts_with(folder.canonicalize()?) {
-        return Err(std::io::Error::other("it leads out of the script's folder"));
+/// The place of a function, counted from zero.
+fn at(frame: &Frame) -> At {
+    At { line: frame.line.saturating_sub(1), column: frame.column.saturating_sub(1) }
+}
+
+/// Holds a place in a file that Node does not run as it stands against the file's text: tsx, ts-node and their kin keep what
+/// they generate, and its map, in memory. A function that has one definition is found by its name; of others the line is
+/// not known.
+fn settle(frame: &mut Frame, text: &str) -> Option<String> {
+    let at = at(frame);
+    if name::is_plausible(text, at, &frame.function) {
+        return None;
     }
-    let about = real.metadata()?;
-    if !about.is_file() || about.len() > LARGEST {
-        return Err(std::io::Error::other("it is no regular file of 32 MiB at the most"));
+    if let Some(At { line, column }) = name::find(text, &frame.function) {
+        frame.moved_to(&Original { file: frame.file.clone(), line, column, name: None, ignored: false });
+        return None;
     }
-    let mut text = Vec::new();
-    File::open(real)?.take(LARGEST).read_to_end(&mut text)?;
-    Ok(text)
+    frame.generated = frame.place();
+    (frame.line, frame.column) = (0, 0);
+    Some(format!(
+        "{} ran as code that was generated in memory (tsx, ts-node): the lines of functions without a name of their own are not known; \
+         build it with source maps to see them",
+        frame.file
+    ))
+}
+
+/// The user whose file it is.
+fn owner(path: &Path) -> Option<u32> {
+    use std::os::unix::fs::MetadataExt as _;
+    Some(path.metadata().ok()?.uid())
 }
 
 /// The address in the last comment that names a source map, if no code follows it.
-fn link(text: &[u8]) -> Option<&str> {
-    for line in text.rsplit(|&byte| byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty()).take(16) {
-        let comment = line.strip_prefix(b"//").filter(|rest| rest.starts_with(b"#") || rest.starts_with(b"@"));
-        match comment.and_then(|rest| rest[1..].trim_ascii_start().strip_prefix(b"sourceMappingURL=")) {
-            Some(link) => return std::str::from_utf8(link).ok(),
-            None if line.starts_with(b"//") => {}
+fn link(text: &str) -> Option<&str> {
+    for line in text.rsplit('\n').map(str::trim).filter(|line| !line.is_empty()).take(16) {
+        let comment = line.strip_prefix("//").filter(|rest| rest.starts_with(['#', '@']));
+        match comment.and_then(|rest| rest[1..].trim_start().strip_prefix("sourceMappingURL=")) {
+            Some(link) => return Some(link),
+            None if line.starts_with("//") => {}
             None => return None,
         }
     }
     None
-}
-
-/// Turns a source of a map into a path, and says whether it is one of a file.
-fn source_path(source: &str, folder: &Path) -> (String, bool) {
-    if let Some(rest) = source.strip_prefix("webpack://") {
-        // After the scheme comes the package's name, if any; after a question mark a hash.
-        let rest = rest.split_once('/').map_or(rest, |(_, path)| path);
-        let rest = rest.rsplit_once('?').map_or(rest, |(path, _)| path);
-        let mut path = rest.trim_start_matches("./").to_owned();
-        while let Some(above) = path.strip_prefix("../") {
-            path = above.to_owned();
-        }
-        return (path, false);
-    }
-    if let Some(path) = source.strip_prefix("file://") {
-        return (percent_decoded(path), true);
-    }
-    if source.contains("://") {
-        return (source.to_owned(), false);
-    }
-    (normal(&folder.join(source)).to_string_lossy().into_owned(), true)
-}
-
-/// Takes `.` and `..` out of a path without looking at the disk.
-fn normal(path: &Path) -> PathBuf {
-    let mut parts = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::ParentDir => {
-                parts.pop();
-            }
-            Component::CurDir => {}
-            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => parts.push(part),
-        }
-    }
-    parts
-}
-
-fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let hexadecimal = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        let byte = hexadecimal.and_then(|digits| u8::from_str_radix(digits, 16).ok()).filter(|_| first == b'%');
-        bytes.push(byte.unwrap_or(first));
-        rest = if byte.is_some() { &after[2..] } else { after };
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]

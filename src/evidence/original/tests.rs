@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::map::At;
-use super::{Originals, source_path};
+use super::{Originals, Places};
 
 const SCRIPT: &str = "function a(n){return new Array(n)}\n";
 const MAP: &str = r#"{"version":3,"sources":["../src/a.ts"],"names":[],"mappings":"AAAA,SAASA",
@@ -17,7 +17,8 @@ fn resolved(files: &[(&str, &str)], script: &str, map_from: Option<&str>) -> (Op
         std::fs::write(path, text).unwrap();
     }
     let moved = map_from.map(|from| (from.into(), folder.path().to_owned()));
-    let mut originals = Originals::new(moved.into_iter().collect());
+    let places = Places { moved: moved.into_iter().collect(), maps: vec![folder.path().join("maps")] };
+    let mut originals = Originals::new(places);
     let script = map_from.map_or(folder.path(), Path::new).join(script).display().to_string();
     let at = At { line: 0, column: 10 };
     let wanted = BTreeMap::from([(script.clone(), BTreeSet::from([at]))]);
@@ -58,6 +59,33 @@ fn a_map_is_found_beside_linked_inline_chained_and_elsewhere() {
 }
 
 #[test]
+fn names_come_from_the_map_where_it_holds_no_text_and_from_the_text_on_disk() {
+    let bare = r#"{"version":3,"sources":["../src/a.ts"],"names":["makeRow"],"mappings":"AAAA,SAASA,CAAC"}"#;
+    let unnamed = r#"{"version":3,"sources":["../src/a.ts"],"names":[],"mappings":"AAAA,SAAS"}"#;
+    let text = "function rowOf(n: number) {}\n";
+    let named = |name: &str| (Some(format!("{name} /src/a.ts:1")), Vec::new());
+    assert_eq!(resolved(&[("dist/a.js", SCRIPT), ("dist/a.js.map", bare)], "dist/a.js", None), named("makeRow"));
+    let files = [("dist/a.js", SCRIPT), ("dist/a.js.map", unnamed), ("src/a.ts", text)];
+    assert_eq!(resolved(&files, "dist/a.js", None), named("rowOf"));
+}
+
+#[test]
+fn sources_that_a_build_named_from_elsewhere_and_maps_left_behind_are_found() {
+    let chain = r#"{"version":3,"sources":["out/tsc/a.js"],"names":[],"mappings":"AAAA"}"#;
+    let middle = r#"{"version":3,"sources":["../../src/a.ts"],"names":[],"mappings":"AAAA,SAASA",
+        "sourcesContent":["function makeRow(n: number) {}"]}"#;
+    let expected = (Some("makeRow /src/a.ts:1".to_owned()), Vec::new());
+    let files =
+        [("out/min/a.js", SCRIPT), ("out/min/a.js.map", chain), ("out/tsc/a.js", SCRIPT), ("out/tsc/a.js.map", middle)];
+    assert_eq!(resolved(&files, "out/min/a.js", None), expected);
+    let linked = format!("{SCRIPT}//# sourceMappingURL=a.js.map\n");
+    let left = [("dist/a.js", linked.as_str()), ("maps/dist/a.js.map", MAP)];
+    assert_eq!(resolved(&left, "dist/a.js", None), expected);
+    let (found, notes) = resolved(&[("dist/a.js", &format!("var __defProp;{SCRIPT}"))], "dist/a.js", None);
+    assert!(found.is_none() && notes[0].ends_with("esbuild: build with --sourcemap"), "{notes:?}");
+}
+
+#[test]
 fn what_is_missing_or_leads_out_costs_the_name_and_is_told() {
     let link = |to: &str| format!("{SCRIPT}//# sourceMappingURL={to}\n");
     for (to, note) in [
@@ -74,20 +102,5 @@ fn what_is_missing_or_leads_out_costs_the_name_and_is_told() {
     assert_eq!(resolved(&[("dist/a.js", SCRIPT)], "dist/a.js", None), (None, Vec::new()));
     let ring = r#"{"version":3,"sources":["a.js"],"names":[],"mappings":"AAAA"}"#;
     let (found, _) = resolved(&[("a.js", SCRIPT), ("a.js.map", ring)], "a.js", None);
-    assert_eq!(found.as_deref(), Some(" /a.js:1"), "a map of itself ends");
-}
-
-#[test]
-fn sources_of_bundlers_become_paths() {
-    let folder = Path::new("/srv/shop/dist");
-    for (source, path) in [
-        ("webpack://shop/./src/a.ts", "src/a.ts"),
-        ("webpack://shop/src/a.ts?1f2e", "src/a.ts"),
-        ("webpack:///./src/a.ts", "src/a.ts"),
-        ("../../src/a.ts", "/srv/src/a.ts"),
-        ("file:///srv/shop/src/a%20b.ts", "/srv/shop/src/a b.ts"),
-        ("https://example.org/a.ts", "https://example.org/a.ts"),
-    ] {
-        assert_eq!(source_path(source, folder).0, path, "{source}");
-    }
+    assert_eq!(found.as_deref(), Some("a /a.js:1"), "a map of itself ends");
 }

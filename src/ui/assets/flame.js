@@ -2,19 +2,19 @@
 // it can be read and zoomed without a pointer.
 
 import { h, write, mark, plain } from "./dom.js";
-import { bytes, percent } from "./format.js";
+import { bytes, percent, place } from "./format.js";
 
 const DEEPEST = 24;
 const NARROWEST = 0.004;
 
-/** Makes a flame graph of a tree of `{ name, location, bytes, children }`. */
+/** Makes a flame graph of a tree of `{ name, location, generated, package, bytes, children }`. */
 export const flame = (root) => {
   const stage = h("div", { class: "flame", role: "group", "aria-label": "Flame graph of the heap profile" });
   const detail = h("p", { class: "readout", role: "status", dir: "auto" });
   const node = h("div", {}, stage, detail);
 
   const tell = (frame) => {
-    const where = frame.location ? ` at ${frame.location}` : "";
+    const where = frame.location ? ` at ${place(frame)}` : "";
     write(detail, `${plain(frame.name)}${plain(where)}: ${bytes(frame.bytes)}, ${percent(frame.bytes, root.bytes)} of all`);
   };
   const draw = (top) => {

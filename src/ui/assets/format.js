@@ -106,5 +106,11 @@ export const sentence = (text) => {
   return /[.!?]$/.test(whole) ? whole : `${whole}.`;
 };
 
+/** Where a function is: its package, and the code that ran where a source map tells another place. */
+export const place = (frame) => {
+  const beside = [frame.package, frame.generated].filter(Boolean).join(", ");
+  return `${frame.location ?? NONE}${beside ? ` (${beside})` : ""}`;
+};
+
 /** A word of the API for people: `restarted_by_us` becomes `restarted by us`. */
 export const words = (text) => (text ?? NONE).replaceAll("_", " ");

@@ -4,7 +4,7 @@ import { Source, about } from "./api.js";
 import { chart } from "./chart.js";
 import { h, name, shape, show, write, mark, plain, Keyed } from "./dom.js";
 import { flame } from "./flame.js";
-import { amount, appName, bytes, change, held, instant, interval, moment, pace, sentence, span, words } from "./format.js";
+import { amount, appName, bytes, change, held, instant, interval, moment, pace, place, sentence, span, words } from "./format.js";
 import { picture, save } from "./picture.js";
 import { badge, leftOf, limitName, limitOf, slopeOf, stateOf } from "./verdict.js";
 
@@ -104,8 +104,8 @@ const growthOf = (item) => {
     show(classes.node, growth.classes.length > 0);
     rows(classes.body, growth.classes.map((grown) => [grown.class, change(grown.count, amount), change(grown.shallow_bytes, bytes),
       change(grown.retained_bytes, bytes), grown.added ? `${amount(grown.added.count)}, ${bytes(grown.added.bytes)}` : "–"]));
-    places.update(growth.places.map((place) => `${words(place.pattern)}: ${place.sentence} (${bytes(place.bytes)})${place.code ? `, ${place.code}` : ""}`));
-    ways.update([...new Set([...growth.places.map((place) => place.way), ...growth.ways])]);
+    places.update(growth.places.map((at) => `${words(at.pattern)}: ${[`${at.sentence} (${bytes(at.bytes)})`, at.code, at.package, at.sizes.length > 0 ? `@${at.id} kept alive ${at.sizes.map(bytes).join(" → ")}` : null].filter(Boolean).join(", ")}`));
+    ways.update([...new Set([...growth.places.map((at) => at.way), ...growth.ways])]);
   };
   return { node, update };
 };
@@ -116,9 +116,10 @@ const evidenceItem = (item) => {
   const text = h("p", { dir: "auto" });
   const top = table("What holds most memory", ["Name", "Where", "Memory"], `What holds most memory, ${item.id}`);
   const tree = h("div");
+  const notes = lines("What it cannot tell");
   const growth = growthOf(item);
   const file = h("a", { class: "button", download: true, text: "File for DevTools" });
-  const node = h("li", { class: "evidence" }, title, facts, text, top.node, growth.node, tree, h("p", {}, file));
+  const node = h("li", { class: "evidence" }, title, facts, text, top.node, growth.node, tree, notes.node, h("p", {}, file));
   let drawn = null;
   const update = (next) => {
     write(title, `${KINDS[next.kind] ?? words(next.kind)} of ${moment(next.taken_at)}`);
@@ -132,8 +133,9 @@ const evidenceItem = (item) => {
     show(file, next.sent && next.size_bytes !== null);
     mark(file, "href", `api/v1/evidence/${encodeURIComponent(next.id)}/file`);
     show(top.node, next.top.length > 0);
-    rows(top.body, next.top.map((frame) => [frame.name, frame.location ?? "–", bytes(frame.bytes)]));
+    rows(top.body, next.top.map((frame) => [frame.name, place(frame), bytes(frame.bytes)]));
     growth.update(next.growth);
+    notes.update(next.notes);
     const shape = JSON.stringify(next.flame);
     if (shape === drawn) return;
     drawn = shape;

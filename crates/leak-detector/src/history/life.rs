@@ -23,6 +23,22 @@ pub struct About {
     pub revision: Option<String>,
 }
 
+/// What native memory is the rest of, the poorest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NativeBasis {
+    /// V8's committed heap, of which some is not resident.
+    #[default]
+    Committed,
+    /// What of it is resident, as the app reports: the main thread's alone.
+    Physical,
+    /// V8's mappings as the system shows them: every thread's.
+    Mappings,
+}
+
+/// Minutes for which a poorer figure of native memory is left out in the hope of a better one.
+const NATIVE_AWAITED: i64 = 30;
+
 /// The life a process is in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CurrentLife {
@@ -38,6 +54,14 @@ pub struct CurrentLife {
     pub exact_since: Option<i64>,
     /// The minute from which on load is in requests per second; before (or always, where none) it is in CPU cores.
     pub requests_since: Option<i64>,
+    /// What native memory is the rest of …
+    #[serde(default)]
+    pub native_basis: NativeBasis,
+    /// … and the minute from which on it is; none where it always was.
+    #[serde(default)]
+    pub native_since: Option<i64>,
+    #[serde(default)]
+    native_last: Option<i64>,
     /// Largest held memory seen in it, in bytes.
     pub resident_max: f32,
     /// Major collections seen since the first sample.
@@ -58,6 +82,9 @@ impl CurrentLife {
             first_minute: minute,
             exact_since: None,
             requests_since: None,
+            native_basis: NativeBasis::Committed,
+            native_since: None,
+            native_last: None,
             resident_max: f32::NAN,
             major_gcs: 0,
             last_gcs: None,
@@ -80,6 +107,33 @@ impl CurrentLife {
             return Some(requests);
         }
         if self.requests_since.is_some() { None } else { cores }
+    }
+
+    /// Returns the native memory a sample tells of. Figures of two kinds never mix: the better one counts from when it is
+    /// there, and the poorer one again only when it has been missing for half an hour.
+    pub(super) fn native(&mut self, sample: &Sample, minute: i64) -> Option<f64> {
+        let less = |heap: Option<model::Bytes>| Some(sample.held?.as_f64() - heap?.as_f64());
+        let (basis, native) = [
+            (NativeBasis::Mappings, sample.outside_v8.map(model::Bytes::as_f64)),
+            (NativeBasis::Physical, less(sample.heap_physical)),
+            (NativeBasis::Committed, less(sample.heap_total)),
+        ]
+        .into_iter()
+        .find_map(|(basis, native)| Some((basis, native?)))?;
+        if basis < self.native_basis && self.native_last.is_some_and(|last| minute - last <= NATIVE_AWAITED) {
+            return None;
+        }
+        if basis != self.native_basis {
+            self.native_since = (minute > self.first_minute).then_some(minute);
+            self.native_basis = basis;
+        }
+        self.native_last = Some(minute);
+        Some(native)
+    }
+
+    /// Native memory of a minute, where it is of the kind that counts now.
+    pub(crate) fn native_of(&self, minute: &Minute) -> f32 {
+        if self.native_since.is_some_and(|since| minute.minute < since) { f32::NAN } else { minute.native }
     }
 
     /// Returns the heap floor a sample tells of: the heap after a major collection that is new, or, where the app
@@ -112,7 +166,7 @@ impl CurrentLife {
         let rest = &minutes[warm_up..];
         let exact_from = self.exact_since.unwrap_or(i64::MIN);
         let footprint = |minute: &Minute| {
-            if minute.minute < exact_from { f32::NAN } else { minute.heap_floor + minute.native }
+            if minute.minute < exact_from { f32::NAN } else { minute.heap_floor + self.native_of(minute) }
         };
         let mut floors = parts(rest, footprint);
         let resident_floors = parts(rest, |minute| minute.resident);

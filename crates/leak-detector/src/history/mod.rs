@@ -11,7 +11,7 @@ mod sample;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-pub use life::{About, CurrentLife, PARTS};
+pub use life::{About, CurrentLife, NativeBasis, PARTS};
 pub use minutes::MinuteRing;
 pub use sample::Sample;
 
@@ -186,8 +186,8 @@ impl ProcessHistory {
             self.about.clone_from(about);
         }
         let held = sample.held.map(Bytes::as_f64);
-        let native = held.zip(sample.heap_total).map(|(held, total)| held - total.as_f64());
         let current = self.current.as_mut()?;
+        let native = current.native(sample, minute);
         let load = current.load(sample, now, minute);
         let floor = current.floor(sample, minute);
         current.last = current.last.max(now);
@@ -441,6 +441,30 @@ mod tests {
         assert!((floors[0] - 500.0).abs() < 0.1);
         assert!(floors[1].is_nan());
         assert!((floors[2] - 600.0).abs() < 0.1);
+    }
+
+    #[test]
+    fn native_memory_of_two_kinds_never_mixes() {
+        let mut history = history(200);
+        let mapped =
+            |outside| Sample { outside_v8: outside, heap_physical: Some(Bytes(2_000)), ..sample(1, 9_000, 4_000) };
+        let at = |minute: i64| Steady(minute * MINUTE);
+        history.push(&sample(1, 9_000, 4_000), &about(), at(0));
+        history.push(&Sample { heap_physical: Some(Bytes(2_000)), ..sample(1, 9_000, 4_000) }, &about(), at(1));
+        history.push(&mapped(Some(Bytes(5_000))), &about(), at(2));
+        history.push(&mapped(None), &about(), at(3));
+        for minute in 4..=34 {
+            history.push(&mapped(None), &about(), at(minute));
+        }
+        let native = |history: &ProcessHistory, minute| history.minutes().get(minute).map(|minute| minute.native);
+        assert!(native(&history, 0).is_some_and(|native| (native - 4_900.0).abs() < 0.1));
+        assert_eq!((native(&history, 1), native(&history, 2)), (Some(7_000.0), Some(5_000.0)));
+        assert!((3..=32).all(|minute| native(&history, minute).is_some_and(f32::is_nan)), "better figures are awaited");
+        assert_eq!(native(&history, 33), Some(7_000.0), "and given up");
+        let current = history.current().expect("it runs");
+        assert_eq!((current.native_basis, current.native_since), (NativeBasis::Physical, Some(33)));
+        let kept = history.minutes().get(2).expect("a minute");
+        assert!(current.native_of(&kept).is_nan());
     }
 
     #[test]

@@ -13,6 +13,10 @@ pub struct Sample {
     pub heap_used: Option<Bytes>,
     /// V8's committed heap.
     pub heap_total: Option<Bytes>,
+    /// What of that is resident, where the app reports it.
+    pub heap_physical: Option<Bytes>,
+    /// Memory held outside of V8 by the process's mappings, where they were read with this sample.
+    pub outside_v8: Option<Bytes>,
     /// Heap right after the latest major collection, where the app reports it.
     pub heap_after_major_gc: Option<Bytes>,
     /// Major collections since the start; present (zero included) exactly when the app reports its collections.
@@ -31,6 +35,8 @@ impl Sample {
             held: None,
             heap_used: None,
             heap_total: None,
+            heap_physical: None,
+            outside_v8: None,
             heap_after_major_gc: None,
             major_gcs: None,
             requests_per_second: None,
@@ -45,6 +51,7 @@ impl Sample {
         let mut sample = Self {
             held: process.held(),
             cpu_milliseconds: process.system.as_ref().map(|system| system.cpu_milliseconds),
+            outside_v8: process.system.as_ref().and_then(|system| system.outside_v8),
             ..Self::empty(life)
         };
         if !process.metrics_frozen {
@@ -55,6 +62,7 @@ impl Sample {
             if let Some(gc) = &metrics.gc {
                 sample.major_gcs = Some(gc.major_gcs);
                 sample.heap_after_major_gc = gc.heap_after_major_gc;
+                sample.heap_physical = gc.heap_physical;
             }
         }
         Some(sample)

@@ -42,7 +42,7 @@ impl Frame {
             let heap = if minute.minute < exact_from { f32::NAN } else { minute.heap_floor };
             has_heap |= !heap.is_nan();
             frame.resident.push(minute.resident);
-            frame.native.push(minute.native);
+            frame.native.push(current.native_of(&minute));
             frame.heap.push(heap);
             frame.used.push(minute.heap_used);
             frame.load.push(if minute.minute < load_from { f32::NAN } else { minute.load });

@@ -12,7 +12,7 @@ use std::time::Duration;
 use model::{AppName, Bytes, DaemonName, HostSample, LeakState, Life, ProcessKey, Slope, Status, Steady, WallTime};
 use restart_policy::{
     Answer, AuditRecord, Command, DaemonObservation, Event, EvidenceBefore, EvidenceTaken, FleetLock, LockAnswer,
-    Notice, Now, Observation, Order, Policy, ProbeAnswer, ProcessObservation, RecordKind, RestartSettings,
+    Notice, Now, Observation, Order, Policy, ProbeAnswer, ProbeOrder, ProcessObservation, RecordKind, RestartSettings,
     SocketQuestion, Sockets, State, VerdictView,
 };
 
@@ -162,6 +162,7 @@ impl World {
             kill_timeout: Duration::from_secs(2),
             wait_ready: false,
             autorestart: true,
+            created_at: Some(1),
             verdict: None,
         };
         let process = Process { observation, code: Code::Good, online_at: self.now.steady };
@@ -289,6 +290,14 @@ impl World {
         observation.held = Some(Bytes(80 << 20));
         observation.heap_used = Some(Bytes(40 << 20));
         observation.verdict = None;
+        observation.created_at = Some(self.now.wall.0);
+    }
+
+    /// pm2 starts a process again because it ended by itself.
+    pub fn crash(&mut self, pm_id: u32) {
+        let asked_for = self.process(pm_id).created_at;
+        self.restart(pm_id);
+        self.process(pm_id).created_at = asked_for;
     }
 
     pub fn state(&self) -> &State {
@@ -357,14 +366,7 @@ impl World {
             }
             Command::Probe(order) => {
                 self.questions.push(Command::Probe(order.clone()));
-                let sockets = order.sockets.map(|question| {
-                    self.sockets.clone().unwrap_or(match question {
-                        SocketQuestion::Ports => Sockets::Listens([3000].into()),
-                        SocketQuestion::Connection => Sockets::Reached(true),
-                    })
-                });
-                let answer = ProbeAnswer { sockets, probe: order.probe.map(|_| self.probe.clone()), port: None };
-                self.policy.handle(Event::Probed { step: order.step, key: order.key, life: order.life, answer }, now);
+                self.answer(order);
             }
             Command::AskSilences => {
                 self.questions.push(Command::AskSilences);
@@ -393,6 +395,23 @@ impl World {
             }
             Command::Notify(notice) => self.notices.push(notice),
         }
+    }
+
+    /// Answers whether a process serves.
+    pub fn answer(&mut self, order: ProbeOrder) {
+        let sockets = order.sockets.map(|question| {
+            self.sockets.clone().unwrap_or(match question {
+                SocketQuestion::Ports => Sockets::Listens(BTreeSet::from([3000]).into()),
+                SocketQuestion::Connection => Sockets::Reached([3000].into()),
+            })
+        });
+        let answer = ProbeAnswer { sockets, probe: order.probe.map(|_| self.probe.clone()), port: None };
+        self.policy.handle(Event::Probed { step: order.step, key: order.key, life: order.life, answer }, self.now);
+    }
+
+    /// What was asked of the outside, but for sockets and probes.
+    pub fn asked(&self) -> Vec<Command> {
+        self.questions.iter().filter(|question| !matches!(question, Command::Probe(_))).cloned().collect()
     }
 
     fn pm2_takes(&mut self, order: &Order) {

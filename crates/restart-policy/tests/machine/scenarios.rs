@@ -277,7 +277,7 @@ fn what_could_not_be_known_to_serve_is_not_begun() {
 #[test]
 fn a_worker_that_is_not_known_to_serve_stops_the_roll() {
     let mut world = enforce("minimum_uptime = '0s'");
-    world.sockets = Some(Sockets::Reached(false));
+    world.sockets = Some(Sockets::Reached([].into()));
     world.look();
     world.policy.ask(&person(true), world.now).unwrap();
     world.carry_out();
@@ -285,6 +285,26 @@ fn a_worker_that_is_not_known_to_serve_stops_the_roll() {
     assert_eq!(world.ends(RecordKind::Restart), [(Some(0), "unverified".to_owned())]);
     assert_eq!(world.ends(RecordKind::BreakerOpened), [(None, "readiness_unknown".to_owned())]);
     assert!(world.notices.iter().all(|notice| !notice.text.contains("was good")));
+}
+
+/// A worker that was good and ends by itself minutes later: the roll stops, and the record no longer says that it was good.
+#[test]
+fn a_worker_that_ends_soon_after_it_was_good_stops_the_roll() {
+    let mut world = enforce("minimum_uptime = '0s'");
+    world.look();
+    world.policy.ask(&person(true), world.now).unwrap();
+    world.carry_out();
+    while world.ends(RecordKind::Restart) != [(Some(0), "verified".to_owned()), (Some(1), "under_way".to_owned())] {
+        world.pass(Duration::from_secs(1), Duration::from_secs(1));
+    }
+    world.crash(0);
+    world.look();
+    world.until_quiet();
+    let ends = world.ends(RecordKind::Restart);
+    assert_eq!(ends, [(Some(0), "failed".to_owned()), (Some(1), "verified".to_owned())]);
+    assert_eq!(world.ends(RecordKind::BreakerOpened), [(None, "ended_by_itself".to_owned())]);
+    assert_eq!(ordered(&world), [0, 1]);
+    assert!(world.policy.state().requests.is_empty());
 }
 
 #[test]
@@ -686,7 +706,7 @@ fn the_promql_gate_fails_closed() {
         assert_eq!(world.orders.is_empty(), label.is_some());
         let asked =
             Command::AskPromql { daemon: daemon(), app: app("shop"), expressions: vec!["up{app=\"shop\"}".to_owned()] };
-        assert_eq!(world.questions, [asked]);
+        assert_eq!(world.asked(), [asked]);
     }
 }
 
@@ -788,7 +808,7 @@ fn a_hook_runs_before_the_order_and_its_failure_holds() {
     let mut world = enforce("hook = { command = ['drain'] }");
     world.leak(0, 5.0);
     world.look();
-    assert!(matches!(world.questions.as_slice(), [Command::RunHook(order)] if order.key == key(0)));
+    assert!(matches!(world.asked().as_slice(), [Command::RunHook(order)] if order.key == key(0)));
     assert_eq!(ordered(&world), [0]);
 
     let mut failing = enforce("hook = { command = ['drain'] }");
@@ -801,6 +821,8 @@ fn a_hook_runs_before_the_order_and_its_failure_holds() {
             failing.policy.handle(Event::Persisted { revision }, failing.now);
         } else if let Command::RunHook(order) = command {
             step = Some(order.step);
+        } else if let Command::Probe(order) = command {
+            failing.answer(order);
         } else {
             assert!(matches!(command, Command::Notify(_)), "{command:?}");
         }
@@ -874,7 +896,7 @@ fn a_process_that_ends_while_evidence_is_taken_is_not_restarted_again() {
     world.evidence = None;
     world.leak(0, 5.0);
     world.look();
-    let Some(Command::TakeEvidence(order)) = world.questions.first().cloned() else { panic!("{:?}", world.questions) };
+    let Some(Command::TakeEvidence(order)) = world.asked().first().cloned() else { panic!("{:?}", world.questions) };
     world.restart(0);
     world.look();
     let taken = EvidenceTaken { id: None, sentence: "no heap profile before it: it exited".to_owned() };

@@ -6,5 +6,5 @@
 pub mod read;
 pub mod report;
 
-pub use read::{Frame, Profile, read};
+pub use read::{Frame, Profile, package, read};
 pub use report::{ProfileDiff, ProfileSummary, diff, folded, folded_diff, summarise};

@@ -29,6 +29,9 @@ pub struct Frame {
     /// The place in the generated code, where the one above is that of the source.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generated: Option<String>,
+    /// The package that it is of, with its version, where somebody has looked it up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub package: Option<String>,
     /// Whether a source map says that the source is somebody else's.
     #[serde(skip)]
     pub ignored: bool,
@@ -37,7 +40,9 @@ pub struct Frame {
 impl Frame {
     /// Writes the place as `file:line:column`, if there is one.
     pub fn place(&self) -> Option<String> {
-        (!self.file.is_empty()).then(|| format!("{}:{}:{}", self.file, self.line, self.column))
+        let known = (!self.file.is_empty()).then_some(self.file.as_str())?;
+        // No line is claimed where none is known.
+        Some(if self.line == 0 { known.to_owned() } else { format!("{known}:{}:{}", self.line, self.column) })
     }
 
     /// Says whether the app wrote it: neither Node, nor V8, nor a dependency.
@@ -54,10 +59,27 @@ impl Frame {
         self.file.ends_with("/leakslope-gc.cjs")
     }
 
+    /// Says where the function is, for a sentence: ` at app.js:71`, with its package and the code that ran, if they differ.
+    pub fn at(&self) -> String {
+        let place = match (self.package_place(), self.line) {
+            (Some(place), _) => place,
+            (None, _) if self.file.is_empty() => return String::new(),
+            (None, 0) => self.file.clone(),
+            (None, line) => format!("{}:{line}", self.file),
+        };
+        let beside: Vec<&str> = self.package.iter().chain(&self.generated).map(String::as_str).collect();
+        if beside.is_empty() { format!(" at {place}") } else { format!(" at {place} ({})", beside.join(", ")) }
+    }
+
     /// Returns the file below `node_modules` with its line, if it is of a package: `winston/lib/create-logger.js:71`.
     pub fn package_place(&self) -> Option<String> {
         let (_, path) = self.file.rsplit_once("node_modules/")?;
         Some(format!("{path}:{}", self.line))
+    }
+
+    /// Returns the name of the package that the file is of, and the folder it lies in.
+    pub fn package(&self) -> Option<(&str, &str)> {
+        package(&self.file)
     }
 
     /// Takes the place and the name that the source has, and keeps the generated place beside it.
@@ -68,6 +90,11 @@ impl Frame {
         self.ignored = original.ignored;
         if let Some(name) = &original.name {
             self.function.clone_from(name);
+        } else if let Some((object, name)) = self.function.rsplit_once('.')
+            && (object == "exports" || object.len() == 1)
+        {
+            // What a builder assigned it to is not of the source.
+            self.function = name.to_owned();
         }
     }
 }
@@ -84,6 +111,14 @@ impl std::fmt::Display for Frame {
             None => Ok(()),
         }
     }
+}
+
+/// Returns the name of the package that a file below `node_modules` is of, and the folder it lies in.
+pub fn package(file: &str) -> Option<(&str, &str)> {
+    let start = file.rfind("node_modules/")? + "node_modules/".len();
+    let scoped = usize::from(file[start..].starts_with('@'));
+    let length = file[start..].match_indices('/').nth(scoped)?.0;
+    Some((&file[start..start + length], &file[..start + length]))
 }
 
 /// A call, and what was allocated by it that is still alive.

@@ -163,14 +163,9 @@ fn sentence(first: Option<&Holder>, total: u64) -> String {
         return "nothing that was allocated meanwhile is still alive".to_owned();
     };
     let function = &frame.function;
-    let place = match frame.package_place() {
-        Some(place) => format!(" at {place}"),
-        None if frame.file.is_empty() => String::new(),
-        None => format!(" at {}:{}", frame.file, frame.line),
-    };
+    let place = frame.at();
     let through = package.as_ref().map_or_else(String::new, |package| {
-        let place = package.frame.package_place().unwrap_or_default();
-        format!(", {} of it in {} at {place}", size(package.bytes), package.frame.function)
+        format!(", {} of it in {}{}", size(package.bytes), package.frame.function, package.frame.at())
     });
     format!(
         "of the {} that was allocated meanwhile and is still alive, {function}{place} allocated {} ({:.0} %){through}",

@@ -80,6 +80,7 @@ impl<'a> Namer<'a> {
             id: (!is_root(self.analysis, holder)).then(|| self.analysis.heap.id(holder)),
             sizes: Vec::new(),
             holder_node: Some(holder),
+            package: None,
             way,
         }
     }
@@ -110,6 +111,7 @@ impl<'a> Namer<'a> {
             id: None,
             sizes: Vec::new(),
             holder_node: None,
+            package: None,
             way,
         }
     }

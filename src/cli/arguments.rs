@@ -33,7 +33,7 @@ pub(super) struct Arguments {
 }
 
 /// The help of `leakslope` itself, with the commands in groups where they would stand in one list.
-const TEMPLATE: &str = "{about-with-newline}\n{usage-heading} {usage}\n\n{before-help}{options}{after-help}";
+const TEMPLATE: &str = "{about-with-newline}\n{usage-heading} {usage}\n\n{before-help}Options:\n{options}{after-help}";
 
 /// Where the lines of the help end, and where what a command is for begins.
 const HELP_COLUMNS: usize = 100;

@@ -30,12 +30,11 @@ pub(super) struct DoctorArguments {
 
 pub(super) fn run(flags: &Flags, arguments: &DoctorArguments) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let report = match &arguments.file {
-        Some(file) => runtime.block_on(doctor::read_ecosystem(file))?.report(),
-        None => {
-            let settings = super::settings(flags)?;
-            runtime.block_on(crate::runtime::examine_once(&settings))
-        }
+    let report = if let Some(file) = &arguments.file {
+        runtime.block_on(doctor::read_ecosystem(file))?.report()
+    } else {
+        let settings = super::settings(flags)?;
+        runtime.block_on(crate::runtime::examine_once(&settings))
     };
     if arguments.json {
         print(&format!("{}\n", serde_json::to_string_pretty(&report)?))?;

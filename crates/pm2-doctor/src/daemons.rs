@@ -92,14 +92,14 @@ fn no_stamps(daemon: &Daemon) -> Option<Finding> {
 fn orphans(daemon: &Daemon) -> Option<Finding> {
     let orphans = daemon.orphans.as_ref().filter(|orphans| !orphans.is_empty())?;
     let pids: Vec<String> = orphans.iter().take(MOST_NAMED).map(|orphan| orphan.pid.to_string()).collect();
-    let held: Bytes = orphans.iter().map(|orphan| orphan.resident).sum();
+    let sum: Bytes = orphans.iter().map(|orphan| orphan.resident).sum();
     let (processes, hold) = if orphans.len() == 1 { ("process", "holds") } else { ("processes", "hold") };
     Some(Finding::new(
         Check::Orphans,
         Severity::Warning,
         &daemon.name,
         format!(
-            "{} {processes} of earlier runs {hold} {held}; pm2 no longer knows them (pid {})",
+            "{} {processes} of earlier runs {hold} {sum}; pm2 no longer knows them (pid {})",
             orphans.len(),
             pids.join(", ")
         ),
@@ -132,9 +132,9 @@ fn dump(daemon: &Daemon) -> Option<Finding> {
             if differ.is_empty() {
                 return None;
             }
-            let named = differ.iter().take(MOST_NAMED).copied().collect::<Vec<_>>().join(", ");
+            let shown = differ.iter().take(MOST_NAMED).copied().collect::<Vec<_>>().join(", ");
             let more = if differ.len() > MOST_NAMED { ", …" } else { "" };
-            format!("the saved list differs from what runs: {named}{more}")
+            format!("the saved list differs from what runs: {shown}{more}")
         }
     };
     Some(Finding::new(

@@ -58,7 +58,7 @@ checks! {
     OomPolicy "oom-policy" "One process out of memory takes all apps";
     HeapAboveGroup "heap-above-group" "V8 may take more than the control group has";
     HeapFlag "heap-flag" "A heap limit that is not in force";
-    MemoryRestart "memory-restart" "A max_memory_restart that does harm or nothing";
+    MemoryRestart "memory-restart" "A memory limit of pm2's that does harm or nothing";
     KillTimeout "kill-timeout" "Killed before it could end";
     ListenTimeout "listen-timeout" "Traffic before the app is ready";
     EndlessRestarts "endless-restarts" "A crash loop that pm2 never gives up";

@@ -35,7 +35,7 @@ fn default_limit(host: &Host) -> Option<Bytes> {
 }
 
 fn groups(host: &Host, daemon: &Daemon, found: &mut Vec<Finding>) {
-    let mut together: BTreeMap<&str, (&Group, Vec<(&App, Bytes)>)> = BTreeMap::new();
+    let mut together: BTreeMap<&str, (&Group, Vec<Bytes>)> = BTreeMap::new();
     for app in daemon.apps.iter().filter(|app| !app.settings.module && app.settings.is_node()) {
         let Some(group) = app.live.as_ref().and_then(|live| live.group.as_ref()) else { continue };
         let Some(limit) = group.limit.filter(|limit| host.memory.is_none_or(|memory| *limit < memory)) else {
@@ -56,23 +56,23 @@ fn groups(host: &Host, daemon: &Daemon, found: &mut Vec<Finding>) {
             );
             found.push(finding.of(&app.settings));
         } else if let Some(known) = known {
-            together.entry(&group.path).or_insert_with(|| (group, Vec::new())).1.push((app, known));
+            together.entry(&group.path).or_insert_with(|| (group, Vec::new())).1.push(known);
         }
     }
-    for (group, apps) in together.into_values() {
+    for (group, heaps) in together.into_values() {
         let Some(limit) = group.limit else { continue };
         let shares = daemon.group.as_ref().is_some_and(|own| own.path == group.path);
         let own = daemon.resident.filter(|_| shares).unwrap_or_default();
-        let sum = apps.iter().map(|(_, heap)| *heap).sum::<Bytes>().saturating_add(own);
-        if sum >= limit && apps.len() > 1 {
-            let each = (limit.0.saturating_sub(own.0) / MIB * 7 / 10 / apps.len() as u64).max(1);
+        let sum = heaps.iter().copied().sum::<Bytes>().saturating_add(own);
+        if sum >= limit && heaps.len() > 1 {
+            let each = (limit.0.saturating_sub(own.0) / MIB * 7 / 10 / heaps.len() as u64).max(1);
             found.push(Finding::new(
                 Check::HeapAboveGroup,
                 Severity::Warning,
                 &daemon.name,
                 format!(
                     "the heaps of {} processes may take {sum} together, and their control group has {limit}",
-                    apps.len()
+                    heaps.len()
                 ),
                 "the kernel kills one of them, perhaps another than the one that grew",
                 format!("node_args: \"--max-old-space-size={each}\" for each, or fewer instances"),

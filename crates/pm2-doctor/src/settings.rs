@@ -137,7 +137,7 @@ fn read_entry(entry: &RawValue) -> Option<AppSettings> {
     app.pm_id = Some(u32::try_from(whole(entry.pm_id)?).ok()?);
     app.pid = whole(entry.pid).and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0);
     if let Some(name) = text(entry.name, LONGEST_NAME) {
-        app.name = named(&environment, name);
+        app.name = named(&environment, &name);
     }
     Some(app)
 }
@@ -156,9 +156,9 @@ pub fn read_dump(json: &[u8]) -> Option<Vec<String>> {
     Some(apps.into_iter().filter(|app| !app.module).map(|app| app.name).collect())
 }
 
-fn named(environment: &Environment<'_>, name: String) -> String {
+fn named(environment: &Environment<'_>, name: &str) -> String {
     let namespace = text(environment.namespace, LONGEST_NAME).unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
-    AppName::new(&namespace, &name).to_string()
+    AppName::new(&namespace, name).to_string()
 }
 
 fn read_environment(environment: &Environment<'_>) -> AppSettings {
@@ -167,7 +167,7 @@ fn read_environment(environment: &Environment<'_>) -> AppSettings {
     let path = |value| text(value, LONGEST_PATH);
     AppSettings {
         pm_id: None,
-        name: named(environment, own_name),
+        name: named(environment, &own_name),
         pid: None,
         status: text(environment.status, LONGEST_NAME),
         module: flag(environment.pmx_module).unwrap_or(false),
@@ -325,11 +325,11 @@ fn words(raw: Option<&RawValue>) -> Option<Vec<String>> {
 
 /// The last `--max-old-space-size` among arguments, which counts mebibytes.
 fn heap_flag(words: &[String]) -> Option<Bytes> {
-    let limits = words.iter().enumerate().filter_map(|(place, word)| {
+    let mut limits = words.iter().enumerate().filter_map(|(place, word)| {
         let (name, value) = word.split_once('=').unwrap_or((word, words.get(place + 1).map_or("", String::as_str)));
         (name.replace('_', "-") == "--max-old-space-size")
             .then(|| value.trim_matches('"').parse::<u64>().ok()?.checked_mul(KIB * KIB))
             .flatten()
     });
-    limits.filter(|limit| *limit > 0).last().map(Bytes)
+    limits.rfind(|limit| *limit > 0).map(Bytes)
 }

@@ -4,11 +4,12 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use clap::{Args, Command, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use super::analyze::AnalyzeArguments;
 use super::compare::CompareArguments;
 use super::completions::CompletionsArguments;
+use super::deaths::DeathsArguments;
 use super::demo::DemoArguments;
 use super::doctor::DoctorArguments;
 use super::heap::HeapArgs;
@@ -29,7 +30,7 @@ pub(super) struct Arguments {
     #[command(flatten)]
     pub(super) flags: Flags,
     #[command(subcommand)]
-    pub(super) command: Option<Asked>,
+    pub(super) command: Option<Command>,
 }
 
 /// The help of `leakslope` itself, with the commands in groups where they would stand in one list.
@@ -41,19 +42,19 @@ const ABOUT_AT: usize = 24;
 /// Which command stands in which group, in this order.
 const GROUPS: [(&str, &[&str]); 4] = [
     ("Watch", &["run", "status", "open", "demo"]),
-    ("Diagnose", &["doctor", "analyze", "compare", "heap", "watch"]),
+    ("Diagnose", &["doctor", "deaths", "analyze", "compare", "heap", "watch"]),
     ("Act", &["restart", "restarts", "plan"]),
     ("Set up", &["check-config", "print-default-config", "man", "completions", "help"]),
 ];
 
 /// The command line, with its help in groups.
-pub(super) fn command() -> Command {
+pub(super) fn command() -> clap::Command {
     let command = Arguments::command();
     let mut text = String::new();
     for (group, names) in GROUPS {
         writeln!(text, "{group}:").ok();
         for name in names {
-            let about = command.find_subcommand(name).and_then(Command::get_about).map(ToString::to_string);
+            let about = command.find_subcommand(name).and_then(clap::Command::get_about).map(ToString::to_string);
             let about = about.unwrap_or_else(|| "Print this message or the help of a command".to_owned());
             let lines = wrap(&about, HELP_COLUMNS, ABOUT_AT);
             writeln!(text, "  {name:<width$}{}", lines.trim_start(), width = ABOUT_AT - 2).ok();
@@ -89,7 +90,7 @@ pub(super) struct Flags {
 
 /// What to do.
 #[derive(Debug, Default, Subcommand)]
-pub(super) enum Asked {
+pub(super) enum Command {
     /// Watch, judge and serve until told to stop (the default).
     #[default]
     Run,
@@ -102,6 +103,7 @@ pub(super) enum Asked {
     Status(StatusArguments),
     Doctor(DoctorArguments),
     Analyze(AnalyzeArguments),
+    Deaths(DeathsArguments),
     Compare(CompareArguments),
     Restart(RestartArguments),
     Restarts(ShowArguments),
@@ -213,7 +215,7 @@ mod tests {
         insta::assert_snapshot!(command().render_long_help());
         let grouped: BTreeSet<&str> = GROUPS.iter().flat_map(|(_, names)| *names).copied().collect();
         let known = command();
-        let known: BTreeSet<&str> = known.get_subcommands().map(Command::get_name).chain(["help"]).collect();
+        let known: BTreeSet<&str> = known.get_subcommands().map(clap::Command::get_name).chain(["help"]).collect();
         assert_eq!(grouped, known, "every command stands in one group");
     }
 }

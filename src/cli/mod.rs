@@ -6,6 +6,7 @@ mod analyze;
 mod arguments;
 mod compare;
 mod completions;
+mod deaths;
 mod demo;
 mod doctor;
 pub mod heap;
@@ -27,7 +28,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{FromArgMatches as _, Parser as _};
 
-use arguments::{Arguments, Asked, Flags};
+use arguments::{Arguments, Command, Flags};
 
 use crate::config::{self, ConfigError, Loaded, Settings};
 use crate::evidence::keep;
@@ -82,25 +83,26 @@ pub fn main() -> ExitCode {
 fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { flags, command } = arguments;
     match command.unwrap_or_default() {
-        Asked::Run => run::run(flags),
-        Asked::CheckConfig => check_config(&flags),
-        Asked::PrintDefaultConfig => {
+        Command::Run => run::run(flags),
+        Command::CheckConfig => check_config(&flags),
+        Command::PrintDefaultConfig => {
             output::print(config::DEFAULT)?;
             Ok(ExitCode::SUCCESS)
         }
-        Asked::Analyze(arguments) => analyze::run(&arguments),
-        Asked::Demo(arguments) => demo::run(&flags, &arguments),
-        Asked::Compare(arguments) => restarts::compare(&flags, &arguments),
-        Asked::Restart(arguments) => restarts::restart(&flags, &arguments),
-        Asked::Open(arguments) => open::run(&flags, &arguments),
-        Asked::Restarts(arguments) => restarts::restarts(&flags, &arguments),
-        Asked::Plan(arguments) => restarts::plan(&flags, &arguments),
-        Asked::Doctor(arguments) => doctor::run(&flags, &arguments),
-        Asked::Heap(arguments) => heap::run(&flags, &arguments),
-        Asked::Watch(arguments) => watch::run(&flags, &arguments),
-        Asked::Man(arguments) => man::run(&arguments),
-        Asked::Completions(arguments) => completions::run(&arguments),
-        Asked::Status(status) => status::run(&flags, &status),
+        Command::Analyze(arguments) => analyze::run(&arguments),
+        Command::Demo(arguments) => demo::run(&flags, &arguments),
+        Command::Deaths(arguments) => deaths::run(&flags, &arguments),
+        Command::Compare(arguments) => restarts::compare(&flags, &arguments),
+        Command::Restart(arguments) => restarts::restart(&flags, &arguments),
+        Command::Open(arguments) => open::run(&flags, &arguments),
+        Command::Restarts(arguments) => restarts::restarts(&flags, &arguments),
+        Command::Plan(arguments) => restarts::plan(&flags, &arguments),
+        Command::Doctor(arguments) => doctor::run(&flags, &arguments),
+        Command::Heap(arguments) => heap::run(&flags, &arguments),
+        Command::Watch(arguments) => watch::run(&flags, &arguments),
+        Command::Man(arguments) => man::run(&arguments),
+        Command::Completions(arguments) => completions::run(&arguments),
+        Command::Status(status) => status::run(&flags, &status),
     }
 }
 

@@ -9,11 +9,13 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Notify;
 
 use super::clock::Clock;
+use super::deaths::Deaths;
 use super::endpoints::{Examination, Rates};
 use super::evidence::Evidence;
 use super::pipeline::Pipeline;
 use super::published::Published;
 use crate::actuate::Handle;
+use crate::collect::DaemonSpec;
 use crate::config::Settings;
 use crate::export::{Collections, SidecarState};
 use crate::history::store::{StoreHandle, StoreStats};
@@ -40,6 +42,10 @@ pub struct Shared {
     pub rates: Rates,
     /// What was last found to be wrong with their set-up.
     pub(super) examination: Examination,
+    /// The daemons that are collected from, those that were found among them.
+    pub daemons: ArcSwap<Vec<DaemonSpec>>,
+    /// Why runs ended.
+    pub deaths: Deaths,
     /// What was taken of apps, and the way to have more taken.
     pub evidence: Arc<Evidence>,
     /// Who is let in.
@@ -82,6 +88,8 @@ impl Shared {
             policy,
             rates: Rates::default(),
             examination: Examination::default(),
+            daemons: ArcSwap::default(),
+            deaths: Deaths::default(),
             evidence,
             access,
             occupancy: OnceLock::new(),

@@ -14,6 +14,7 @@
 pub mod cgroup;
 mod close_up;
 mod credentials;
+pub mod kills;
 mod listening;
 mod orphans;
 mod own;

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-pub use self::commands::{HeapUsage, LoopDelay, Stopped, Written};
+pub use self::commands::{Before, HeapUsage, LoopDelay, Outside, Stopped, Written};
 pub use self::session::Inspector;
 
 /// Why a step of a session failed.

@@ -42,7 +42,7 @@ const POLL: Duration = Duration::from_millis(50);
 /// How often it is looked who is connected while an inspector is open.
 const WATCHING: Duration = Duration::from_millis(100);
 /// Closes the inspector a moment later, when whoever asked is gone: with somebody attached it would block the app.
-const CLOSE: &str = "(inspector => { const end = () => { try { inspector.close(); } catch { /* closed already */ } }; \
+const CLOSE: &str = "(inspector => { globalThis[Symbol.for('leakslope.inlining')]?.(); const end = () => { try { inspector.close(); } catch { /* closed already */ } }; \
     setTimeout(end, 100).unref(); return true; })(require('inspector'))";
 
 /// What is said where nobody asked for an inspector.

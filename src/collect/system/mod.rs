@@ -35,7 +35,7 @@ use thiserror::Error;
 
 pub use self::close_up::CloseUp;
 pub use self::credentials::Credentials;
-pub use self::listening::{connections, listening_ports, other_sockets, seen_ports, taken_ports};
+pub use self::listening::{connections, cut_off, listening_ports, other_sockets, seen_ports, taken_ports};
 pub use self::own::{own_pids, own_sample};
 pub use self::setup::Setup;
 pub use self::tree::TreeProcess;

@@ -206,7 +206,7 @@ impl Inspector {
     /// [`InspectorError`].
     pub async fn evaluate(
         &mut self,
-        expression: &'static str,
+        expression: &str,
         commands: bool,
         deadline: Duration,
     ) -> Result<Value, InspectorError> {

@@ -20,7 +20,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 pub use self::commands::{Before, HeapUsage, LoopDelay, Outside, Stopped, Written};
-pub use self::session::Inspector;
+pub use self::session::{Inspector, Stream};
 
 /// Why a step of a session failed.
 #[derive(Debug, Error)]

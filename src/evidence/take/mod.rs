@@ -5,6 +5,7 @@
 //! | `action`       | a profile by pm2's own action: no pause, nothing opened     | no   |
 //! | `attach`       | into an app by its inspector, and out again                 | no   |
 //! | `checks`       | whether SIGUSR1 would open an inspector, or do harm         | yes  |
+//! | `private`      | carries a session over to a connection of our own           | no   |
 //! | `ledger`       | which inspectors are open, on disk                          | no   |
 //! | `left_open`    | closes those of a leakslope that was killed                 | no   |
 //! | `own_listener` | whether the app listens for SIGUSR1 itself                  | no   |
@@ -22,6 +23,7 @@ pub mod estimate;
 mod ledger;
 mod left_open;
 mod own_listener;
+mod private;
 pub mod series;
 
 use std::path::{Path, PathBuf};
@@ -29,7 +31,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use self::attach::Attached;
+use self::attach::{Attached, Manner};
 pub use self::ledger::Ledger;
 pub use self::left_open::{Closer, LeftOpen};
 use crate::collect::look::{LOOK_DEADLINE, Look, client, look};
@@ -233,7 +235,8 @@ async fn sample(target: &Target, order: &ProfileOrder, ledger: &Ledger) -> Resul
     if listed.pmx && !order.inspector {
         return action::sample(&mut client, target, order).await;
     }
-    let mut attached = attach::attach(target, &look, ledger, order.at, order.opens).await?;
+    let manner = Manner { opens: order.opens, stays_open: false };
+    let mut attached = attach::attach(target, &look, ledger, order.at, manner).await?;
     match sample_attached(&mut attached, order).await {
         Ok((profile, notes)) => {
             let released = attached.release().await;

@@ -69,6 +69,8 @@ const TABLE: &[(&str, Proof)] = &[
     ("openssl rand -hex 24", Ends(&[0])),
     ("systemd-analyze security …", Ends(&[0])),
     ("deploy/release/build", NotRun(MINUTES)),
+    ("deploy/release/pack", Elsewhere("tests/rules/deploy_release.rs")),
+    ("sh install.sh", Elsewhere("tests/rules/deploy_release.rs")),
     ("deploy/debian/build", Elsewhere("tests/rules/deploy_debian.rs")),
     ("apt-get install …leakslope…deb", Elsewhere("tests/rules/deploy_debian.rs")),
     ("apt-get remove", Elsewhere("tests/rules/deploy_debian.rs")),

@@ -25,15 +25,15 @@ const UNITS: [&str; 3] = ["bytes_per_second", "seconds", "bytes"];
 
 /// Whether a reader would rather have OpenMetrics than the text format, by its `Accept`.
 pub fn is_preferred(accept: &str) -> bool {
-    let quality = |wanted: &str| {
-        accept.split(',').filter_map(|choice| {
+    let best = |wanted: &str| {
+        let qualities = accept.split(',').filter_map(|choice| {
             let mut parts = choice.split(';').map(str::trim);
             let named = parts.next()?.eq_ignore_ascii_case(wanted);
             let quality = parts.find_map(|part| part.strip_prefix("q=")?.parse::<f64>().ok()).unwrap_or(1.0);
             named.then_some(quality)
-        })
+        });
+        qualities.fold(0.0, f64::max)
     };
-    let best = |wanted: &str| quality(wanted).fold(0.0, f64::max);
     let open = best("application/openmetrics-text");
     open > 0.0 && open >= best("text/plain")
 }

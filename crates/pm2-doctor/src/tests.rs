@@ -73,15 +73,16 @@ fn with(json: &str, change: impl FnOnce(&mut App)) -> Daemon {
 }
 
 fn logged(lines: &str) -> Daemon {
-    let text: String =
-        lines.lines().map(|line| format!("2026-12-01T04:{}: PM2 log: {}\n", &line[..5], &line[6..])).collect();
-    Daemon { journal: Some(Journal::read(&text)), ..with("{}", |_| {}) }
+    let stamped = |line: &str| format!("2026-12-01T04:{}: PM2 log: {}", &line[..5], &line[6..]);
+    let text: Vec<String> = lines.lines().map(stamped).collect();
+    Daemon { journal: Some(Journal::read(&text.join("\n"))), ..with("{}", |_| {}) }
 }
 
 const CRASHES: &str = "59:00 App [shop:3] exited with code [1] via signal [SIGINT]\n\
     59:20 App [shop:3] exited with code [1] via signal [SIGINT]\n\
     59:40 App [shop:3] exited with code [1] via signal [SIGINT]";
 
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn seeds() -> Vec<(Check, &'static str, Host, Daemon)> {
     let run = |json: &str, change: fn(&mut Live)| with(json, |app| change(app.live.as_mut().unwrap()));
     let mut seeds = Vec::new();

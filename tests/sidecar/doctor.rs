@@ -156,7 +156,7 @@ fn each_mistake_is_found_on_a_running_pm2_and_none_on_one_that_is_well() {
     let (_, report, _) = doctor(&Place::new(&stampless.home(), ""), &[]);
     assert_eq!(found(&report), BTreeSet::from(["dump".to_owned(), "journal".to_owned()]), "{report:#}");
 
-    let report = wait_for("every mistake", Duration::from_secs(60), || {
+    let report = wait_for("every mistake", Duration::from_mins(1), || {
         let (code, report, said) = doctor(&place, &[]);
         let mut found = found(&report);
         found.insert("journal".to_owned());

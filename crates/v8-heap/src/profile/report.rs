@@ -53,7 +53,7 @@ pub struct Holder {
     pub frame: Frame,
     /// Bytes allocated by it, and by what it called that is not of the app.
     pub bytes: u64,
-    /// The function of a package that allocated most of them, where it is a quarter or more.
+    /// The function of a package that allocated most of them, where it is a tenth or more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub package: Option<PackagePart>,
 }
@@ -207,7 +207,7 @@ fn holders(profile: &Profile) -> Vec<Holder> {
         .map(|(index, &bytes)| {
             let below = packages.range((index, 0)..=(index, u32::MAX)).max_by_key(|(_, bytes)| **bytes);
             let package = below
-                .filter(|(_, part)| part.saturating_mul(4) >= bytes)
+                .filter(|(_, part)| part.saturating_mul(10) >= bytes)
                 .map(|(&(_, package), &bytes)| PackagePart { frame: frame(package).clone(), bytes });
             Holder { frame: frame(index).clone(), bytes, package }
         })

@@ -131,8 +131,8 @@ test("a series of snapshots tells what grew, who holds it and by which way, and 
     files: ["shop-api-0-4711.1.heapsnapshot", "shop-api-0-4711.3.heapsnapshot"], compared: "Compared by object id: one session (100.0 %)", added,
     classes: [{ class: "Session", count: 24_824, shallow_bytes: 6_000_000, retained_bytes: 83_886_080, added },
       { class: hostile, count: -3, shallow_bytes: -2048, retained_bytes: -2048, added: null }],
-    places: [{ pattern: "map", sentence: "the Map `sessions` in sessions.js only grows: by Session × 12,412", bytes: 42_991_616, way, code: "/srv/shop/sessions.js:41:3" },
-      { pattern: "other", sentence: hostile, bytes: 1, way: hostile, code: null }],
+    places: [{ pattern: "map", sentence: "the Map `sessions` in sessions.js only grows: by Session × 12,412", bytes: 42_991_616, way, code: "/srv/shop/sessions.js:41:3", id: 7, package: null, sizes: [] },
+      { pattern: "other", sentence: hostile, bytes: 1, way: hostile, code: null, id: 8, package: null, sizes: [] }],
     ways: [way],
   })];
   await visit();

@@ -9,7 +9,7 @@ use super::run::Running;
 use crate::cli::output::clean;
 use crate::evidence::{keep, take};
 use crate::model::{Signal, WallTime};
-use crate::trend::{ShortAnswer, ShortFloor};
+use crate::trend::{ShortAnswer, ShortFloor, ShortSettings};
 
 impl Running<'_> {
     /// Judges everyone who lived through the run, takes evidence of who leaks into the folder `evidence`, and returns the
@@ -41,7 +41,11 @@ impl Running<'_> {
             }
             if report.answer == ShortAnswer::Leak && watched.has_heap() {
                 match take_profile(watched, evidence, now).await {
-                    Ok(taken) => report.evidence = Some(taken),
+                    Ok(taken) => {
+                        report.evidence = Some(taken);
+                        let settings = ShortSettings::of_heap(warm_up, max_slope);
+                        report.ask_for_twice_the_proof(&watched.heap, settings);
+                    }
                     Err(why) => self.notes.push(format!("no heap profile of pid {}: {}", watched.pid, clean(&why))),
                 }
             }

@@ -13,6 +13,8 @@ use crate::evidence::profile::report::FunctionRow;
 use crate::model::{Bytes, LeakState, Signal, Steady};
 use crate::trend::{ShortAnswer, ShortFloor, ShortSettings, ShortVerdict, judge_short};
 
+/// The share of a growth that functions must hold, or it has to be twice as large.
+const EXPLAINED: f64 = 0.25;
 /// Functions that are printed.
 pub(super) const FUNCTIONS: usize = 5;
 
@@ -100,15 +102,13 @@ fn subject(signal: Signal, pid: Option<u32>) -> &'static str {
 /// Judges a process by the signals that were read of it.
 pub(super) fn judge(watched: &Watched, warm_up: Duration, max_slope: Option<f64>) -> ProcessReport {
     let heap = ShortSettings::of_heap(warm_up, max_slope);
-    // What is not on the heap cannot be told as finely: a limit on growth is held against the heap there.
-    let native = ShortSettings::of_resident(warm_up, None);
     let resident = ShortSettings::of_resident(warm_up, max_slope);
     let judged = |signal, floors: &[ShortFloor], settings| Judged {
         signal,
         verdict: judge_short(subject(signal, Some(watched.pid)), floors, settings),
     };
     let signals = if watched.has_heap() {
-        vec![judged(Signal::Heap, &watched.heap, &heap), judged(Signal::Native, &watched.native, &native)]
+        vec![judged(Signal::Heap, &watched.heap, &heap), judged(Signal::Native, &watched.native, &resident)]
     } else {
         vec![judged(Signal::Resident, &watched.resident, &resident)]
     };
@@ -123,10 +123,44 @@ pub(super) fn judge_tree(floors: &[ShortFloor], warm_up: Duration, max_slope: Op
 }
 
 fn one_answer(pid: Option<u32>, name: String, signals: Vec<Judged>) -> ProcessReport {
-    // The first is the main one; native memory only counts where it says that there is a leak.
-    let leak = signals.iter().find(|judged| judged.verdict.answer == ShortAnswer::Leak);
-    let Judged { signal, verdict } = leak.unwrap_or(&signals[0]).clone();
-    ProcessReport { pid, name, answer: verdict.answer, signal, reason: verdict.reason, signals, evidence: None }
+    // Of several that leak the one that grows most leads. The heap is the main one else: what native memory does not tell is
+    // said beside it.
+    let pace = |judged: &&Judged| judged.verdict.slope.map_or(f64::MIN, |slope| slope.bytes_per_second);
+    let leaks = signals.iter().filter(|judged| judged.verdict.answer == ShortAnswer::Leak);
+    let leads = leaks.max_by(|one, other| pace(one).total_cmp(&pace(other))).unwrap_or(&signals[0]);
+    let Judged { signal, verdict } = leads.clone();
+    let mut reason = verdict.reason;
+    for other in signals.iter().filter(|judged| judged.signal != signal && verdict.answer != ShortAnswer::TooShort) {
+        if other.verdict.answer != ShortAnswer::NoLeak {
+            reason = format!("{reason}. Besides: {}", other.verdict.reason);
+        }
+    }
+    ProcessReport { pid, name, answer: verdict.answer, signal, reason, signals, evidence: None }
+}
+
+impl ProcessReport {
+    /// Takes a leak of the heap back that no function explains, unless it is twice as large as a leak must be: what V8
+    /// compiles and learns of code in the first minutes grows a heap, too, and no function holds it.
+    pub(super) fn ask_for_twice_the_proof(&mut self, heap: &[ShortFloor], settings: ShortSettings) {
+        let grown = self.verdict().and_then(|it| Some(it.slope?.bytes_per_second * (it.to_seconds - it.from_seconds)));
+        let (Some(grown), Some(evidence), Signal::Heap) = (grown, &self.evidence, self.signal) else { return };
+        let twice = ShortSettings {
+            least_growth: 2.0 * settings.least_growth,
+            least_share: 2.0 * settings.least_share,
+            ..settings
+        };
+        let explained = Bytes(evidence.total_bytes);
+        if explained.as_f64() >= grown * EXPLAINED
+            || judge_short(subject(Signal::Heap, self.pid), heap, &twice).answer == ShortAnswer::Leak
+        {
+            return;
+        }
+        self.answer = ShortAnswer::TooShort;
+        self.reason = format!(
+            "too short to say: {}. But functions hold only {explained} of it; the rest may be what V8 compiled; run it longer",
+            self.reason
+        );
+    }
 }
 
 /// The process whose answer is that of the whole: a leak anywhere, else a doubt anywhere, else none.

@@ -19,7 +19,7 @@ use crate::cli::output::{clean, complain};
 use crate::cli::signals::Signals;
 use crate::collect::system::listening_ports;
 use crate::runtime::Clock;
-use crate::trend::{ShortFloor, pause_share};
+use crate::trend::{FEWEST_FLOORS, ShortFloor, pause_share};
 
 /// How long a load waits for a port, …
 const PORT_WITHIN: Duration = Duration::from_mins(1);
@@ -32,6 +32,9 @@ const REST: u32 = 3;
 const MOST_LINES: usize = 1000;
 /// The longest part of the run in which the load has ended.
 const SETTLE: Duration = Duration::from_secs(10);
+
+/// How many times as long as it was meant to a run goes on at the most, until it has its floors.
+const LONGER: u32 = 4;
 
 /// What came of a run.
 #[derive(Debug)]
@@ -182,15 +185,25 @@ impl Running<'_> {
 
     async fn readings(&mut self, begin: Instant) -> anyhow::Result<()> {
         let arguments = self.arguments;
-        let end = begin + arguments.duration;
+        let (mut end, longest) = (begin + arguments.duration, begin + arguments.duration * LONGER);
         let settle = if arguments.load.is_some() { SETTLE.min(arguments.duration / 6) } else { Duration::ZERO };
         let (mut next, mut reading) = (begin, 0_u32);
         loop {
+            // A busy machine reads slowly: without its floors the run would end without an answer.
+            if next + settle >= end && self.judged() < FEWEST_FLOORS && end < longest {
+                end = (next + settle + arguments.interval()).min(longest);
+            }
             if !self.wait_until(next.min(end)).await? {
                 return Ok(());
             }
             let now = Instant::now();
             if now >= end {
+                let more = end.duration_since(begin).saturating_sub(arguments.duration).as_secs();
+                if more > 0 {
+                    let floors = self.judged();
+                    self.notes
+                        .push(format!("readings were slow: it went on for {more} s more, and has {floors} floors"));
+                }
                 return Ok(());
             }
             let after_load = settle > Duration::ZERO && now >= end - settle;
@@ -209,6 +222,12 @@ impl Running<'_> {
             reading += 1;
             next = (now + arguments.interval().mul_f64(pause_share(reading))).max(now + took * REST);
         }
+    }
+
+    /// Floors so far that will be judged.
+    fn judged(&self) -> usize {
+        let warm_up = self.arguments.warm_up();
+        self.rows.iter().filter(|row| row.moment.at >= warm_up && !row.moment.after_load).count()
     }
 
     /// Waits, and meanwhile hears the load and the command; false when the command has ended and left nobody.

@@ -20,5 +20,7 @@ pub use detector::{Detector, first_verdict_after};
 pub use limits::Limits;
 pub use replay::{Episode, Fed, Replay};
 pub use settings::{Grade, Settings};
-pub use short_run::{PerWork, ShortAnswer, ShortFloor, ShortSettings, ShortVerdict, judge_short, pause_share};
+pub use short_run::{
+    FEWEST as FEWEST_FLOORS, PerWork, ShortAnswer, ShortFloor, ShortSettings, ShortVerdict, judge_short, pause_share,
+};
 pub use trial::TESTS;

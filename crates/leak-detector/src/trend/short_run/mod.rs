@@ -19,7 +19,7 @@ use super::reason::span;
 use model::Slope;
 
 /// Fewest floors that can be judged, …
-const FEWEST: usize = 10;
+pub const FEWEST: usize = 10;
 /// … and the shortest time they must span.
 const SHORTEST: Duration = Duration::from_secs(8);
 /// One floor of the run.

@@ -11,6 +11,7 @@ use super::completions::CompletionsArguments;
 use super::demo::DemoArguments;
 use super::heap::HeapArgs;
 use super::man::ManArguments;
+use super::memory::MemoryArguments;
 use super::open::OpenArguments;
 use super::restarts::{PlanArguments, RestartArguments, ShowArguments};
 use super::watch::WatchArguments;
@@ -66,6 +67,7 @@ pub(super) enum Command {
     PrintDefaultConfig,
     /// Show every process: memory, growth and verdict.
     Status(StatusArguments),
+    Memory(MemoryArguments),
     Analyze(AnalyzeArguments),
     Compare(CompareArguments),
     Restart(RestartArguments),

@@ -11,6 +11,7 @@ pub mod heap;
 mod heap_snapshot;
 pub mod heap_take;
 mod man;
+mod memory;
 mod open;
 mod output;
 mod pace;
@@ -87,6 +88,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Analyze(arguments) => analyze::run(&arguments),
         Command::Demo(arguments) => demo::run(&flags, &arguments),
         Command::Compare(arguments) => restarts::compare(&flags, &arguments),
+        Command::Memory(arguments) => memory::run(&flags, &arguments),
         Command::Restart(arguments) => restarts::restart(&flags, &arguments),
         Command::Open(arguments) => open::run(&flags, &arguments),
         Command::Restarts(arguments) => restarts::restarts(&flags, &arguments),

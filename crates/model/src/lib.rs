@@ -16,7 +16,7 @@ mod verdict;
 pub use history::{LifeEnd, LifeSummary, Minute};
 pub use host::{HostSample, SelfSample};
 pub use identity::{AppName, DEFAULT_NAMESPACE, DaemonName, Life, ProcessKey};
-pub use memory::{MemoryByKind, MemoryKind};
+pub use memory::{MemoryByKind, MemoryCause, MemoryKind};
 pub use process::{
     AppMetrics, CustomMetric, GcReport, Listed, MemoryLimits, MemorySource, ProcessSample, Status, SystemSample,
 };

@@ -15,7 +15,7 @@
 //! | `config`       | text to settings, every error with its file, line and key   | yes, but for reading the file |
 //! | `collect`      | what pm2 and the system say now                             | codecs and parsers |
 //! | `history`      | what is remembered, by the crates `leak-detector` and `history-store` | no   |
-//! | `crates/leak-detector` | `history` in memory, and `trend`: the slope and the verdict | yes  |
+//! | `crates/leak-detector` | `history` in memory, `trend`: the slope and the verdict, `deaths`: why a run ended | yes  |
 //! | `policy`       | when a process is restarted, and why not                    | yes  |
 //! | `actuate`      | carries out what the policy orders                          | no   |
 //! | `alertmanager` | Alertmanager's webhook, alerts and silences                 | yes  |
@@ -43,6 +43,7 @@ pub mod ui;
 pub use ::model;
 pub use ::restart_policy as policy;
 pub use ::restart_policy::alertmanager;
+pub use leak_detector::death as deaths;
 pub use leak_detector::trend;
 
 /// The source revision this binary was built from; `unknown` outside a git checkout.

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::analyze::AnalyzeArguments;
 use super::compare::CompareArguments;
 use super::completions::CompletionsArguments;
+use super::deaths::DeathsArguments;
 use super::demo::DemoArguments;
 use super::heap::HeapArgs;
 use super::man::ManArguments;
@@ -69,6 +70,7 @@ pub(super) enum Command {
     Status(StatusArguments),
     Memory(MemoryArguments),
     Analyze(AnalyzeArguments),
+    Deaths(DeathsArguments),
     Compare(CompareArguments),
     Restart(RestartArguments),
     Restarts(ShowArguments),

@@ -43,6 +43,9 @@ pub struct TakeArguments {
     /// How long allocations are sampled, from 1s to 1h
     #[arg(long, default_value = "30s", value_parser = config::parse_duration)]
     pub duration: Duration,
+    /// Go through the app's inspector even where pm2's agent is in it: inlined functions are told apart then
+    #[arg(long)]
+    pub inspector: bool,
 }
 
 /// A folder for evidence.
@@ -100,7 +103,8 @@ pub(super) fn run(flags: &Flags, arguments: &TakeArguments) -> anyhow::Result<Ex
         print(&format!("sampling allocations of {who} for {seconds} s; the app goes on meanwhile\n"))?;
         let at = Clock::resume(None).wall();
         let (duration, sampling_interval, trigger) = (arguments.duration, SAMPLING_INTERVAL, Trigger::Person);
-        let order = ProfileOrder { duration, sampling_interval, at, trigger, opens: true };
+        let inspector = arguments.inspector;
+        let order = ProfileOrder { duration, sampling_interval, at, trigger, opens: true, inspector };
         if let Some(budget) = folder.budget {
             for gone in keep::make_room(&folder.path, budget, LARGEST_PROFILE)? {
                 print(&deleted(&gone))?;
@@ -118,6 +122,9 @@ pub(super) fn run(flags: &Flags, arguments: &TakeArguments) -> anyhow::Result<Ex
     let mut text = Vec::new();
     super::heap::summarise_profile(&mut text, &taken.path).context("the profile was taken")?;
     print(&String::from_utf8_lossy(&text))?;
+    for note in &taken.notes {
+        print(&format!("\nnote: {}\n", clean(note)))?;
+    }
     print(&format!("\n{}{} ({})\n", told(&taken), taken.path.display(), taken.size))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -6,6 +6,7 @@ mod analyze;
 mod arguments;
 mod compare;
 mod completions;
+mod deaths;
 mod demo;
 pub mod heap;
 mod heap_snapshot;
@@ -87,6 +88,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         Command::Analyze(arguments) => analyze::run(&arguments),
         Command::Demo(arguments) => demo::run(&flags, &arguments),
+        Command::Deaths(arguments) => deaths::run(&flags, &arguments),
         Command::Compare(arguments) => restarts::compare(&flags, &arguments),
         Command::Memory(arguments) => memory::run(&flags, &arguments),
         Command::Restart(arguments) => restarts::restart(&flags, &arguments),

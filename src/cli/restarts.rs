@@ -24,7 +24,7 @@ const LONGEST_ANSWER: usize = 64 << 20;
 /// Rehearsals that a plan shows.
 const LATEST: usize = 5;
 /// The width that text keeps to.
-const COLUMNS: usize = 80;
+pub(super) const COLUMNS: usize = 80;
 
 /// Ask for a restart of an app: a rolling reload of cluster workers, a restart of anything else.
 ///
@@ -139,12 +139,16 @@ pub(super) fn plan(flags: &Flags, arguments: &PlanArguments) -> anyhow::Result<E
 }
 
 pub(super) fn compare(flags: &Flags, arguments: &CompareArguments) -> anyhow::Result<ExitCode> {
-    let app = arguments.app.bytes().fold(String::new(), |mut text, byte| {
-        write!(text, "%{byte:02X}").ok();
-        text
-    });
-    let view: LivesView = ask(flags, &format!("/api/v1/lives?app={app}"))?;
+    let view: LivesView = ask(flags, &format!("/api/v1/lives?app={}", escaped(&arguments.app)))?;
     print_comparison(arguments, &view.lives, view.now, Duration::from_millis(view.minute_ms))
+}
+
+/// Text as a value of a query.
+pub(super) fn escaped(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut escaped, byte| {
+        write!(escaped, "%{byte:02X}").ok();
+        escaped
+    })
 }
 
 /// Why the sidecar did not do what it was asked for.
@@ -173,7 +177,7 @@ fn history(view: &RestartsView) -> String {
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "seconds of the calendar fit")]
-fn instant(seconds: f64) -> String {
+pub(super) fn instant(seconds: f64) -> String {
     WallTime((seconds * 1000.0) as i64).to_rfc3339()
 }
 
@@ -210,7 +214,7 @@ fn intentions(view: &RestartsView) -> String {
     text
 }
 
-fn ask<T: DeserializeOwned>(flags: &Flags, path: &str) -> anyhow::Result<T> {
+pub(super) fn ask<T: DeserializeOwned>(flags: &Flags, path: &str) -> anyhow::Result<T> {
     let beside = super::beside(flags, &super::settings(flags)?, None)?;
     let address = &beside.address;
     let answer =

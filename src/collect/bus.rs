@@ -15,7 +15,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, BufReader};
 use tokio::net::UnixStream;
 
 use super::amp::{INITIATED, SAMPLE_HEAP, VERSION};
+use super::ends;
 use super::socket::{self, SocketErrorKind};
+use crate::model::DaemonLine;
 
 /// The topic on which pm2's agent sends profiles.
 const PROFILES: &[u8] = b"s:profilings";
@@ -31,8 +33,18 @@ pub const LARGEST_FRAME: u64 = 64 << 20;
 const LONGEST_REPLY: u64 = 64 << 10;
 /// The longest event that is looked at: each carries the process's environment, of which nothing is read.
 const LONGEST_EVENT: u64 = 4 << 20;
+/// The topic of pm2's own log.
+const LOG: &[u8] = b"s:log:PM2";
+/// The topic of exceptions that nobody caught.
+const EXCEPTIONS: &[u8] = b"s:process:exception";
 /// The topics that matter, each with the longest payload that is kept.
-const TOPICS: [(&[u8], u64); 3] = [(PROFILES, LARGEST_FRAME), (REPLIES, LONGEST_REPLY), (EVENTS, LONGEST_EVENT)];
+const TOPICS: [(&[u8], u64); 5] = [
+    (PROFILES, LARGEST_FRAME),
+    (REPLIES, LONGEST_REPLY),
+    (EVENTS, LONGEST_EVENT),
+    (LOG, LONGEST_REPLY),
+    (EXCEPTIONS, LONGEST_EVENT),
+];
 const READ_SIZE: usize = 64 * 1024;
 /// The longest text of the agent's that is passed on.
 const LONGEST_WORDS: usize = 200;
@@ -104,6 +116,18 @@ impl Bus {
                 && let Some(profile) = ours(&payload, pm_id, name)
             {
                 return Ok(profile);
+            }
+        }
+    }
+
+    /// Reads until the daemon tells of a step in the life of a process.
+    pub async fn daemon_line(&mut self) -> Result<DaemonLine, BusError> {
+        loop {
+            let heard = next(&mut self.stream, LARGEST_FRAME).await;
+            let heard = heard.map_err(|kind| BusError { path: self.path.clone(), kind })?;
+            let Some(Heard { topic: topic @ (LOG | EVENTS | EXCEPTIONS), payload }) = heard else { continue };
+            if let Some(line) = payload.strip_prefix(b"j:").and_then(|json| ends::bus_line(topic, json)) {
+                return Ok(line);
             }
         }
     }

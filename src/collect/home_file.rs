@@ -134,6 +134,19 @@ impl Home {
         }
     }
 
+    /// Opens a file for reading that belongs to `user`, whoever the folder belongs to: a log lies where its writer chose.
+    ///
+    /// # Errors
+    /// [`HomeFileError`].
+    pub fn open_file_of(&self, name: &str, user: u32) -> Result<(File, Stat), HomeFileError> {
+        let (file, about) = self.open_regular(name, OFlags::RDONLY)?;
+        if about.st_uid == user {
+            Ok((file, about))
+        } else {
+            Err(HomeFileError::Foreign { owner: about.st_uid, home: user })
+        }
+    }
+
     /// Opens a file for reading and writing that belongs to the owner of the home or to us and has no other name; nothing of it
     /// is changed. One that is not there is made, empty, and given to the owner of the home where we may.
     ///

@@ -19,6 +19,8 @@
 //! | `target`    | the process that may be acted on, proven              | no   |
 //! | `look`      | a look just before something is asked of a process    | no   |
 //! | `bus`       | profiles on a daemon's public socket                  | no   |
+//! | `daemon_log`| lines of pm2's log and of an app's error log         | yes  |
+//! | `ends`      | where the signs of an end are read                    | no   |
 //! | `discover`  | homes that nobody configured                          | no   |
 //! | `daemon`    | one daemon's collection                               | no   |
 //! | `metrics_url` | where an app exposes metrics                        | yes  |
@@ -34,7 +36,9 @@ pub mod budget;
 pub mod bus;
 pub mod command;
 mod daemon;
+pub mod daemon_log;
 mod discover;
+pub mod ends;
 mod exposed;
 pub mod exposition;
 pub mod freshness;
@@ -181,6 +185,11 @@ impl Collector {
         let configured = daemons.into_iter().map(go_on).collect();
         // Homes that were found are found again at once, where they are still looked for.
         Self { configured, discovered: Vec::new(), last_discovery: None, host: self.host, settings }
+    }
+
+    /// The daemons it collects from, those that were found among them.
+    pub fn daemons(&self) -> Vec<DaemonSpec> {
+        self.configured.iter().chain(&self.discovered).map(|daemon| daemon.spec.clone()).collect()
     }
 
     /// Collects once from every daemon and from the system. Never fails as a whole; failures are in the reports. Returns

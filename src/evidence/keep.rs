@@ -97,6 +97,9 @@ pub struct Record {
     /// How it was taken; absent from records of older versions.
     #[serde(default)]
     pub cost: Option<Cost>,
+    /// What it cannot tell, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// The file's name in the same folder.
     pub file: String,
 }
@@ -386,6 +389,7 @@ mod tests {
             taken_at: WallTime(at),
             sampled_seconds: Some(30.0),
             cost: None,
+            notes: Vec::new(),
             file: file.to_owned(),
         }
     }

@@ -268,6 +268,7 @@ mod tests {
             taken_at: WallTime(hour * HOUR),
             sampled_seconds: None,
             cost: None,
+            notes: Vec::new(),
             file: format!("profile-of-hour-{hour}"),
         };
         Item { record, progress }

@@ -83,6 +83,10 @@ families! {
         "Restarts pm2 has counted since the process was added or reset.";
     UNSTABLE_RESTARTS = Gauge "pm2_process_unstable_restarts" ["daemon", "namespace", "app", "pm_id"]
         "Restarts in a row that came before min_uptime.";
+    DEATHS = Counter "pm2_process_deaths_total" ["daemon", "namespace", "app", "pm_id", "cause"]
+        "Ends of runs since the sidecar's start, by what ended them.";
+    LAST_DEATH = Gauge "pm2_process_last_death_timestamp_seconds" ["daemon", "namespace", "app", "pm_id", "cause"]
+        "Time of the last end of a run of the process, with what ended it; for a day.";
     MEMORY_LIMIT = Gauge "pm2_process_memory_limit_bytes" ["daemon", "namespace", "app", "pm_id", "limit"]
         "Memory ceilings that apply to the process, by where they come from: max_memory_restart is held against its own resident memory, heap against the V8 heap, the others against the tree.";
     EVENT_LOOP_LATENCY = Gauge "pm2_process_event_loop_latency_seconds" ["daemon", "namespace", "app", "pm_id", "percentile"]

@@ -20,7 +20,7 @@ use families::Families;
 pub use restart::Restarts;
 pub use sidecar::{Collections, SidecarState};
 
-use crate::model::{AppName, ProcessKey, SelfSample, Snapshot, Verdict, WallTime};
+use crate::model::{AppName, Cause, ProcessKey, SelfSample, Snapshot, Verdict, WallTime};
 
 /// The media type of the text format.
 pub const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -38,6 +38,17 @@ pub struct Collected<'a> {
     pub restarts: Option<Restarts<'a>>,
     /// The newest evidence of each kind and process.
     pub evidence: &'a [EvidenceStamp],
+    /// How often and why runs ended.
+    pub deaths: &'a DeathCounts,
+}
+
+/// How often and why runs ended.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DeathCounts {
+    /// Ends by process and cause, since the sidecar's start.
+    pub counts: Vec<(ProcessKey, AppName, Cause, u64)>,
+    /// The last end of each process, with its cause.
+    pub last: Vec<(ProcessKey, AppName, Cause, WallTime)>,
 }
 
 /// When evidence was last taken of a process.
@@ -71,6 +82,7 @@ pub fn render_collected(collected: &Collected<'_>) -> String {
     let mut families = Families::default();
     process::add(&mut families, collected.snapshot);
     verdict::add(&mut families, collected);
+    process::add_deaths(&mut families, collected.deaths);
     if let Some(restarts) = collected.restarts {
         restart::add(&mut families, restarts);
     }

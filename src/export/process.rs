@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::DeathCounts;
 use super::catalogue as family;
 use super::families::Families;
 use crate::model::{
-    AppMetrics, AppName, Bytes, DaemonName, DaemonSample, GcReport, MemoryKind, ProcessSample, Snapshot, Status,
-    WallTime,
+    AppMetrics, AppName, Bytes, Cause, DaemonName, DaemonSample, GcReport, MemoryKind, ProcessKey, ProcessSample,
+    Snapshot, Status, WallTime,
 };
 
 /// The kind under which the memory of a process's descendants is shown: it is no part of its own.
@@ -178,6 +179,23 @@ fn add_gc(families: &mut Families, gc: &GcReport, labels: &Labels<'_>) {
         families.add_some(&family::HEAP_SPACE, &labels.with([space]), bytes.map(Bytes::as_f64));
     }
     families.add_some(&family::EXTERNAL, own, gc.external.map(Bytes::as_f64));
+}
+
+pub(super) fn add_deaths(families: &mut Families, deaths: &DeathCounts) {
+    let mut add = |family, key: &ProcessKey, app: &AppName, cause: Cause, value| {
+        let pm_id = key.pm_id.to_string();
+        families.add(
+            family,
+            &Labels { process: process_labels(&key.daemon, app, &pm_id) }.with([cause.as_str()]),
+            value,
+        );
+    };
+    for (key, app, cause, count) in &deaths.counts {
+        add(&family::DEATHS, key, app, *cause, whole(*count));
+    }
+    for (key, app, cause, at) in &deaths.last {
+        add(&family::LAST_DEATH, key, app, *cause, at.as_seconds());
+    }
 }
 
 /// The values of the labels that every series of a process begins with.

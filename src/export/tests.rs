@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::model::{
-    AppMetrics, AppName, Basis, Bytes, CollectorName, CollectorReport, CustomMetric, DaemonName, DaemonSample,
+    AppMetrics, AppName, Basis, Bytes, CollectorName, CollectorReport, CustomMetric, DaemonName, DaemonSample, Ending,
     GcReport, HostSample, LeakState, Limit, LimitKind, Listed, MemoryByKind, MemoryKind, MemoryLimits, MemorySource,
     ProcessSample, Rejection, Signal, Slope, Status, Steady, SystemSample, WallTime,
 };
@@ -34,6 +34,7 @@ fn listed(pm_id: u32, app: &str, status: Status) -> Listed {
         min_uptime_ms: None,
         wait_ready: false,
         autorestart: true,
+        ending: Ending::default(),
         created_at: None,
         monit_memory: None,
         monit_cpu_percent: None,
@@ -182,6 +183,7 @@ fn the_whole_body() {
         version_slopes: &version_slopes,
         restarts: None,
         evidence: &[],
+        deaths: &DeathCounts::default(),
     };
     insta::assert_snapshot!(render_collected(&collected));
 }
@@ -204,8 +206,14 @@ fn the_sidecars_own_families() {
 fn no_series_stands_twice_and_each_is_declared() {
     let snapshot = snapshot();
     let verdicts = BTreeMap::from([(snapshot.daemons[0].processes[0].key.clone(), verdict())]);
-    let collected =
-        Collected { snapshot: &snapshot, verdicts: &verdicts, version_slopes: &[], restarts: None, evidence: &[] };
+    let collected = Collected {
+        snapshot: &snapshot,
+        verdicts: &verdicts,
+        version_slopes: &[],
+        restarts: None,
+        evidence: &[],
+        deaths: &DeathCounts::default(),
+    };
     let body = render_collected(&collected);
     let mut seen = std::collections::BTreeSet::new();
     for line in body.lines().filter(|line| !line.starts_with('#')) {

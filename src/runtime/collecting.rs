@@ -26,10 +26,9 @@ const SUMMARIES_EVERY: Duration = Duration::from_mins(10);
 /// interval of some minutes has at the usual pace.
 const UNREAD: u32 = 20;
 
-/// A collector under these settings, which goes on from the one before where there is one.
-pub(super) fn collector(settings: &Settings, before: Option<Collector>) -> Collector {
-    let daemons = settings.daemons.clone();
-    let settings = collect::Settings {
+/// How to collect under these settings.
+pub(super) fn collector_settings(settings: &Settings) -> collect::Settings {
+    collect::Settings {
         deadline: settings.collect.deadline,
         reply_limit: usize::try_from(settings.collect.max_reply.0).unwrap_or(usize::MAX),
         process_limit: settings.collect.max_processes,
@@ -37,7 +36,12 @@ pub(super) fn collector(settings: &Settings, before: Option<Collector>) -> Colle
         memory_every: settings.trend.minute.saturating_sub(settings.interval / 2),
         discover: settings.discover,
         ..collect::Settings::default()
-    };
+    }
+}
+
+/// A collector under these settings, which goes on from the one before where there is one.
+pub(super) fn collector(settings: &Settings, before: Option<Collector>) -> Collector {
+    let (daemons, settings) = (settings.daemons.clone(), collector_settings(settings));
     match before {
         Some(before) => before.reconfigured(daemons, settings),
         None => Collector::new(daemons, settings),
@@ -144,6 +148,10 @@ impl Collecting<'_> {
         read_exposed(self.exposed, &mut snapshot, &self.settings).await;
         lay_settings_over(&mut snapshot, &self.settings);
         self.narrator.collection(&snapshot, &self.settings.daemons);
+        let daemons = collector.daemons();
+        if **self.shared.daemons.load() != daemons {
+            self.shared.daemons.store(Arc::new(daemons));
+        }
         let (outcome, verdicts) = {
             let mut pipeline = self.shared.pipeline();
             let outcome = pipeline.take(&snapshot, |app| self.settings.trend_of(app));
@@ -158,7 +166,9 @@ impl Collecting<'_> {
         let snapshot = Arc::new(snapshot);
         let standing = self.tell_policy(&snapshot, &verdicts).await;
         let evidence = self.shared.evidence.stamps();
-        let published = Published::new(snapshot.clone(), verdicts, self.version_slopes.clone(), standing, evidence);
+        let deaths = self.shared.deaths.counts(snapshot.wall);
+        let published =
+            Published::new(snapshot.clone(), verdicts, self.version_slopes.clone(), standing, evidence, deaths);
         self.write_ahead(&published);
         self.shared.published.store(Some(Arc::new(published)));
         self.shared.evidence.collected();

@@ -28,7 +28,7 @@ use crate::evidence::take::{self, Closer, LARGEST_PROFILE, Ledger, ProfileOrder,
 use crate::evidence::when::{self, Busy, Candidate, Item, Progress};
 use crate::evidence::{EvidenceSettings, profile};
 use crate::export::EvidenceStamp;
-use crate::model::{Life, ProcessKey, WallTime};
+use crate::model::{DaemonName, Life, ProcessKey, WallTime};
 use crate::policy::EvidenceTaken;
 use crate::ui::EvidenceItemView;
 
@@ -168,6 +168,15 @@ impl Evidence {
         newest.into_iter().map(stamp).collect()
     }
 
+    /// The name of the newest evidence of a run.
+    pub fn of_run(&self, daemon: &DaemonName, pm_id: u32, pid: u32) -> Option<String> {
+        let records = self.records.load();
+        let is_of_it = |record: &&Record| {
+            record.daemon == *daemon && record.pm_id == pm_id && record.life.is_some_and(|life| life.pid == pid)
+        };
+        records.iter().find(is_of_it).map(|record| record.file.clone())
+    }
+
     fn records(&self) -> Arc<Vec<Record>> {
         let Some(folder) = &self.folder else { return Arc::default() };
         let changed = std::fs::metadata(folder).and_then(|about| about.modified()).ok();
@@ -197,7 +206,7 @@ impl Evidence {
         let named = |glob: &String| target.app.fits(glob, |text| matches_glob(glob, text));
         let opens = trigger == Trigger::Person || self.settings.load().open_inspector.iter().any(named);
         let (sampling_interval, at) = (SAMPLING_INTERVAL, self.clock.wall());
-        let order = ProfileOrder { duration, sampling_interval, at, trigger, opens };
+        let order = ProfileOrder { duration, sampling_interval, at, trigger, opens, inspector: false };
         let record = order.record(&target, None);
         let id = record.file.clone();
         let mut inner = self.lock();
@@ -509,6 +518,7 @@ mod tests {
             taken_at: WallTime(5),
             sampled_seconds: None,
             cost: None,
+            notes: Vec::new(),
             file: file.to_owned(),
         }
     }

@@ -2,6 +2,7 @@
 
 mod clock;
 mod collecting;
+mod deaths;
 mod endpoints;
 mod evidence;
 mod logging;
@@ -24,6 +25,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::task::TaskTracker;
 
 pub use clock::Clock;
+pub use deaths::Deaths;
 pub use endpoints::LinkView;
 pub use evidence::{Evidence, NotTaken};
 pub use pipeline::{Change, Outcome, Pipeline};
@@ -33,6 +35,7 @@ pub use supervisor::{Class, Ended, Supervisor};
 
 use crate::collect::ExposedReader;
 use crate::config::{self, ConfigError, Settings};
+use crate::export::DeathCounts;
 use crate::export::json::ProcessesView;
 use crate::history::store::{StoreError, StoreWorker};
 use crate::http::{Access, AccessSettings, OccupancyHandle, ServeError};
@@ -127,7 +130,15 @@ pub async fn collect_once(settings: &Settings) -> ProcessesView {
     let mut snapshot = collector.collect(clock.now(), clock.wall()).await;
     collecting::read_exposed(&mut ExposedReader::default(), &mut snapshot, settings).await;
     collecting::lay_settings_over(&mut snapshot, settings);
-    Published::new(Arc::new(snapshot), std::collections::BTreeMap::new(), Arc::default(), None, Vec::new()).view()
+    Published::new(
+        Arc::new(snapshot),
+        std::collections::BTreeMap::new(),
+        Arc::default(),
+        None,
+        Vec::new(),
+        DeathCounts::default(),
+    )
+    .view()
 }
 
 async fn serve(
@@ -177,6 +188,8 @@ async fn serve(
     supervisor.start_apart("evidence", Class::Restarted, move || evidence::run(taking.clone(), stop.clone()));
     let (collected, stop) = (shared.clone(), supervisor.stop_token());
     supervisor.start_apart("collect", Class::Restarted, move || collecting::run(collected.clone(), stop.clone()));
+    let (explained, stop) = (shared.clone(), supervisor.stop_token());
+    supervisor.start_apart("deaths", Class::Restarted, move || deaths::run(explained.clone(), stop.clone()));
     shared.occupancy.set(OccupancyHandle::together(listening.iter().map(serving::Listening::occupancy))).ok();
     for listener in listening {
         let mut serving = Some(listener.serve(&shared, &access, supervisor.tracker(), supervisor.stop_token()));

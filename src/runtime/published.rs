@@ -8,7 +8,7 @@ use hyper::body::Bytes;
 
 use super::restarting::Standing;
 use crate::export::json::ProcessesView;
-use crate::export::{self, Collected, EvidenceStamp, Restarts, VersionSlope};
+use crate::export::{self, Collected, DeathCounts, EvidenceStamp, Restarts, VersionSlope};
 use crate::model::{ProcessKey, Snapshot, Verdict};
 
 /// One collection, what is thought of it, and the bodies made from both. Immutable once published.
@@ -24,6 +24,8 @@ pub struct Published {
     pub restarts: Option<Standing>,
     /// The newest evidence of each kind and process.
     pub evidence: Vec<EvidenceStamp>,
+    /// How often and why runs ended.
+    pub deaths: DeathCounts,
     metrics: OnceLock<Bytes>,
     scraped: AtomicBool,
     processes: OnceLock<Bytes>,
@@ -38,6 +40,7 @@ impl Published {
         version_slopes: Arc<[VersionSlope]>,
         restarts: Option<Standing>,
         evidence: Vec<EvidenceStamp>,
+        deaths: DeathCounts,
     ) -> Self {
         Self {
             snapshot,
@@ -45,6 +48,7 @@ impl Published {
             version_slopes,
             restarts,
             evidence,
+            deaths,
             metrics: OnceLock::new(),
             scraped: AtomicBool::new(false),
             processes: OnceLock::new(),
@@ -86,6 +90,7 @@ impl Published {
             version_slopes: &self.version_slopes,
             restarts: restarts.map(|standing| Restarts { plan: &standing.plan, state: &standing.state }),
             evidence: &self.evidence,
+            deaths: &self.deaths,
         }
     }
 }

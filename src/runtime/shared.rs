@@ -9,11 +9,13 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Notify;
 
 use super::clock::Clock;
+use super::deaths::Deaths;
 use super::endpoints::Rates;
 use super::evidence::Evidence;
 use super::pipeline::Pipeline;
 use super::published::Published;
 use crate::actuate::Handle;
+use crate::collect::DaemonSpec;
 use crate::config::Settings;
 use crate::export::{Collections, SidecarState};
 use crate::history::store::{StoreHandle, StoreStats};
@@ -38,6 +40,10 @@ pub struct Shared {
     pub policy: Option<Handle>,
     /// How many orders are taken.
     pub rates: Rates,
+    /// The daemons that are collected from, those that were found among them.
+    pub daemons: ArcSwap<Vec<DaemonSpec>>,
+    /// Why runs ended.
+    pub deaths: Deaths,
     /// What was taken of apps, and the way to have more taken.
     pub evidence: Arc<Evidence>,
     /// Who is let in.
@@ -79,6 +85,8 @@ impl Shared {
             store,
             policy,
             rates: Rates::default(),
+            daemons: ArcSwap::default(),
+            deaths: Deaths::default(),
             evidence,
             access,
             occupancy: OnceLock::new(),

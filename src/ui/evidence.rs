@@ -24,6 +24,7 @@ impl EvidenceItemView {
                 let summary = summarise(&profile, &record.file, TOP);
                 let flame = tree(&summary.flame).map(Box::new);
                 let bare = Self::bare(record, "done", summary.sentence.clone());
+                let notes = record.notes.iter().cloned().chain(notes).collect();
                 Self { size_bytes: size, top: top(&summary), flame, notes, ..bare }
             }
             Err(reason) => Self { size_bytes: size, ..Self::bare(record, "failed", reason) },
@@ -135,6 +136,7 @@ mod tests {
             taken_at: WallTime(1500),
             sampled_seconds: Some(2.0),
             cost: Some(Cost { road: Road::Inspector, pause_seconds: Some(0.02), expected: None }),
+            notes: Vec::new(),
             file: "shop-0-1.heapprofile".to_owned(),
         }
     }

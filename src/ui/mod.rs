@@ -4,11 +4,13 @@
 //! that. Pure. This room refuses to open sockets (that is `http`'s) and to know where views get their facts from.
 
 mod compare;
+mod deaths;
 mod evidence;
 mod restarts;
 mod views;
 
 pub use compare::{Choice, UnknownVersion};
+pub use deaths::{DeathView, DeathsView};
 pub use restarts::{Said, plan_of, plan_view};
 pub use views::{
     ActingView, AppPolicyView, AuditView, BreakerView, CompareView, ComparisonView, EvidenceItemView,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::support::pm2::Pm2;
 use crate::support::{steady, wait_until, wall};
 use leakslope::collect::{Collector, Settings, Source};
-use leakslope::export::{Collected, render_collected};
+use leakslope::export::{Collected, DeathCounts, render_collected};
 use leakslope::model::{AppName, Bytes, DaemonSample, ProcessSample, Snapshot, Status};
 use leakslope::trend::Limits;
 use rstest::rstest;
@@ -33,7 +33,14 @@ fn named<'s>(sample: &'s DaemonSample, namespace: &str, app: &str) -> Option<&'s
 
 fn metrics(snapshot: &Snapshot) -> String {
     let verdicts = std::collections::BTreeMap::new();
-    render_collected(&Collected { snapshot, verdicts: &verdicts, version_slopes: &[], restarts: None, evidence: &[] })
+    render_collected(&Collected {
+        snapshot,
+        verdicts: &verdicts,
+        version_slopes: &[],
+        restarts: None,
+        evidence: &[],
+        deaths: &DeathCounts::default(),
+    })
 }
 
 #[rstest]

@@ -54,6 +54,8 @@ const TABLE: &[(&str, Proof)] = &[
     ("leakslope analyze …", Ends(&[0, 3])),
     ("… | leakslope analyze -", Ends(&[0, 3])),
     ("leakslope compare …", Ends(&[0, 3, 4])),
+    ("leakslope deaths …", Ends(&[0])),
+    ("leakslope deaths", Ends(&[0])),
     ("leakslope heap snapshot …", Elsewhere("tests/evidence/series.rs")),
     ("leakslope heap …", Ends(&[0])),
     ("leakslope watch …", Elsewhere("tests/sidecar/watch.rs")),

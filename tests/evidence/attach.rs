@@ -3,14 +3,19 @@
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test may panic")]
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use crate::support::inspected::{PORT, Turn, assert_untouched, is_open, pid, refused, run, told};
+use crate::support::inspected::{
+    PORT, Turn, assert_untouched, is_open, is_sampled, left_alone, pid, refused, run, sampled, told,
+};
 use crate::support::pm2::{Pm2, app, is_alive};
 use crate::support::sidecar::{DEADLINE, Place};
-use crate::support::wait_for;
+use crate::support::{stranger, wait_for};
+use leakslope::collect::system::listening_ports;
 use leakslope::evidence::inspector::Inspector;
 use leakslope::evidence::keep::{self, Road};
 use rstest::rstest;
@@ -114,7 +119,7 @@ fn an_app_that_stands_still_now_and_then_is_profiled_and_its_pause_is_told() {
     assert!(pause.parse::<u64>().unwrap() >= 1000, "it stood still for 1500 ms: {text}");
     assert_untouched(pid, &text);
 
-    // Now it stands still for good: the inspector stays open, which is told, and closes as soon as it can.
+    // Now it stands still for good: an inspector that is open by then stays so, which is told, and closes as soon as it can.
     fs::write(&stop, "").unwrap();
     let open = "its inspector is still open at 127.0.0.1:9229 and closes as soon as its event loop goes on";
     let text = wait_for("it to stand still", DEADLINE * 4, || {
@@ -148,11 +153,8 @@ fn an_app_that_ends_in_the_middle_is_told_and_one_that_goes_on_is_closed_when_th
     let _turn = Turn::wait();
     let (pm2, place, first) = started(&app("leaker.js"), &[]);
     let spawn = || place.command(&LONG).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let opened = |pid: u32| {
-        wait_for("the inspector", DEADLINE, || if is_open(pid) { Ok(()) } else { Err("closed".to_owned()) });
-    };
     let command = spawn();
-    opened(first);
+    sampled(first);
     pm2.run(&["restart", "app"]);
     let output = command.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
@@ -161,12 +163,80 @@ fn an_app_that_ends_in_the_middle_is_told_and_one_that_goes_on_is_closed_when_th
     let second = pid(&pm2, "app");
     for signal in [Signal::INT, Signal::TERM] {
         let command = spawn();
-        opened(second);
+        sampled(second);
         kill_process(Pid::from_raw(command.id().try_into().unwrap()).unwrap(), signal).unwrap();
         let output = command.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{}", told(&output));
         assert!(told(&output).contains("no profile was taken"), "{}", told(&output));
-        assert_untouched(second, &told(&output));
+        left_alone(second, &told(&output));
     }
     assert_eq!(place.state_files(), []);
+}
+
+/// Asks the app's inspector every millisecond, attaches to it as soon as it is there, and holds on, whatever it is told.
+const INTRUDER: &str = "const http = require('http'); const net = require('net'); const port = process.argv[1]; \
+    const again = () => setTimeout(ask, 1); \
+    const ask = () => http.get({ host: '127.0.0.1', port, path: '/json/list', agent: false }, (answer) => { \
+        let text = ''; answer.on('data', (more) => { text += more; }).on('end', () => { \
+            const socket = net.connect(port, '127.0.0.1').on('error', again); \
+            socket.once('data', () => console.log('attached')); socket.on('close', () => console.log('gone')); \
+            socket.write(`GET /${JSON.parse(text)[0].id} HTTP/1.1\\r\\nhost: 127.0.0.1\\r\\nconnection: Upgrade\\r\\n` + \
+                'upgrade: websocket\\r\\nsec-websocket-version: 13\\r\\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\\r\\n\\r\\n'); \
+        }); }).on('error', again); ask();";
+
+/// What another user of this machine gets of the app's inspector while somebody looks into it.
+#[test]
+fn another_user_gets_nothing_while_allocations_are_sampled_and_is_cut_off_where_the_inspector_is_open() {
+    let _turn = Turn::wait();
+    let (_pm2, place, pid) = started(&app("leaker.js"), &[]);
+    run(&place, &SHORT);
+    let spawn =
+        |arguments: &[&str]| place.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+
+    // The whole time of a profile: no port answers, and there is none but those that were there before.
+    let mut command = spawn(&LONG);
+    sampled(pid);
+    for _ in 0..20 {
+        let answer = stranger::exchange(&format!("127.0.0.1:{PORT}"), "GET /json/list HTTP/1.1\r\nhost: x\r\n\r\n");
+        assert!(answer.is_err(), "{answer:?}");
+        assert!(is_sampled(pid) && listening_ports(Path::new("/proc"), pid).is_empty());
+    }
+    // Killed, it leaves nothing behind: not in the app, and no record.
+    command.kill().unwrap();
+    command.wait().unwrap();
+    left_alone(pid, "killed");
+    let records = place.state_files().into_iter().filter(|(path, _)| path.to_string_lossy().contains("/inspectors/"));
+    assert_eq!(records.count(), 0);
+
+    // Who attaches while it is open has it closed, though they hold on, and the app goes on.
+    let said = "somebody else connected to its inspector at 127.0.0.1:9229 while it was open, so it was closed at once";
+    let long = ["heap", "snapshot", "app", "--wait", "30m", "--warm-up", "1s", "--i-accept-a-pause-of", "10m"];
+    for arguments in [&long[..], &SHORT] {
+        let intruder = stranger::command("node")
+            .args(["-e", INTRUDER, &PORT.to_string()])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn();
+        let mut intruder = intruder.unwrap();
+        // One that comes too late finds the inspector of the next one.
+        let text = refused_or_done(&place, arguments, said);
+        let mut seen = String::new();
+        let mut lines = BufReader::new(intruder.stdout.take().unwrap());
+        while !seen.contains("gone") {
+            assert_ne!(lines.read_line(&mut seen).unwrap(), 0, "{text} {seen}");
+        }
+        intruder.kill().unwrap();
+        intruder.wait().unwrap();
+        assert!(text.contains("whoever did could run code in the app"), "{text}");
+        assert_untouched(pid, &text);
+        run(&place, &SHORT);
+    }
+}
+
+/// Runs a command until it fails with these words.
+fn refused_or_done(place: &Place, arguments: &[&str], words: &str) -> String {
+    wait_for(words, DEADLINE * 2, || {
+        let text = told(&place.run(arguments));
+        if text.contains(words) { Ok(text) } else { Err(text) }
+    })
 }

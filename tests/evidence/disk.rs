@@ -22,6 +22,7 @@ fn write(folder: &Path) -> Result<(), String> {
         taken_at: WallTime(1),
         sampled_seconds: Some(30.0),
         cost: None,
+        notes: Vec::new(),
         file: "shop-3.heapprofile".to_owned(),
     };
     keep::write(folder, &record, &vec![b'x'; 100_000]).map(drop).map_err(|error| error.to_string())

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
-use crate::support::inspected::{PORT, Turn, assert_untouched, is_open, pid, run, told};
+use crate::support::inspected::{PORT, Turn, assert_untouched, is_open, left_alone, pid, run, sampled, told};
 use crate::support::pm2::{Pm2, app};
 use crate::support::raw::exchange;
 use crate::support::sidecar::{DEADLINE, Place, Sidecar};
@@ -14,7 +14,6 @@ use crate::support::wait_for;
 use leakslope::evidence::inspector::Inspector;
 
 /// Far longer than a test waits.
-const PROFILE: [&str; 5] = ["heap", "profile", "app", "--duration", "30m"];
 const SNAPSHOTS: [&str; 9] =
     ["heap", "snapshot", "app", "--wait", "30m", "--warm-up", "1s", "--i-accept-a-pause-of", "10m"];
 /// A command that has nothing to do but to close what was left open.
@@ -34,8 +33,8 @@ fn records(place: &Place) -> Vec<PathBuf> {
 }
 
 /// Runs a command until the inspector is open and written down as such, as the app goes on.
-fn opened(place: &Place, pid: u32, arguments: &[&str]) -> Child {
-    let spawn = || place.command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+fn opened(place: &Place, pid: u32) -> Child {
+    let spawn = || place.command(&SNAPSHOTS).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let mut command = spawn();
     wait_for("the inspector", DEADLINE * 2, || {
         if let Some(status) = command.try_wait().unwrap() {
@@ -80,22 +79,20 @@ fn closed_by(sidecar: &Sidecar, place: &Place, pid: u32) {
 fn the_next_command_closes_it_and_leaves_those_that_are_at_work_alone() {
     let _turn = Turn::wait();
     let (pm2, place, first) = started();
-    for arguments in [&PROFILE[..], &SNAPSHOTS[..]] {
-        let command = opened(&place, first, arguments);
-        let text = told(&place.run(&NOBODY));
-        assert!(is_open(first) && !text.contains("inspector"), "it is at work: {text}");
-        killed(command, &place, first);
-        let text = told(&place.run(&NOBODY));
-        assert!(text.contains(&closed(first)) && text.contains("no running process of nobody"), "{text}");
-        assert_untouched(first, &text);
-        assert_eq!(records(&place), [] as [PathBuf; 0]);
-    }
+    let command = opened(&place, first);
+    let text = told(&place.run(&NOBODY));
+    assert!(is_open(first) && !text.contains("inspector"), "it is at work: {text}");
+    killed(command, &place, first);
+    let text = told(&place.run(&NOBODY));
+    assert!(text.contains(&closed(first)) && text.contains("no running process of nobody"), "{text}");
+    assert_untouched(first, &text);
+    assert_eq!(records(&place), [] as [PathBuf; 0]);
     // The app can be looked into as before.
     let text = run(&place, &["heap", "profile", "app", "--duration", "2s"]);
     assert!(text.contains("keepForEver") && text.contains("it is as it was before"), "{text}");
 
     // Another life of the app is another process: there is nothing to close, and nothing to tell.
-    killed(opened(&place, first, &PROFILE), &place, first);
+    killed(opened(&place, first), &place, first);
     pm2.run(&["restart", "app"]);
     let second = pid(&pm2, "app");
     let text = told(&place.run(&NOBODY));
@@ -108,7 +105,7 @@ fn the_next_command_closes_it_and_leaves_those_that_are_at_work_alone() {
 async fn it_is_not_closed_under_a_debugger() {
     let _turn = Turn::wait();
     let (_pm2, place, pid) = started();
-    killed(opened(&place, pid, &PROFILE), &place, pid);
+    killed(opened(&place, pid), &place, pid);
     let debugger = Inspector::open((Ipv4Addr::LOCALHOST, PORT).into(), DEADLINE).await.unwrap();
     let text = told(&place.run(&NOBODY));
     assert!(
@@ -126,27 +123,32 @@ async fn it_is_not_closed_under_a_debugger() {
 fn a_sidecar_closes_what_it_finds_at_its_start_and_what_is_left_open_while_it_runs() {
     let _turn = Turn::wait();
     let (_pm2, place, pid) = started();
-    killed(opened(&place, pid, &PROFILE), &place, pid);
+    killed(opened(&place, pid), &place, pid);
     let sidecar = place.start();
     closed_by(&sidecar, &place, pid);
     drop(sidecar);
 
     let sidecar = place.start();
-    let mut command = opened(&place, pid, &PROFILE);
+    let mut command = opened(&place, pid);
     command.kill().unwrap();
     command.wait().unwrap();
     closed_by(&sidecar, &place, pid);
 
-    // The sidecar itself is killed while it takes a profile.
+    // The sidecar itself is killed while it takes a profile: its session ends with it.
     let (address, body) = (sidecar.address(), r#"{"app":"app","duration":"30m"}"#);
     let head = format!("POST /api/v1/evidence HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
     let length = body.len();
     let order = format!("{head}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}");
     let answer = exchange(address, &order).unwrap();
     assert_eq!(answer.status, 202, "{}", answer.body);
-    wait_for("the inspector", DEADLINE, || noted(&place, pid));
+    sampled(pid);
+    wait_for(
+        "the record to go",
+        DEADLINE,
+        || if records(&place).is_empty() { Ok(()) } else { Err("noted".to_owned()) },
+    );
     // Dropped, it is killed.
     drop(sidecar);
-    assert!(is_open(pid));
-    closed_by(&place.start(), &place, pid);
+    left_alone(pid, "killed");
+    assert_eq!(records(&place), [] as [PathBuf; 0]);
 }

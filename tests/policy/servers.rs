@@ -9,8 +9,8 @@ use std::time::Duration;
 use leakslope::actuate::{Driver, Handle, Keeper, Spec};
 use leakslope::collect::{DaemonSpec, Source};
 use leakslope::model::{
-    AppMetrics, Bytes, DaemonSample, HostSample, Life, Listed, MemoryLimits, ProcessKey, ProcessSample, Snapshot,
-    Status, Steady, WallTime,
+    AppMetrics, Bytes, DaemonSample, Ending, HostSample, Life, Listed, MemoryLimits, ProcessKey, ProcessSample,
+    Snapshot, Status, Steady, WallTime,
 };
 use leakslope::policy::{AuditRecord, Decision, FleetLock, Now, PersonCall, RecordKind, State};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -289,6 +289,7 @@ fn snapshot() -> Snapshot {
                 min_uptime_ms: None,
                 wait_ready: false,
                 autorestart: true,
+                ending: Ending::default(),
                 created_at: None,
                 monit_memory: Some(Bytes(100 << 20)),
                 monit_cpu_percent: None,

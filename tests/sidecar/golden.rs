@@ -17,7 +17,7 @@ use crate::support::fake_daemon::{Behaviour, FakeDaemon};
 use crate::support::fake_proc::{FakeProc, FakeProcess};
 use crate::support::sidecar::{Metrics, Place, assert_promtool_is_content};
 use leakslope::collect::{Collector, Settings};
-use leakslope::export::{Collected, render_collected};
+use leakslope::export::{Collected, DeathCounts, render_collected};
 use leakslope::history::Retention;
 use leakslope::model::{Steady, WallTime};
 use leakslope::runtime::Pipeline;
@@ -93,6 +93,7 @@ async fn the_captured_lists_lead_to_these_metrics(#[case] version: u32) {
         version_slopes: &[],
         restarts: None,
         evidence: &[],
+        deaths: &DeathCounts::default(),
     });
     assert_promtool_is_content(&body);
     let metrics = Metrics::parse(&body);

@@ -41,6 +41,34 @@ pub fn is_open(pid: u32) -> bool {
     listening_ports(Path::new("/proc"), pid).contains(&PORT)
 }
 
+/// Whether a process is connected to somebody: one that does not listen and asks nobody is only so while its allocations are
+/// sampled.
+pub fn is_sampled(pid: u32) -> bool {
+    let table = std::fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap_or_default();
+    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let open: Vec<String> = files
+        .filter_map(|file| Some(std::fs::read_link(file.path()).ok()?.to_str()?.strip_prefix("socket:[")?.to_owned()))
+        .collect();
+    table.lines().any(|row| {
+        let cells: Vec<&str> = row.split_whitespace().collect();
+        cells.get(3) == Some(&"01") && open.contains(&format!("{}]", cells[9]))
+    })
+}
+
+/// Waits until allocations of a process are sampled, with its inspector closed.
+pub fn sampled(pid: u32) {
+    wait_for("the sampling", DEADLINE, || match (is_sampled(pid), is_open(pid)) {
+        (true, false) => Ok(()),
+        seen => Err(format!("connected, open: {seen:?}")),
+    });
+}
+
+/// Waits until nobody samples a process any more, and asserts that it was left as it was.
+pub fn left_alone(pid: u32, text: &str) {
+    wait_for("the session to end", DEADLINE, || if is_sampled(pid) { Err("connected".to_owned()) } else { Ok(()) });
+    assert_untouched(pid, text);
+}
+
 /// Asserts that an app was left as it was: alive, with its inspector closed.
 pub fn assert_untouched(pid: u32, text: &str) {
     assert!(is_alive(pid), "{text}");

@@ -1,6 +1,6 @@
 // Debian's Chromium, started afresh for each test with a folder of its own, silent on the network.
 
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { chownSync, existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
@@ -9,12 +9,19 @@ const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
 const FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
   "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"];
 
-/** Opens a browser. Every complaint of the page (exceptions, refused loads, console errors) is gathered in `complaints`. */
-export const open = async (options = {}) => {
+/** Opens a browser, as another `user` of the machine where one is given. Every complaint of the page (exceptions, refused
+ * loads, console errors) is gathered in `complaints`. */
+export const open = async ({ user, ...options } = {}) => {
   if (!existsSync(CHROMIUM)) throw new Error(`${CHROMIUM} is missing: apt-get install --yes chromium`);
   const folder = mkdtempSync(join(tmpdir(), "leakslope-chromium-"));
+  let executablePath = CHROMIUM;
+  if (user !== undefined) {
+    executablePath = join(folder, "as-user");
+    writeFileSync(executablePath, `#!/bin/sh\nHOME=${folder} exec setpriv --reuid ${user} --regid ${user} --clear-groups ${CHROMIUM} "$@"\n`, { mode: 0o755 });
+    chownSync(folder, user, user);
+  }
   const context = await chromium.launchPersistentContext(folder, {
-    executablePath: CHROMIUM, args: FLAGS, viewport: { width: 1320, height: 860 }, locale: "en-GB", timezoneId: "UTC", reducedMotion: "reduce", ...options,
+    executablePath, args: FLAGS, viewport: { width: 1320, height: 860 }, locale: "en-GB", timezoneId: "UTC", reducedMotion: "reduce", ...options,
   });
   const page = context.pages()[0] ?? (await context.newPage());
   const complaints = [];

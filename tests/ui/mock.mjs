@@ -241,7 +241,7 @@ const EVIDENCE = {
 /** The last snapshot of a series with the report beside it, whose names are anybody's. */
 export const series = (state, growth) => ({
   id: "shop-api-0-4711.3.heapsnapshot", kind: "heap_snapshot", daemon: "default", namespace: "default", app: "shop-api", pm_id: 0, taken_at: state.now - 600, trigger: "person", state: "done",
-  duration_seconds: null, pause_seconds: 0.8, size_bytes: 210 * MIB, top: [], flame: null, growth,
+  duration_seconds: null, pause_seconds: 0.8, size_bytes: 210 * MIB, top: [], flame: null, growth, notes: [],
   sentence: "the Map `sessions` in sessions.js only grows: by Session × 12,412 (41 MiB), alive by … → sessions (Map) → Session × 12,412",
 });
 
@@ -251,14 +251,14 @@ const evidenceOf = (one, state) => ({
   evidence: one.state !== "leaking" ? state.evidence : [...state.evidence, {
     id: "shop-api-0-1", kind: "heap_profile", daemon: one.daemon, namespace: "default", app: one.app, pm_id: one.pm_id, taken_at: state.now - 4 * 3600, trigger: "leak", state: "done",
     duration_seconds: 300, pause_seconds: 0.004, size_bytes: 84_211, sentence: "74 % of what is still held was allocated under remember (/srv/shop/sessions.js:41).",
-    top: [EVIDENCE.children[0], EVIDENCE.children[0].children[0], EVIDENCE.children[1]].map((frame) => ({ ...frame, children: [] })), flame: EVIDENCE, growth: null,
+    top: [EVIDENCE.children[0], EVIDENCE.children[0].children[0], EVIDENCE.children[1]].map((frame) => ({ ...frame, children: [] })), flame: EVIDENCE, growth: null, notes: [],
   }],
 });
 
 /** Takes an order for a profile: from then on one is being taken. */
 const sampling = (state, order) => {
   state.evidence = [{ id: "shop-api-0-2", kind: "heap_profile", daemon: order.daemon, namespace: "default", app: order.app, pm_id: order.pm_id, taken_at: state.now, trigger: "person", state: "running",
-    duration_seconds: 120, pause_seconds: null, size_bytes: null, sentence: "allocations are being sampled for 120 s", top: [], flame: null, growth: null }];
+    duration_seconds: 120, pause_seconds: null, size_bytes: null, sentence: "allocations are being sampled for 120 s", top: [], flame: null, growth: null, notes: [] }];
   return { id: "shop-api-0-2", sentence: "allocations of shop-api (default/0) are sampled for 120 s while it goes on; GET /api/v1/evidence tells how it stands" };
 };
 

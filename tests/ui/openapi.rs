@@ -6,14 +6,14 @@ use std::time::Duration;
 use crate::schema::Document;
 use leakslope::evidence::report::{Added, ClassGrowth, Place, SeriesGrowth};
 use leakslope::evidence::snapshot::patterns::Pattern;
-use leakslope::export::Collected;
 use leakslope::export::json::{LivesView, MemoryCauseView, PlanView, ProcessesView};
 use leakslope::export::timeline::{HistoryView, Past, Range, TimeScale, sparkline};
+use leakslope::export::{Collected, DeathCounts};
 use leakslope::history::Point;
 use leakslope::model::{
-    AppMetrics, AppName, Basis, Bytes, CollectorName, CollectorReport, DaemonName, DaemonSample, HostSample, LeakState,
-    Life, LifeEnd, LifeSummary, Limit, LimitKind, Listed, MemoryKind, MemoryLimits, MemorySource, Minute, ProcessKey,
-    ProcessSample, Rejection, Signal, Slope, Snapshot, Status, Steady, SystemSample, Verdict, WallTime,
+    AppMetrics, AppName, Basis, Bytes, CollectorName, CollectorReport, DaemonName, DaemonSample, Ending, HostSample,
+    LeakState, Life, LifeEnd, LifeSummary, Limit, LimitKind, Listed, MemoryKind, MemoryLimits, MemorySource, Minute,
+    ProcessKey, ProcessSample, Rejection, Signal, Slope, Snapshot, Status, Steady, SystemSample, Verdict, WallTime,
 };
 use leakslope::ui::{
     ActingView, AppPolicyView, AuditView, BreakerView, CompareView, ComparisonView, EvidenceItemView,
@@ -64,6 +64,7 @@ fn listed(pm_id: u32, status: Status) -> Listed {
         min_uptime_ms: None,
         wait_ready: false,
         autorestart: true,
+        ending: Ending::default(),
         created_at: None,
         monit_memory: None,
         monit_cpu_percent: None,
@@ -260,6 +261,7 @@ fn processes() {
         version_slopes: &[],
         restarts: None,
         evidence: &[],
+        deaths: &DeathCounts::default(),
     });
     holds("Processes", &view);
     view.interval_seconds = Some(15.0);

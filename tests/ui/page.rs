@@ -73,6 +73,11 @@ fn behind_a_proxy_under_a_path() {
 }
 
 #[test]
+fn a_link_that_lets_a_browser_act() {
+    run("open.test.mjs");
+}
+
+#[test]
 fn a_deploy() {
     run("deploy.test.mjs");
 }

@@ -4,6 +4,7 @@
 //! [`trend`] reads those and answers with a [`model::Verdict`]. Everything takes its input and `now` as arguments. The
 //! crate refuses to read a clock or a file, to know of pm2, and to act on what it finds.
 
+pub mod death;
 pub mod history;
 mod stats;
 pub mod trend;

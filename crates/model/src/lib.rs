@@ -3,6 +3,7 @@
 //! Pure data with the few questions that can be asked of it. This crate refuses to read anything (no clock, no
 //! file, no socket) and to decide anything: verdicts live in `leak-detector`, restarts in `restart-policy`.
 
+mod death;
 mod history;
 mod host;
 mod identity;
@@ -13,12 +14,13 @@ mod time;
 mod units;
 mod verdict;
 
+pub use death::{Aftermath, Cause, Certainty, DaemonEvent, DaemonLine, Death, Finding, LastSeen, Named, StayedDown};
 pub use history::{LifeEnd, LifeSummary, Minute};
 pub use host::{HostSample, SelfSample};
 pub use identity::{AppName, DEFAULT_NAMESPACE, DaemonName, Life, ProcessKey};
 pub use memory::{MemoryByKind, MemoryCause, MemoryKind};
 pub use process::{
-    AppMetrics, CustomMetric, GcReport, Listed, MemoryLimits, MemorySource, ProcessSample, Status, SystemSample,
+    AppMetrics, CustomMetric, Ending, GcReport, Listed, MemoryLimits, MemorySource, ProcessSample, Status, SystemSample,
 };
 pub use snapshot::{CollectorName, CollectorReport, DaemonSample, Orphan, Snapshot};
 pub use time::{Steady, WallTime};

@@ -129,12 +129,30 @@ pub struct Listed {
     pub wait_ready: bool,
     /// Whether pm2 starts it again whenever it ends by itself, with whatever exit code.
     pub autorestart: bool,
+    /// What pm2 knows of its ends; for leakslope's own use.
+    #[serde(skip)]
+    pub ending: Ending,
     /// `monit.memory`: resident memory as pm2 sampled it; used only where the system cannot tell.
     pub monit_memory: Option<Bytes>,
     /// `monit.cpu` in percent of one core.
     pub monit_cpu_percent: Option<f64>,
     /// What the app reports through pm2's metric channel.
     pub metrics: AppMetrics,
+}
+
+/// What pm2 knows of the ends of a process: how the last one went, and what the next will lead to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ending {
+    /// The exit code of the last end; absent before the first.
+    pub exit_code: Option<i64>,
+    /// The exit codes after which pm2 does not start it again.
+    pub stop_exit_codes: Vec<i64>,
+    /// Whether pm2 does not start it again whatever the code, because `autorestart` is off.
+    pub stays_down: bool,
+    /// Its `cron_restart`.
+    pub cron_restart: Option<String>,
+    /// Where its error output goes.
+    pub error_log: Option<String>,
 }
 
 impl Listed {

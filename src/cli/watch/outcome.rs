@@ -98,7 +98,7 @@ impl Running<'_> {
 }
 
 async fn take_profile(watched: &mut Watched, folder: &Path, now: WallTime) -> Result<Evidence, String> {
-    let (profile, summary) = watched.profile(FUNCTIONS).await?;
+    let (profile, summary, notes) = watched.profile(FUNCTIONS).await?;
     let script = Path::new(&watched.name).file_stem().map(|stem| stem.to_string_lossy().into_owned());
     let name = script.unwrap_or_else(|| watched.name.clone());
     let file = take::file_name(&name.as_str().into(), watched.pid, None, now, "heapprofile");
@@ -109,5 +109,6 @@ async fn take_profile(watched: &mut Watched, folder: &Path, now: WallTime) -> Re
         total_bytes: summary.total_bytes,
         sentence: summary.sentence,
         functions,
+        notes,
     })
 }

@@ -26,6 +26,11 @@ if (isMainThread && !wrapper.test(path.basename(script))) {
     v8.setFlagsFromString('--expose-gc');
     const collect = require('node:vm').runInNewContext('gc');
     v8.setFlagsFromString('--no-expose-gc');
+    // V8 counts what an inlined function allocates to the function it was inlined into. Nothing is compiled yet.
+    if (![...process.execArgv, process.env.NODE_OPTIONS].join(' ').includes('inlining')) {
+      const kinds = parseInt(process.versions.v8, 10) > 10 ? ['turbo', 'maglev'] : ['turbo'];
+      for (const kind of kinds) v8.setFlagsFromString(`--no-${kind}-inlining`);
+    }
     const { memoryUsage } = process;
     Object.defineProperty(globalThis, Symbol.for('leakslope.watch'), {
       value: () => (collect(), collect(), memoryUsage()),

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use tokio::net::UnixStream;
 
 use crate::collect::system::{SystemReader, TreeProcess, listening_ports};
-use crate::evidence::inspector::{Inspector, InspectorError};
+use crate::evidence::inspector::{Before, Inspector, InspectorError};
 use crate::evidence::original::Originals;
 use crate::evidence::profile::{self, ProfileSummary};
 use crate::model::Bytes;
@@ -21,6 +21,8 @@ const MOST_INSPECTORS: usize = 16;
 const MOST_PROCESSES: usize = 64;
 /// The time an app has for one step; a collection of a large heap takes seconds.
 const STEP: Duration = Duration::from_secs(20);
+/// An app whose inspector was open before inlines again after this time, if nobody comes back.
+const LONGEST: Duration = Duration::from_hours(2);
 /// The ports that Node takes for an inspector by itself: 9229, and one more for each worker of a cluster.
 pub(super) const USUAL_PORTS: RangeInclusive<u16> = 9229..=9329;
 /// The average number of bytes between two samples of a profile.
@@ -56,7 +58,8 @@ pub(super) struct Watched {
     looked: bool,
     /// Why there is no session, or no profile, where there should be one.
     pub(super) failure: Option<String>,
-    sampling: bool,
+    /// What was known before allocations were sampled, while they are.
+    sampling: Option<Before>,
     /// Heap and buffers after garbage collection.
     pub(super) heap: Vec<ShortFloor>,
     /// Resident memory less heap and buffers.
@@ -186,7 +189,7 @@ impl Watched {
             prepared: false,
             looked: false,
             failure: None,
-            sampling: false,
+            sampling: None,
             heap: Vec::new(),
             native: Vec::new(),
             resident: Vec::new(),
@@ -263,9 +266,9 @@ impl Watched {
                         heap_total: memory.heap_total,
                         external,
                     };
-                    if sample_allocations && !self.sampling {
+                    if sample_allocations && self.sampling.is_none() {
                         // A second reading tries again.
-                        self.sampling = session.start_sampling(SAMPLING, STEP).await.is_ok();
+                        self.sampling = start_sampling(session, self.prepared, &memory).await.ok();
                     }
                 }
                 Err(error) => {
@@ -279,16 +282,35 @@ impl Watched {
     }
 
     /// The profile of what was allocated since the warm-up and is still alive, as a file and as read.
-    pub(super) async fn profile(&mut self, rows: usize) -> Result<(Vec<u8>, ProfileSummary), String> {
-        let session = self.session.as_mut().filter(|_| self.sampling).ok_or("allocations were not sampled")?;
-        self.sampling = false;
+    pub(super) async fn profile(&mut self, rows: usize) -> Result<(Vec<u8>, ProfileSummary, Vec<String>), String> {
+        let (Some(session), Some(before)) = (self.session.as_mut(), self.sampling.take()) else {
+            return Err("allocations were not sampled".to_owned());
+        };
         session.collect_garbage(STEP).await.map_err(|error| error.to_string())?;
         let stopped = session.stop_sampling(STEP).await.map_err(|error| error.to_string())?;
+        let after = session.resume_inlining(STEP).await.map_err(|error| error.to_string())?;
         let mut profile = profile::read(stopped.profile.as_slice(), &self.name).map_err(|error| error.to_string())?;
-        Originals::default().of_profile(&mut profile);
+        let mut originals = Originals::default();
+        originals.of_profile(&mut profile);
         let summary = profile::summarise(&profile, &self.name, rows);
-        Ok((stopped.profile, summary))
+        let notes = before.notes(&after).into_iter().chain(originals.notes().map(str::to_owned));
+        Ok((stopped.profile, summary, notes.collect()))
     }
+}
+
+/// Starts to sample, so that each function counts what it allocates: where the preload is in it, nothing was ever inlined.
+async fn start_sampling(
+    session: &mut Inspector,
+    prepared: bool,
+    memory: &MemoryUsage,
+) -> Result<Before, InspectorError> {
+    let before = if prepared {
+        Before::exact(memory.heap_used, memory.external)
+    } else {
+        session.stop_inlining(LONGEST, STEP).await?
+    };
+    session.start_sampling(SAMPLING, STEP).await?;
+    Ok(before)
 }
 
 /// Collects garbage and reads the memory: in one step where the preload is there.

@@ -48,6 +48,8 @@ pub(super) struct Evidence {
     pub(super) sentence: String,
     /// The app's own functions that allocated most of it, with all they called; any function where none is the app's.
     pub(super) functions: Vec<FunctionRow>,
+    /// What it cannot tell, and why.
+    pub(super) notes: Vec<String>,
 }
 
 impl Evidence {
@@ -247,6 +249,9 @@ fn figures(text: &mut String, process: &ProcessReport) {
     let _infallible = writeln!(text, "  allocated after the warm-up and still alive, by function with all it called:");
     for line in evidence.lines() {
         let _infallible = writeln!(text, "    {}", clean(&line));
+    }
+    for note in &evidence.notes {
+        let _infallible = writeln!(text, "  note: {}", clean(note));
     }
 }
 

@@ -19,13 +19,17 @@ use thiserror::Error;
 use self::fields::{fields, flag, label, number, whole, word};
 use self::scan::{Json, Names, Scan};
 use super::budget::Budget;
-use crate::model::{AppMetrics, AppName, Bytes, DEFAULT_NAMESPACE, Listed, Status};
+use crate::model::{AppMetrics, AppName, Bytes, DEFAULT_NAMESPACE, Ending, Listed, Status};
 
 pub use self::arriving::ArrivingReply;
 pub use self::metrics::CUSTOM_LIMIT;
 
 const NAME_LIMIT: usize = 128;
 const WORD_LIMIT: usize = 64;
+/// The longest path that is kept.
+const PATH_LIMIT: usize = 4096;
+/// The most exit codes that are kept.
+const CODES: usize = 32;
 
 /// Why a reply holds no process list. No variant quotes any of the reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -180,7 +184,7 @@ struct Stopped;
 /// Reads the entry that comes next; none where it is no object or has no `pm_id`.
 fn read_entry(scan: &mut Scan<'_>) -> Result<Option<Listed>, Stopped> {
     let mut outer = [None; 5];
-    let mut environment = [None; 25];
+    let mut environment = [None; 28];
     let mut metrics = AppMetrics::default();
     let read = scan.object(|name, scan| {
         match OUTER.place(name) {
@@ -196,8 +200,8 @@ fn read_entry(scan: &mut Scan<'_>) -> Result<Option<Listed>, Stopped> {
 }
 
 /// Reads `pm2_env`: the values of its names but for the last, which are the metrics.
-fn read_environment<'t>(scan: &mut Scan<'t>) -> Option<([Option<Json<'t>>; 25], AppMetrics)> {
-    let mut environment = [None; 25];
+fn read_environment<'t>(scan: &mut Scan<'t>) -> Option<([Option<Json<'t>>; 28], AppMetrics)> {
+    let mut environment = [None; 28];
     let mut metrics = AppMetrics::default();
     scan.object(|name, scan| {
         match ENVIRONMENT.place(name) {
@@ -212,7 +216,7 @@ fn read_environment<'t>(scan: &mut Scan<'t>) -> Option<([Option<Json<'t>>; 25], 
     Some((environment, metrics))
 }
 
-fn listed(outer: &[Option<Json<'_>>; 5], environment: &[Option<Json<'_>>; 25], metrics: AppMetrics) -> Option<Listed> {
+fn listed(outer: &[Option<Json<'_>>; 5], environment: &[Option<Json<'_>>; 28], metrics: AppMetrics) -> Option<Listed> {
     const MONIT: Names<2> = Names::new(["memory", "cpu"]);
     const VERSIONING: Names<1> = Names::new(["revision"]);
     let [_, pid, name, pm_id, monit] = *outer;
@@ -241,7 +245,10 @@ fn listed(outer: &[Option<Json<'_>>; 5], environment: &[Option<Json<'_>>; 25], m
         wait_ready,
         autorestart,
         stop_exit_codes,
+        exit_code,
         created,
+        cron_restart,
+        error_log,
     ] = *environment;
     let [monit_memory, monit_cpu] = monit.map_or([None; 2], |monit| fields(monit, &MONIT));
     let pm_id = pm_id.and_then(whole).or_else(|| inner_id.and_then(whole))?;
@@ -280,6 +287,13 @@ fn listed(outer: &[Option<Json<'_>>; 5], environment: &[Option<Json<'_>>; 25], m
         min_uptime_ms: min_uptime.and_then(whole),
         wait_ready: wait_ready.and_then(flag).unwrap_or(false),
         autorestart: autorestart.and_then(flag).unwrap_or(true) && stop_exit_codes.is_none(),
+        ending: Ending {
+            exit_code: exit_code.and_then(whole).and_then(|code| i64::try_from(code).ok()),
+            stop_exit_codes: stop_exit_codes.map(codes).unwrap_or_default(),
+            stays_down: !autorestart.and_then(flag).unwrap_or(true),
+            cron_restart: cron_restart.and_then(|cron| label(cron, WORD_LIMIT)).map(Cow::into_owned),
+            error_log: error_log.and_then(Json::string).map(Cow::into_owned).filter(|path| path.len() <= PATH_LIMIT),
+        },
         monit_memory: monit_memory.and_then(whole).filter(|bytes| *bytes > 0).map(Bytes),
         monit_cpu_percent: monit_cpu.and_then(number).filter(|percent| *percent >= 0.0),
         metrics,
@@ -288,7 +302,7 @@ fn listed(outer: &[Option<Json<'_>>; 5], environment: &[Option<Json<'_>>; 25], m
 
 /// The only names that are read out of `pm2_env`, in the order in which [`listed`] takes them apart. Of `NODE_OPTIONS`
 /// and `node_args` nothing is kept but the heap limit.
-const ENVIRONMENT: Names<26> = Names::new([
+const ENVIRONMENT: Names<29> = Names::new([
     "name",
     "pm_id",
     "status",
@@ -313,7 +327,10 @@ const ENVIRONMENT: Names<26> = Names::new([
     "wait_ready",
     "autorestart",
     "stop_exit_codes",
+    "exit_code",
     "created_at",
+    "cron_restart",
+    "pm_err_log_path",
     "axm_monitor",
 ]);
 
@@ -331,6 +348,15 @@ fn exec_mode(json: Option<Json<'_>>) -> &'static str {
         Some("fork_mode" | "fork") => "fork",
         Some("cluster_mode" | "cluster") => "cluster",
         _ => "unknown",
+    }
+}
+
+/// Exit codes, one or an array of them, as numbers or text.
+fn codes(json: Json<'_>) -> Vec<i64> {
+    let code = |json| whole(json).and_then(|code| i64::try_from(code).ok());
+    match json.elements() {
+        Some(elements) => elements.filter_map(code).take(CODES).collect(),
+        None => code(json).into_iter().collect(),
     }
 }
 

@@ -34,6 +34,8 @@ struct Version {
     usage: &'static str,
     /// … and the key in `memory.stat` of the caches that the system gives up first.
     reclaimable: &'static str,
+    /// The files that count kills for want of memory, the one of the group alone first.
+    kills: &'static [&'static str],
 }
 
 const VERSION_1: Version = Version {
@@ -41,9 +43,15 @@ const VERSION_1: Version = Version {
     limit: "memory.limit_in_bytes",
     usage: "memory.usage_in_bytes",
     reclaimable: "total_inactive_file",
+    kills: &["memory.oom_control"],
 };
-const VERSION_2: Version =
-    Version { controller: "", limit: "memory.max", usage: "memory.current", reclaimable: "inactive_file" };
+const VERSION_2: Version = Version {
+    controller: "",
+    limit: "memory.max",
+    usage: "memory.current",
+    reclaimable: "inactive_file",
+    kills: &["memory.events.local", "memory.events"],
+};
 
 /// What a control group has left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +104,17 @@ fn unescape(text: &str) -> String {
 /// Returns the files that may hold a limit of the process whose `/proc/<pid>/cgroup` this is, from its own group upwards.
 pub fn limit_files(mounts: &[Mount], membership: &str) -> Vec<PathBuf> {
     groups(mounts, membership).map(|(version, group)| group.join(version.limit)).collect()
+}
+
+/// Returns the files of the process's own group that may count kills for want of memory, the best first.
+pub fn kill_count_files(mounts: &[Mount], membership: &str) -> Vec<PathBuf> {
+    let own = mounts.iter().filter_map(|mount| folders(mount, membership).into_iter().next().map(|it| (mount, it)));
+    own.flat_map(|(mount, group)| mount.version.kills.iter().map(move |name| group.join(name))).collect()
+}
+
+/// Reads the count of kills from such a file.
+pub fn kill_count(text: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
 
 /// The folders of the groups that bind a process, from its own group upwards.

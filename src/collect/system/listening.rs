@@ -1,10 +1,13 @@
 //! Where a process listens and who is connected: the sockets of its network namespace matched with its open
-//! files.
+//! files. Whoever is connected to one of its ports can be cut off.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
+
+use rustix::net::Shutdown;
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 /// A table of sockets is read no further than this: 100,000 of them.
 const LONGEST_TABLE: u64 = 16 << 20;
@@ -31,7 +34,21 @@ pub fn taken_ports(proc: &Path, pid: u32) -> BTreeSet<u16> {
 
 /// How many connections to this port of its own a process holds.
 pub fn connections(proc: &Path, pid: u32, port: u16) -> usize {
-    own(proc, pid, CONNECTED).into_iter().filter(|socket| socket.port == port).count()
+    try_own(proc, pid, CONNECTED).map_or(0, |own| own.iter().filter(|(_, socket)| socket.port == port).count())
+}
+
+/// Ends every connection to this port of a process's own, whoever is at the other end and whatever the process is at. Needs the
+/// right to look into the process as a debugger does; without it nothing is ended.
+pub fn cut_off(pid: u32, port: u16) {
+    let Some(number) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return };
+    let Ok(handle) = pidfd_open(number, PidfdFlags::empty()) else { return };
+    for (file, _) in
+        try_own(Path::new("/proc"), pid, CONNECTED).unwrap_or_default().iter().filter(|own| own.1.port == port)
+    {
+        if let Ok(connection) = pidfd_getfd(&handle, *file, PidfdGetfdFlags::empty()) {
+            let _has_ended = rustix::net::shutdown(&connection, Shutdown::Both);
+        }
+    }
 }
 
 /// One TCP socket, by its own end.
@@ -48,7 +65,7 @@ struct Socket {
 /// Where the files of the process are not ours to see, or it is gone.
 pub fn seen_ports(proc: &Path, pid: u32) -> std::io::Result<BTreeSet<u16>> {
     let sockets = try_own(proc, pid, LISTENING)?;
-    Ok(sockets.into_iter().map(|socket| socket.port).collect())
+    Ok(sockets.into_iter().map(|(_, socket)| socket.port).collect())
 }
 
 /// What else a process listens on under a name that its next run has as well, in words: UDP ports that the system did not
@@ -60,10 +77,10 @@ pub fn other_sockets(proc: &Path, pid: u32) -> std::io::Result<BTreeSet<String>>
     let open = open_sockets(proc, pid)?;
     let udp = ["net/udp", "net/udp6"].into_iter().flat_map(|name| table(proc, pid, name));
     let udp = udp.flat_map(|text| rows(&text)).filter(|socket| {
-        socket.state == UNCONNECTED && socket.port < FIRST_GIVEN && socket.port > 0 && open.contains(&socket.inode)
+        socket.state == UNCONNECTED && socket.port < FIRST_GIVEN && socket.port > 0 && open.contains_key(&socket.inode)
     });
     let unix = table(proc, pid, "net/unix").unwrap_or_default();
-    let paths = unix.lines().filter_map(accepting).filter(|(inode, path)| open.contains(inode) && stays(path));
+    let paths = unix.lines().filter_map(accepting).filter(|(inode, path)| open.contains_key(inode) && stays(path));
     let paths = paths.map(|(_, path)| format!("the socket {path}"));
     Ok(udp.map(|socket| format!("UDP port {}", socket.port)).chain(paths).collect())
 }
@@ -89,28 +106,25 @@ fn stays(path: &str) -> bool {
     !path.is_empty() && !drawn && !of_one_run
 }
 
-fn own(proc: &Path, pid: u32, state: u8) -> Vec<Socket> {
-    try_own(proc, pid, state).unwrap_or_default()
-}
-
-fn try_own(proc: &Path, pid: u32, state: u8) -> std::io::Result<Vec<Socket>> {
+/// The sockets of a process in this state, each with the number of its open file.
+fn try_own(proc: &Path, pid: u32, state: u8) -> std::io::Result<Vec<(i32, Socket)>> {
     let open = open_sockets(proc, pid)?;
     if open.is_empty() {
         return Ok(Vec::new());
     }
-    let mut sockets = sockets(proc, pid);
-    sockets.retain(|socket| socket.state == state && open.contains(&socket.inode));
-    Ok(sockets)
+    let in_state = sockets(proc, pid).into_iter().filter(|socket| socket.state == state);
+    Ok(in_state.filter_map(|socket| Some((*open.get(&socket.inode)?, socket))).collect())
 }
 
-/// The inodes of the sockets that a process has open.
-fn open_sockets(proc: &Path, pid: u32) -> std::io::Result<BTreeSet<u64>> {
+/// The inodes of the sockets that a process has open, each with the number of its file.
+fn open_sockets(proc: &Path, pid: u32) -> std::io::Result<BTreeMap<u64, i32>> {
     let files = std::fs::read_dir(proc.join(pid.to_string()).join("fd"))?;
     let open = files
         .flatten()
         .filter_map(|file| {
             let link = std::fs::read_link(file.path()).ok()?;
-            link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+            let inode = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()?;
+            Some((inode, file.file_name().to_str()?.parse().ok()?))
         })
         .collect();
     Ok(open)
@@ -184,6 +198,8 @@ mod tests {
         let client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
         let (server, _) = socket.accept().unwrap();
         assert_eq!(connections(proc, own, port), 1);
+        cut_off(own, port);
+        assert_eq!(connections(proc, own, port), 0);
         drop((socket, client, server));
         assert!(!listening_ports(proc, own).contains(&port));
     }

@@ -14,6 +14,7 @@
 pub mod cgroup;
 mod close_up;
 mod credentials;
+pub mod kills;
 mod listening;
 mod orphans;
 mod own;
@@ -33,7 +34,7 @@ use thiserror::Error;
 
 pub use self::close_up::CloseUp;
 pub use self::credentials::Credentials;
-pub use self::listening::{connections, listening_ports, other_sockets, seen_ports, taken_ports};
+pub use self::listening::{connections, cut_off, listening_ports, other_sockets, seen_ports, taken_ports};
 pub use self::own::{own_pids, own_sample};
 pub use self::tree::TreeProcess;
 use crate::model::{Bytes, HostSample, Orphan, SystemSample, WallTime};

@@ -26,6 +26,9 @@ const WATCH_LOOP: &str = "((interval, ticks) => { let last = process.uptime(), w
     const late = () => { const now = process.uptime(); worst = Math.max(worst, now - last - interval / 1000); last = now; }; \
     const timer = setInterval(() => { late(); if (--ticks <= 0) clearInterval(timer); }, interval); timer.unref(); \
     return () => { late(); clearInterval(timer); return worst; }; })(20, 360000)";
+/// Turns V8's inlining off until somebody calls what it leaves behind.
+const INLINING: &str = include_str!("inlining.js");
+const RESUME: &str = "(globalThis[Symbol.for('leakslope.inlining')]?.(), process.memoryUsage())";
 const READ_LOOP: &str = "function () { return this(); }";
 
 /// What V8 says of its heap.
@@ -57,6 +60,60 @@ pub struct Written {
     pub size: Bytes,
     /// How long the app stood still, by its own clock; to 20 ms.
     pub pause: Duration,
+}
+
+/// What an app said before its allocations were sampled.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Before {
+    /// Whether inlining is off: each function counts what it allocates.
+    exact: bool,
+    /// Worker threads.
+    workers: u32,
+    #[serde(flatten)]
+    memory: Outside,
+}
+
+/// What an app said of its memory.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Outside {
+    heap_used: f64,
+    external: f64,
+}
+
+impl Before {
+    /// Of an app in which nothing is inlined, with its memory in bytes.
+    pub fn exact(heap_used: f64, external: f64) -> Self {
+        Self { exact: true, workers: 0, memory: Outside { heap_used, external } }
+    }
+
+    /// What the profile that was taken since cannot tell.
+    pub fn notes(&self, after: &Outside) -> Vec<String> {
+        let mut notes = Vec::new();
+        if !self.exact {
+            notes.push(
+                "flags or a coverage of its own say how V8 inlines in it, so a small function may count to its caller"
+                    .to_owned(),
+            );
+        }
+        if self.workers > 0 {
+            let threads = self.workers;
+            notes.push(format!(
+                "{threads} worker threads ran in it, and their heaps are in no profile of the main thread"
+            ));
+        }
+        let grown = |after: f64, before: f64| bytes((after - before).max(0.0));
+        let heap = grown(after.heap_used, self.memory.heap_used);
+        let buffers = grown(after.external, self.memory.external);
+        if buffers > heap.max(Bytes(1 << 20)) {
+            notes.push(format!(
+                "buffers outside of the heap grew by {buffers} meanwhile, the heap by {heap}: no profile samples buffers; two \
+                 snapshots and `leakslope heap diff` tell who holds them"
+            ));
+        }
+        notes
+    }
 }
 
 /// An eye on the event loop from inside the app.
@@ -149,13 +206,34 @@ impl Inspector {
     /// [`InspectorError`].
     pub async fn evaluate(
         &mut self,
-        expression: &'static str,
+        expression: &str,
         commands: bool,
         deadline: Duration,
     ) -> Result<Value, InspectorError> {
         let sent = self.send_evaluation(expression, commands, deadline).await?;
         let object = self.evaluated(sent).await?;
         Ok(object.value.unwrap_or(Value::Null))
+    }
+
+    /// Keeps V8 from inlining, so that each function counts what it allocates: what is hot already is compiled anew. The app
+    /// takes it back after `limit` by itself.
+    ///
+    /// # Errors
+    /// [`InspectorError`].
+    pub async fn stop_inlining(&mut self, limit: Duration, deadline: Duration) -> Result<Before, InspectorError> {
+        let expression = format!("{INLINING}(require, {})", limit.as_millis());
+        let sent = self.send_evaluation(&expression, true, deadline).await?;
+        let object = self.evaluated(sent).await?;
+        serde_json::from_value(object.value.unwrap_or(Value::Null)).map_err(|error| self.unreadable(EVALUATE, &error))
+    }
+
+    /// Takes back what [`Self::stop_inlining`] did, and says how its memory is now.
+    ///
+    /// # Errors
+    /// [`InspectorError`].
+    pub async fn resume_inlining(&mut self, deadline: Duration) -> Result<Outside, InspectorError> {
+        let value = self.evaluate(RESUME, false, deadline).await?;
+        serde_json::from_value(value).map_err(|error| self.unreadable(EVALUATE, &error))
     }
 
     /// Starts to sample allocations, one for every `interval` bytes on average.
@@ -248,7 +326,7 @@ impl Inspector {
 
     async fn send_evaluation(
         &mut self,
-        expression: &'static str,
+        expression: &str,
         commands: bool,
         deadline: Duration,
     ) -> Result<Sent, InspectorError> {

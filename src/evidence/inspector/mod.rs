@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-pub use self::commands::{HeapUsage, LoopDelay, Stopped, Written};
-pub use self::session::Inspector;
+pub use self::commands::{Before, HeapUsage, LoopDelay, Outside, Stopped, Written};
+pub use self::session::{Inspector, Stream};
 
 /// Why a step of a session failed.
 #[derive(Debug, Error)]

@@ -10,8 +10,8 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::CapacityError;
@@ -42,8 +42,13 @@ pub struct Inspector {
 enum Wire {
     WebSocket(Box<WebSocketStream<TcpStream>>),
     /// One message a line, with what has come of the next one.
-    Lines(UnixStream, Vec<u8>),
+    Lines(Box<dyn Stream>, Vec<u8>),
 }
+
+/// What carries messages of a process that connected to us.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + Sync + std::fmt::Debug {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + Sync + std::fmt::Debug> Stream for T {}
 
 /// Why no message comes any more.
 enum Gone {
@@ -176,8 +181,8 @@ impl Inspector {
     }
 
     /// A session that a process opened to us on this stream, by a name for people.
-    pub fn over(stream: UnixStream, name: String) -> Self {
-        Self { address: name, wire: Wire::Lines(stream, Vec::new()), last_id: 0 }
+    pub fn over(stream: impl Stream + 'static, name: String) -> Self {
+        Self { address: name, wire: Wire::Lines(Box::new(stream), Vec::new()), last_id: 0 }
     }
 
     /// Sends one command and returns what it brought.
@@ -226,15 +231,13 @@ impl Inspector {
         sent: Sent,
         mut chunks: Option<&mut Chunks<'_>>,
     ) -> Result<Box<RawValue>, InspectorError> {
+        let mut come = 0;
         loop {
             let text = match timeout_at(sent.end, self.wire.next()).await {
                 Ok(Ok(text)) => text,
                 Ok(Err(Gone::Closed)) => return Err(self.ended(sent, "closed by the process")),
                 Ok(Err(Gone::Broken(reason))) => return Err(self.ended(sent, &reason)),
-                Ok(Err(Gone::TooLarge)) => {
-                    let limit = u64::try_from(LONGEST_MESSAGE).unwrap_or(u64::MAX);
-                    return Err(self.failed(InspectorErrorKind::TooLarge { method: sent.method, limit }));
-                }
+                Ok(Err(Gone::TooLarge)) => return Err(self.too_large(sent)),
                 Err(_elapsed) => return Err(self.late(sent)),
             };
             let incoming: Incoming<'_> =
@@ -255,6 +258,12 @@ impl Inspector {
                 let params: ChunkParams<'_> =
                     serde_json::from_str(params.get()).map_err(|error| self.unreadable(CHUNK, &error))?;
                 self.pass_on(sent, chunks, params.chunk.as_bytes()).await?;
+                continue;
+            }
+            // Who sends what nobody asked for gets no further than with one long message.
+            come += text.len();
+            if come > LONGEST_MESSAGE {
+                return Err(self.too_large(sent));
             }
         }
     }
@@ -276,6 +285,11 @@ impl Inspector {
 
     pub(super) fn unreadable(&self, method: &'static str, reason: &dyn std::fmt::Display) -> InspectorError {
         self.failed(InspectorErrorKind::Unreadable { method, reason: quoted(&reason.to_string()) })
+    }
+
+    fn too_large(&self, sent: Sent) -> InspectorError {
+        let limit = u64::try_from(LONGEST_MESSAGE).unwrap_or(u64::MAX);
+        self.failed(InspectorErrorKind::TooLarge { method: sent.method, limit })
     }
 
     fn late(&self, sent: Sent) -> InspectorError {

@@ -13,6 +13,8 @@ use crate::evidence::keep::Road;
 
 /// How long pm2's agent may take to begin, and the profile to come after the sampling has ended.
 const GRACE: Duration = Duration::from_secs(30);
+const INLINED: &str = "it was taken by pm2's agent, where V8 counts what a small function allocates to the one it was inlined \
+    into; `leakslope heap profile APP --inspector` names the function itself";
 const NO_REPLY: &str = "pm2's agent in it did not answer: its event loop is blocked, or it has just been started; try \
     again when it answers requests";
 const NO_PROFILE: &str = "no profile came: its event loop is blocked, or it was reloaded meanwhile; try again when it \
@@ -47,7 +49,8 @@ pub(super) async fn sample(
     };
     // Both at once: whoever is connected must read.
     let ((), profile) = tokio::try_join!(ask, answer)?;
-    Ok(Sampled { profile: profile.into_bytes(), road: Road::Pm2Action, pause: None, still_open: None })
+    let notes = vec![INLINED.to_owned()];
+    Ok(Sampled { profile: profile.into_bytes(), road: Road::Pm2Action, pause: None, still_open: None, notes })
 }
 
 fn request(pm_id: u32, order: &ProfileOrder) -> Result<Request, String> {

@@ -1,4 +1,5 @@
-//! Into an app by its inspector, and out again: after checks it is opened with SIGUSR1, and closed however things go.
+//! Into an app by its inspector, and out again: after checks it is opened with SIGUSR1, and closed however things go. A session
+//! that only samples is carried over to a connection of our own, and the inspector closed at once.
 //!
 //! It refuses to signal what is not Node, what does not catch the signal, or an app that listens for it itself; to share
 //! an inspector with a debugger; and to close one that was open before.
@@ -13,10 +14,10 @@ use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
 use super::ledger::{Entry, Ledger, Noted};
-use super::{TakeErrorKind, Target, checks, own_listener};
+use super::{TakeErrorKind, Target, checks, own_listener, private};
 use crate::collect::home_file::within;
 use crate::collect::look::Look;
-use crate::collect::system::{CloseUp, SystemReader, connections, listening_ports, taken_ports};
+use crate::collect::system::{CloseUp, SystemReader, connections, cut_off, listening_ports, taken_ports};
 use crate::collect::target::CheckedTarget;
 use crate::evidence::inspector::{Inspector, InspectorError, InspectorErrorKind, LoopDelay};
 use crate::http::client;
@@ -36,13 +37,15 @@ const CLOSING: Duration = Duration::from_secs(30);
 const SOURCE: Duration = Duration::from_secs(10);
 /// An inspector that was just asked for may still open within this time.
 const LATE: Duration = Duration::from_secs(2);
+/// How often it is looked whether an inspector that was asked for is open: from then on everybody can use it.
+const OPEN_POLL: Duration = Duration::from_millis(5);
 /// How often it is looked whether an app goes on, [`POLL`] apart.
 const LOOKS: usize = 40;
 const POLL: Duration = Duration::from_millis(50);
 /// How often it is looked who is connected while an inspector is open.
 const WATCHING: Duration = Duration::from_millis(100);
 /// Closes the inspector a moment later, when whoever asked is gone: with somebody attached it would block the app.
-const CLOSE: &str = "(inspector => { const end = () => { try { inspector.close(); } catch { /* closed already */ } }; \
+const CLOSE: &str = "(inspector => { globalThis[Symbol.for('leakslope.inlining')]?.(); const end = () => { try { inspector.close(); } catch { /* closed already */ } }; \
     setTimeout(end, 100).unref(); return true; })(require('inspector'))";
 
 /// What is said where nobody asked for an inspector.
@@ -94,7 +97,16 @@ pub(super) struct Opened {
     pub(super) noted: Option<Noted>,
 }
 
-/// Opens the inspector of the process, unless it is open or `opens` forbids it, and attaches to it.
+/// How an app is looked into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Manner {
+    /// Whether its inspector may be opened.
+    pub(super) opens: bool,
+    /// Whether the inspector stays open as long as the session lasts: what streams much comes by it alone.
+    pub(super) stays_open: bool,
+}
+
+/// Opens the inspector of the process, unless it is open or may not be opened, and attaches to it.
 ///
 /// # Errors
 /// Refused before anything was done to the app, or failed with its inspector closed again (or the sentence says so).
@@ -103,7 +115,7 @@ pub(super) async fn attach(
     look: &Look,
     ledger: &Ledger,
     now: WallTime,
-    opens: bool,
+    manner: Manner,
 ) -> Result<Attached, TakeErrorKind> {
     let (pid, peer) = (target.life.pid, look.peer);
     let listed = look.find(target.key.pm_id).map_err(TakeErrorKind::Refused)?.clone();
@@ -124,7 +136,7 @@ pub(super) async fn attach(
         checked.and_then(|checked| checked).map_err(TakeErrorKind::Refused)?;
     opened.port = already_open(&opened).await.map_err(TakeErrorKind::Refused)?;
     if opened.port.is_none() {
-        if !opens {
+        if !manner.opens {
             return Err(TakeErrorKind::Refused(NOT_OPENED.to_owned()));
         }
         let mut objection = against_signal;
@@ -140,15 +152,9 @@ pub(super) async fn attach(
         let entry = Entry::new(target, opened.process.start_ticks, opened.before.iter().copied().collect(), now);
         open(&mut opened, &proven, entry, ledger).await?;
     }
-    let attached = session(&opened).await;
+    let attached = session(&mut opened, manner.stays_open).await;
     match attached {
-        Ok((inspector, watch)) => {
-            let attached = Attached { inspector, watch, opened };
-            match attached.alone() {
-                Ok(()) => Ok(attached),
-                Err(why) => Err(attached.given_up(why).await),
-            }
-        }
+        Ok((inspector, watch)) => Ok(Attached { inspector, watch, opened }),
         Err(error) => Err(opened.given_up(&error).await),
     }
 }
@@ -283,11 +289,11 @@ async fn open(
                 OPENING.as_secs()
             )));
         }
-        sleep(POLL).await;
+        sleep(OPEN_POLL).await;
     }
 }
 
-async fn session(opened: &Opened) -> Result<(Inspector, LoopDelay), String> {
+async fn session(opened: &mut Opened, stays_open: bool) -> Result<(Inspector, LoopDelay), String> {
     let port = opened.port.ok_or("no port")?;
     let mut inspector = Inspector::open(address(port), STEP).await.map_err(|error| error.to_string())?;
     let asked = inspector.process_pid(STEP).await.map_err(|error| {
@@ -301,6 +307,12 @@ async fn session(opened: &Opened) -> Result<(Inspector, LoopDelay), String> {
     })?;
     if asked != opened.process.pid {
         return Err(of_another(port, asked));
+    }
+    opened.alone(1)?;
+    if opened.ours && !stays_open {
+        let pid = opened.process.pid;
+        inspector = opened.while_alone(private::carried_over(inspector, pid, STEP)).await?;
+        opened.seen_closed().await?;
     }
     let watch = inspector.watch_loop(STEP).await.map_err(|error| error.to_string())?;
     Ok((inspector, watch))
@@ -337,15 +349,8 @@ impl Attached {
     ///
     /// # Errors
     /// A sentence where somebody is.
-    fn alone(&self) -> Result<(), String> {
-        let Some(port) = self.opened.port.filter(|_| self.opened.ours) else { return Ok(()) };
-        if connections(Path::new(PROC), self.opened.process.pid, port) <= 1 {
-            return Ok(());
-        }
-        Err(format!(
-            "somebody else connected to its inspector at 127.0.0.1:{port} while it was open, so it was closed at once: whoever \
-             did could run code in the app"
-        ))
+    pub(super) fn alone(&self) -> Result<(), String> {
+        self.opened.alone(1)
     }
 
     /// Waits while the process lives and nobody else connects to its inspector.
@@ -399,6 +404,53 @@ impl Opened {
         new().find(|port| PORTS.contains(port)).or_else(|| new().next())
     }
 
+    /// Whether nobody is connected to an inspector that is open on our account but we, with so many connections.
+    ///
+    /// # Errors
+    /// A sentence where somebody is.
+    fn alone(&self, own: usize) -> Result<(), String> {
+        let Some(port) = self.port.filter(|_| self.ours) else { return Ok(()) };
+        if connections(Path::new(PROC), self.process.pid, port) <= own {
+            return Ok(());
+        }
+        Err(format!(
+            "somebody else connected to its inspector at 127.0.0.1:{port} while it was open, so it was closed at once: whoever \
+             did could run code in the app"
+        ))
+    }
+
+    /// Waits for a step as long as nobody else connects.
+    ///
+    /// # Errors
+    /// Those of the step, or somebody has.
+    async fn while_alone<T>(&self, step: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+        let mut step = std::pin::pin!(step);
+        loop {
+            tokio::select! {
+                done = &mut step => return done,
+                () = sleep(OPEN_POLL) => self.alone(1)?,
+            }
+        }
+    }
+
+    /// Waits until the inspector that the app was told to close is seen closed.
+    ///
+    /// # Errors
+    /// It stays open, or somebody is connected to it, for whom closing waits.
+    async fn seen_closed(&mut self) -> Result<(), String> {
+        let end = Instant::now() + STEP;
+        let Some(port) = self.port else { return Ok(()) };
+        while listening_ports(Path::new(PROC), self.process.pid).contains(&port) {
+            self.alone(0)?;
+            if Instant::now() >= end {
+                return Err(format!("its event loop was blocked for {} s", STEP.as_secs()));
+            }
+            sleep(OPEN_POLL).await;
+        }
+        self.closed();
+        Ok(())
+    }
+
     /// Closes the inspector after something went wrong, and says both.
     async fn given_up(&mut self, why: &str) -> TakeErrorKind {
         let why = if self.process.is_alive() { why } else { ENDED };
@@ -447,6 +499,8 @@ impl Opened {
                     "its inspector is still open at 127.0.0.1:{port} and closes as soon as its event loop goes on"
                 ));
             }
+            // Closing waits for whoever is connected, and the app with it; none of them is ours.
+            cut_off(self.process.pid, port);
             if !asked && let Ok(mut inspector) = Inspector::open(address(port), left).await {
                 asked = inspector.evaluate(CLOSE, true, left).await.is_ok();
             }

@@ -5,6 +5,7 @@
 //! | `action`       | a profile by pm2's own action: no pause, nothing opened     | no   |
 //! | `attach`       | into an app by its inspector, and out again                 | no   |
 //! | `checks`       | whether SIGUSR1 would open an inspector, or do harm         | yes  |
+//! | `private`      | carries a session over to a connection of our own           | no   |
 //! | `ledger`       | which inspectors are open, on disk                          | no   |
 //! | `left_open`    | closes those of a leakslope that was killed                 | no   |
 //! | `own_listener` | whether the app listens for SIGUSR1 itself                  | no   |
@@ -22,6 +23,7 @@ pub mod estimate;
 mod ledger;
 mod left_open;
 mod own_listener;
+mod private;
 pub mod series;
 
 use std::path::{Path, PathBuf};
@@ -29,7 +31,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use self::attach::Attached;
+use self::attach::{Attached, Manner};
 pub use self::ledger::Ledger;
 pub use self::left_open::{Closer, LeftOpen};
 use crate::collect::look::{LOOK_DEADLINE, Look, client, look};
@@ -83,6 +85,7 @@ impl Target {
             taken_at: at,
             sampled_seconds: None,
             cost,
+            notes: Vec::new(),
             file,
         }
     }
@@ -101,6 +104,8 @@ pub struct ProfileOrder {
     pub trigger: Trigger,
     /// Whether the app's inspector may be opened where pm2's agent is off.
     pub opens: bool,
+    /// Whether it goes through the inspector even where pm2's agent is in the app.
+    pub inspector: bool,
 }
 
 impl ProfileOrder {
@@ -131,6 +136,8 @@ pub struct Taken {
     pub cost: Cost,
     /// That the app's inspector is still open, and until when: its event loop is blocked.
     pub still_open: Option<String>,
+    /// What it cannot tell, and why.
+    pub notes: Vec<String>,
 }
 
 /// A profile that came.
@@ -141,6 +148,8 @@ struct Sampled {
     pause: Option<Duration>,
     /// That the app's inspector is still open.
     still_open: Option<String>,
+    /// What it cannot tell, and why.
+    notes: Vec<String>,
 }
 
 /// Why nothing was taken.
@@ -196,7 +205,8 @@ pub async fn profile(
     let still_open = sampled.still_open;
     let pause_seconds = sampled.pause.map(|pause| pause.as_secs_f64());
     let cost = Cost { road: sampled.road, pause_seconds, expected: None };
-    let record = order.record(target, Some(cost));
+    let notes = sampled.notes;
+    let record = Record { notes: notes.clone(), ..order.record(target, Some(cost)) };
     let (folder, size) = (folder.to_owned(), Bytes(sampled.profile.len() as u64));
     let keeping = move || -> Result<PathBuf, String> {
         let profile = sampled.profile.as_slice();
@@ -208,7 +218,7 @@ pub async fn profile(
     };
     let kept = tokio::task::spawn_blocking(keeping).await.map_err(|panicked| panicked.to_string());
     let path = kept.and_then(|kept| kept).map_err(|why| error(TakeErrorKind::Failed(why)))?;
-    Ok(Taken { path, size, cost, still_open })
+    Ok(Taken { path, size, cost, still_open, notes })
 }
 
 async fn sample(target: &Target, order: &ProfileOrder, ledger: &Ledger) -> Result<Sampled, TakeErrorKind> {
@@ -222,27 +232,36 @@ async fn sample(target: &Target, order: &ProfileOrder, ledger: &Ledger) -> Resul
     if let Some(reason) = objection(listed, target) {
         return Err(TakeErrorKind::Refused(reason));
     }
-    if listed.pmx {
+    if listed.pmx && !order.inspector {
         return action::sample(&mut client, target, order).await;
     }
-    let mut attached = attach::attach(target, &look, ledger, order.at, order.opens).await?;
+    let manner = Manner { opens: order.opens, stays_open: false };
+    let mut attached = attach::attach(target, &look, ledger, order.at, manner).await?;
     match sample_attached(&mut attached, order).await {
-        Ok(profile) => {
+        Ok((profile, notes)) => {
             let released = attached.release().await;
             let (pause, still_open) = (released.worst_delay, released.still_open);
-            Ok(Sampled { profile, road: Road::Inspector, pause, still_open })
+            Ok(Sampled { profile, road: Road::Inspector, pause, still_open, notes })
         }
         Err(why) => Err(attached.given_up(why).await),
     }
 }
 
-async fn sample_attached(attached: &mut Attached, order: &ProfileOrder) -> Result<Vec<u8>, String> {
+async fn sample_attached(attached: &mut Attached, order: &ProfileOrder) -> Result<(Vec<u8>, Vec<String>), String> {
+    let before = attached.inspector().stop_inlining(order.duration + LEFT_ALONE, attach::STEP).await;
+    let before = before.map_err(|error| attached.because(&error))?;
     let started = attached.inspector().start_sampling(order.sampling_interval, attach::STEP).await;
     started.map_err(|error| attached.because(&error))?;
     attached.wait(order.duration).await?;
     let stopped = attached.inspector().stop_sampling(attach::STEP).await;
-    Ok(stopped.map_err(|error| attached.because(&error))?.profile)
+    let profile = stopped.map_err(|error| attached.because(&error))?.profile;
+    let after = attached.inspector().resume_inlining(attach::STEP).await;
+    let after = after.map_err(|error| attached.because(&error))?;
+    Ok((profile, before.notes(&after)))
 }
+
+/// The app turns inlining on again by itself when nobody has, so long after its allocations should have been sampled.
+const LEFT_ALONE: Duration = Duration::from_mins(2);
 
 /// What speaks against asking this process, in a sentence.
 fn objection(listed: &Listed, target: &Target) -> Option<String> {
@@ -294,7 +313,8 @@ mod tests {
             (SHORTEST, 0, "1 byte to 4 GiB"),
             (SHORTEST, u64::MAX, "1 byte to 4 GiB"),
         ] {
-            let order = ProfileOrder { duration, sampling_interval: Bytes(bytes), at, trigger, opens: true };
+            let order =
+                ProfileOrder { duration, sampling_interval: Bytes(bytes), at, trigger, opens: true, inspector: false };
             let error = profile(&target, &order, &Ledger::default(), Path::new("/nonexistent")).await.unwrap_err();
             assert!(error.to_string().contains(why), "{error} | {why}");
         }

@@ -1,6 +1,7 @@
 //! What each path answers: the table of routes, and handlers that only look at what is published.
 
 mod compare;
+mod deaths;
 mod evidence;
 mod page;
 mod past;
@@ -46,6 +47,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router<Shared> {
         .route(Route::post("/api/v1/session/link", session::link))
         .route(Route::get("/api/v1/lives", compare::remembered))
         .route(Route::get("/api/v1/compare", compare::versions))
+        .route(Route::get("/api/v1/deaths", deaths::list))
         .route(Route::get("/api/v1/processes/{daemon}/{pm_id}/history", past::history))
         .route(Route::get("/api/v1/processes/{daemon}/{pm_id}/history.csv", past::csv))
 }

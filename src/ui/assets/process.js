@@ -161,7 +161,7 @@ export const processView = (onOrder) => {
   const since = h("span", { class: "small" });
   const reason = h("p", { class: "reason", dir: "auto" });
   const plan = h("p", { class: "plan", dir: "auto" });
-  const cause = h("p", { class: "plan", dir: "auto" });
+  const cause = h("p", { class: "cause", dir: "auto" });
   const order = (kind) => onOrder({ kind, daemon: process.daemon, app: process.app, pm_id: process.pm_id });
   const restart = h("button", { type: "button", class: "quiet", text: "Restart …", onclick: () => order("restart") });
   const facts = {

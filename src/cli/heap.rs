@@ -15,6 +15,7 @@ use v8_heap::kind::{FileKind, LOOK, kind};
 use super::arguments::Flags;
 use super::heap_snapshot::{self, SnapshotArguments};
 use super::heap_take::{self, TakeArguments};
+use crate::evidence::export::Export;
 use crate::evidence::original::{Originals, Places};
 use crate::evidence::profile::{self, ProfileDiff, ProfileSummary, report::FunctionRow};
 use crate::evidence::snapshot::analysis::{Analysis, analyse};
@@ -148,6 +149,10 @@ pub enum ProfileFormat {
     Json,
     /// Folded stacks, one a line, for flame graph tools.
     Folded,
+    /// pprof's profile.proto, packed by gzip, of one profile.
+    Pprof,
+    /// speedscope's JSON, of one profile.
+    Speedscope,
 }
 
 /// Runs a command and prints its result to standard output.
@@ -229,6 +234,10 @@ fn profile_summary(
             }
             Ok(())
         }
+        ([(one, name)], ProfileFormat::Pprof | ProfileFormat::Speedscope) => {
+            let export = if format == ProfileFormat::Pprof { Export::Pprof } else { Export::Speedscope };
+            Ok(out.write_all(&export.write(one, name)?)?)
+        }
         ([(one, first), (two, second)], ProfileFormat::Text) => {
             write_profile_diff(out, &profile::diff((one, first), (two, second), rows))
         }
@@ -241,7 +250,7 @@ fn profile_summary(
             }
             Ok(())
         }
-        _ => anyhow::bail!("one or two profiles are needed"),
+        _ => anyhow::bail!("one profile is needed"),
     }
 }
 

@@ -190,7 +190,8 @@ fn intentions(view: &RestartsView) -> String {
         writeln!(text, "\n{}", wrap(&format!("Request {}: {}", request.id, request.reason), COLUMNS, 0)).ok();
         for target in &request.targets {
             let sentence = target.plan.as_ref().map_or(target.state.as_str(), |plan| plan.sentence.as_str());
-            let line = format!("{}/{} of {}: {sentence}", request.daemon, target.pm_id, request.app);
+            let app = AppName::new(&request.namespace, &request.app);
+            let line = format!("{}/{} of {app}: {sentence}", request.daemon, target.pm_id);
             writeln!(text, "{}", wrap(&line, COLUMNS, 2)).ok();
         }
         // Before the first of a roll: how it is known that a new instance serves, and what pm2 does to one that is slow.
@@ -209,7 +210,8 @@ fn intentions(view: &RestartsView) -> String {
     }
     for app in view.apps.iter().filter(|app| app.breaker.open) {
         let cause = app.breaker.cause.as_deref().unwrap_or("for a reason that is not known");
-        writeln!(text, "\n{}", wrap(&format!("Breaker of {} is open: {cause}", app.app), COLUMNS, 0)).ok();
+        let name = AppName::new(&app.namespace, &app.app);
+        writeln!(text, "\n{}", wrap(&format!("Breaker of {name} is open: {cause}"), COLUMNS, 0)).ok();
     }
     text
 }

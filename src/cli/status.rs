@@ -75,6 +75,11 @@ fn table(view: &ProcessesView, source: &str, columns: usize) -> String {
             (None, up) => format!("pm2 {}: {}, version {version}", daemon.name, if up { "up" } else { "down" }),
         };
         writeln!(text, "{}", wrap(&line, columns, 0)).ok();
+        let verdict = daemon.verdict.as_ref().filter(|verdict| alarms(&verdict.state));
+        if let Some(verdict) = verdict {
+            let line = format!("pm2 {} itself is {}: {}", daemon.name, verdict.state, verdict.reason);
+            writeln!(text, "{}", wrap(&line, columns, 0)).ok();
+        }
     }
     if view.processes.is_empty() {
         text.push_str(if view.daemons.is_empty() { "No pm2 daemon was found.\n" } else { "No processes.\n" });
@@ -152,7 +157,11 @@ pub(super) fn app_name(process: &ProcessView) -> String {
 }
 
 fn worries(process: &ProcessView) -> bool {
-    process.verdict.as_ref().is_some_and(|verdict| matches!(verdict.state.as_str(), "growing" | "suspect" | "leaking"))
+    process.verdict.as_ref().is_some_and(|verdict| alarms(&verdict.state))
+}
+
+fn alarms(state: &str) -> bool {
+    matches!(state, "growing" | "suspect" | "leaking")
 }
 
 /// The cells of one process, in the order of the table's head.
@@ -176,12 +185,19 @@ fn row(process: &ProcessView, several: bool) -> [String; 9] {
     ]
 }
 
-/// The slope that the verdict rests on, in MiB an hour.
+/// The slope that the verdict rests on, in MiB an hour; before there is one, what is seen so far, marked as that.
 fn growth(process: &ProcessView) -> String {
-    let slope = process.verdict.as_ref().and_then(|verdict| verdict.slopes.get(&verdict.signal));
-    let Some(slope) = slope else { return "–".to_owned() };
+    let Some(verdict) = &process.verdict else { return "–".to_owned() };
+    let so_far = verdict.provisional.as_ref().map(|so_far| &so_far.slope);
+    let (slope, mark) = match verdict.slopes.get(&verdict.signal) {
+        Some(slope) => (slope, ""),
+        None => match so_far {
+            Some(slope) => (slope, "~"),
+            None => return "–".to_owned(),
+        },
+    };
     let hourly = slope.bytes_per_second * 3600.0 / Bytes::MIB.as_f64();
-    if hourly.abs() < 0.05 { "0 MiB/h".to_owned() } else { format!("{hourly:+.1} MiB/h") }
+    if hourly.abs() < 0.05 { format!("{mark}0 MiB/h") } else { format!("{mark}{hourly:+.1} MiB/h") }
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use super::socket::{Client, ListReply, SocketError};
 use super::system::{SystemReader, SystemReading};
 use super::{DaemonSpec, HeapReading, Settings, Source};
 use crate::model::{
-    CollectorName, CollectorReport, DaemonName, DaemonSample, HostSample, Listed, MemoryLimits, MemorySource,
+    CollectorName, CollectorReport, DaemonName, DaemonSample, HostSample, Life, Listed, MemoryLimits, MemorySource,
     ProcessKey, ProcessSample, Status, Steady, WallTime,
 };
 
@@ -157,6 +157,9 @@ impl Daemon {
             up: true,
             version: self.version.as_ref().map(|(_, version)| version.clone()),
             pid: daemon_pid,
+            life: daemon_pid
+                .zip(reading.daemon_start_ticks)
+                .map(|(pid, ticks)| Life { pid, started: i64::try_from(ticks).unwrap_or(i64::MAX) }),
             resident: reading.daemon_resident,
             orphans: reading.orphans.clone(),
             processes: assemble(&self.spec.name, list.entries, daemon_pid, &reading, &ages),
@@ -193,6 +196,7 @@ impl Daemon {
             up: false,
             version: None,
             pid: None,
+            life: None,
             resident: None,
             orphans: None,
             processes: Vec::new(),

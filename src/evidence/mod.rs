@@ -6,11 +6,13 @@
 //! | `keep`     | records of what was taken, beside its files, within a budget      | no   |
 //! | `take`     | takes profiles and snapshots from a running process, after checks | no   |
 //! | `inspector`| talks to V8's inspector in a Node process                         | no   |
+//! | `export` | a profile as other tools read it                                  | yes  |
 //! | `original` | the author's own file and line, by source maps                   | no   |
 //! | `report`   | what a series of snapshots told, small enough for the sidecar     | yes  |
 //!
 //! What a snapshot and a profile mean is read by the crate `v8-heap`, which opens no file: this room does that.
 
+pub mod export;
 pub mod inspector;
 pub mod keep;
 pub mod original;

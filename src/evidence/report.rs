@@ -288,6 +288,7 @@ mod tests {
                 id: Some(5),
                 sizes: Vec::new(),
                 holder_node: None,
+                file: None,
                 package: None,
             }],
             ways: vec![ClassWays {

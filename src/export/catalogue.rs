@@ -44,6 +44,14 @@ families! {
     UP = Gauge "pm2_up" ["daemon"] "Whether the pm2 daemon answered the latest collection (1) or not (0).";
     DAEMON_INFO = Gauge "pm2_daemon_info" ["daemon", "version"] "The pm2 daemon's version; always 1.";
     DAEMON_RESIDENT = Gauge "pm2_daemon_resident_memory_bytes" ["daemon"] "Resident memory of the pm2 daemon itself.";
+    DAEMON_LEAK_STATE = Gauge "pm2_daemon_leak_state" ["daemon", "state"]
+        "How sure the sidecar is that the pm2 daemon itself leaks: 1 for the current state, 0 for the others.";
+    DAEMON_LEAK_SLOPE = Gauge "pm2_daemon_leak_slope_bytes_per_second" ["daemon"]
+        "Growth of the pm2 daemon's own memory over its window.";
+    DAEMON_LEAK_SLOPE_LOW = Gauge "pm2_daemon_leak_slope_bytes_per_second_low" ["daemon"]
+        "Lower bound of the confidence interval of the daemon's slope.";
+    DAEMON_LEAK_SLOPE_HIGH = Gauge "pm2_daemon_leak_slope_bytes_per_second_high" ["daemon"]
+        "Upper bound of the confidence interval of the daemon's slope.";
     APP_INSTANCES = Gauge "pm2_app_instances" ["daemon", "namespace", "app", "status"] "Processes of an app by status; online ones have a live process.";
 
     APP_ORPHANS = Gauge "pm2_app_orphans" ["daemon", "namespace", "app"]
@@ -120,6 +128,12 @@ families! {
         "Lower bound of the slope's confidence interval.";
     LEAK_SLOPE_HIGH = Gauge "pm2_process_leak_slope_bytes_per_second_high" ["daemon", "namespace", "app", "pm_id", "signal"]
         "Upper bound of the slope's confidence interval.";
+    LEAK_SO_FAR = Gauge "pm2_process_leak_provisional_slope_bytes_per_second" ["daemon", "namespace", "app", "pm_id", "signal"]
+        "Growth so far of a run that is too young for a verdict, from its third minute on; no state rests on it.";
+    LEAK_SO_FAR_LOW = Gauge "pm2_process_leak_provisional_slope_bytes_per_second_low" ["daemon", "namespace", "app", "pm_id", "signal"]
+        "Lower bound of the confidence interval of growth so far.";
+    LEAK_SO_FAR_HIGH = Gauge "pm2_process_leak_provisional_slope_bytes_per_second_high" ["daemon", "namespace", "app", "pm_id", "signal"]
+        "Upper bound of the confidence interval of growth so far.";
     LEAK_STATE = Gauge "pm2_process_leak_state" ["daemon", "namespace", "app", "pm_id", "state"]
         "How sure the sidecar is of a leak: 1 for the current state, 0 for the others.";
     LEAK_EXHAUSTION = Gauge "pm2_process_leak_projected_exhaustion_seconds" ["daemon", "namespace", "app", "pm_id"]

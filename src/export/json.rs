@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::Collected;
 use super::timeline::SparklineView;
 use crate::model::{
-    AppName, Bytes, DaemonSample, LifeSummary, MemoryCause, MemoryKind, ProcessSample, Slope, Steady, SystemSample,
-    Verdict, WallTime,
+    AppName, Bytes, DaemonSample, LifeSummary, MemoryCause, MemoryKind, ProcessKey, ProcessSample, Slope, Steady,
+    SystemSample, Verdict, WallTime,
 };
 
 /// The body of `/api/v1/processes`.
@@ -52,6 +52,9 @@ pub struct DaemonView {
     pub version: Option<String>,
     /// Its own resident memory.
     pub resident_memory_bytes: Option<u64>,
+    /// The verdict on the daemon itself, once there is one.
+    #[serde(default)]
+    pub verdict: Option<VerdictView>,
     /// Why its collection failed, where it did.
     pub failure: Option<String>,
     /// When it last answered, in seconds since the Unix epoch.
@@ -221,6 +224,12 @@ pub struct VerdictView {
     pub limit_bytes: Option<u64>,
     /// Seconds until that limit at the present pace; null when not growing.
     pub projected_exhaustion_seconds: Option<f64>,
+    /// While learning: growth so far, too early to rest a state on.
+    #[serde(default)]
+    pub provisional: Option<ProvisionalView>,
+    /// While learning: when the first verdict comes, in seconds since the Unix epoch.
+    #[serde(default)]
+    pub first_verdict_at: Option<f64>,
     /// The test that last spoke against a leak.
     pub rejected_by: Option<String>,
 }
@@ -267,7 +276,15 @@ impl ProcessesView {
                 memory_total_bytes: snapshot.host.memory_total.0,
                 memory_available_bytes: snapshot.host.memory_available.0,
             },
-            daemons: snapshot.daemons.iter().map(daemon_view).collect(),
+            daemons: snapshot
+                .daemons
+                .iter()
+                .map(|daemon| {
+                    let key = ProcessKey::of_daemon(&daemon.name);
+                    let verdict = collected.verdicts.get(&key).filter(|_| daemon.up);
+                    daemon_view(daemon, verdict.map(|verdict| verdict_view(verdict, offset)))
+                })
+                .collect(),
             processes: snapshot
                 .processes()
                 .map(|process| {
@@ -279,12 +296,13 @@ impl ProcessesView {
     }
 }
 
-fn daemon_view(daemon: &DaemonSample) -> DaemonView {
+fn daemon_view(daemon: &DaemonSample, verdict: Option<VerdictView>) -> DaemonView {
     DaemonView {
         name: daemon.name.to_string(),
         up: daemon.up,
         version: daemon.version.clone(),
         resident_memory_bytes: daemon.resident.map(|bytes| bytes.0),
+        verdict,
         failure: daemon.reports.iter().find_map(|report| report.failure.clone()),
         last_success_at: daemon.last_success.map(WallTime::as_seconds),
         processes_left_out: daemon.processes_left_out,
@@ -357,6 +375,19 @@ fn memory_by_kind(system: &SystemSample) -> Option<BTreeMap<String, u64>> {
     Some(all.map(|(kind, bytes)| (kind.to_owned(), bytes.0)).collect())
 }
 
+/// Growth of a run that is too young for a verdict.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProvisionalView {
+    /// The signal that was fitted.
+    pub signal: String,
+    /// Its slope so far.
+    pub slope: Slope,
+    /// The span it is fitted over.
+    pub window_seconds: f64,
+    /// Time until the nearest limit at this pace; null where the interval holds zero or without a limit.
+    pub exhaustion_seconds: Option<f64>,
+}
+
 fn verdict_view(verdict: &Verdict, offset: i64) -> VerdictView {
     let wall = |at: Steady| WallTime(at.0.saturating_add(offset)).as_seconds();
     VerdictView {
@@ -371,6 +402,13 @@ fn verdict_view(verdict: &Verdict, offset: i64) -> VerdictView {
         limit: verdict.limit.map(|limit| limit.kind.as_str().to_owned()),
         limit_bytes: verdict.limit.map(|limit| limit.bytes.0),
         projected_exhaustion_seconds: verdict.projected_exhaustion.map(|span| span.as_secs_f64()),
+        provisional: verdict.provisional.map(|so_far| ProvisionalView {
+            signal: so_far.signal.as_str().to_owned(),
+            slope: so_far.slope,
+            window_seconds: so_far.window.as_secs_f64(),
+            exhaustion_seconds: so_far.exhaustion.map(|span| span.as_secs_f64()),
+        }),
+        first_verdict_at: verdict.first_verdict_at.map(wall),
         rejected_by: verdict.rejection.map(|rejection| format!("{}/{}", rejection.signal.as_str(), rejection.test)),
     }
 }

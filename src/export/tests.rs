@@ -121,6 +121,7 @@ fn snapshot() -> Snapshot {
         up,
         version: up.then(|| "7.0.4".to_owned()),
         pid: up.then_some(99),
+        life: None,
         resident: up.then_some(Bytes(58 << 20)),
         processes,
         processes_left_out: 0,

@@ -6,13 +6,18 @@ use super::Collected;
 use super::catalogue as family;
 use super::families::Families;
 use super::process::{process_labels, truth};
-use crate::model::{Bytes, LeakState, Verdict};
+use crate::model::{Bytes, LeakState, ProcessKey, Verdict};
 
 pub(super) fn add(families: &mut Families, collected: &Collected<'_>) {
     for process in collected.snapshot.processes() {
         if let Some(verdict) = collected.verdicts.get(&process.key) {
             let pm_id = process.key.pm_id.to_string();
             add_verdict(families, verdict, process_labels(&process.key.daemon, &process.listed.app, &pm_id));
+        }
+    }
+    for daemon in &collected.snapshot.daemons {
+        if let Some(verdict) = collected.verdicts.get(&ProcessKey::of_daemon(&daemon.name)).filter(|_| daemon.up) {
+            add_daemon(families, verdict, daemon.name.as_str());
         }
     }
     if !collected.evidence.is_empty() {
@@ -36,6 +41,19 @@ fn add_evidence(families: &mut Families, collected: &Collected<'_>) {
     }
 }
 
+/// Adds what is thought of a daemon itself.
+fn add_daemon(families: &mut Families, verdict: &Verdict, daemon: &str) {
+    for state in LeakState::ALL {
+        let labels = [daemon, state.as_str()];
+        families.add(&family::DAEMON_LEAK_STATE, &labels, truth(state == verdict.state));
+    }
+    if let Some(slope) = verdict.slopes.get(&verdict.signal) {
+        families.add(&family::DAEMON_LEAK_SLOPE, &[daemon], slope.bytes_per_second);
+        families.add(&family::DAEMON_LEAK_SLOPE_LOW, &[daemon], slope.low);
+        families.add(&family::DAEMON_LEAK_SLOPE_HIGH, &[daemon], slope.high);
+    }
+}
+
 fn add_verdict(families: &mut Families, verdict: &Verdict, own: [&str; 4]) {
     let [daemon, namespace, app, pm_id] = own;
     for state in LeakState::ALL {
@@ -50,6 +68,12 @@ fn add_verdict(families: &mut Families, verdict: &Verdict, own: [&str; 4]) {
         families.add(&family::LEAK_SLOPE, &labels, slope.bytes_per_second);
         families.add(&family::LEAK_SLOPE_LOW, &labels, slope.low);
         families.add(&family::LEAK_SLOPE_HIGH, &labels, slope.high);
+    }
+    if let Some(so_far) = verdict.provisional {
+        let labels = [daemon, namespace, app, pm_id, so_far.signal.as_str()];
+        families.add(&family::LEAK_SO_FAR, &labels, so_far.slope.bytes_per_second);
+        families.add(&family::LEAK_SO_FAR_LOW, &labels, so_far.slope.low);
+        families.add(&family::LEAK_SO_FAR_HIGH, &labels, so_far.slope.high);
     }
     // Not known yet is no "never".
     if verdict.state != LeakState::Learning {

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
+use std::io::Read as _;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
@@ -21,6 +22,7 @@ use super::published::Published;
 use super::shared::Shared;
 use crate::actuate::Witness;
 use crate::config::{Settings, matches_glob};
+use crate::evidence::export::Export;
 use crate::evidence::keep::{self, Kind, Record, Trigger};
 use crate::evidence::original::{Originals, Places};
 use crate::evidence::profile::Profile;
@@ -305,6 +307,18 @@ impl Evidence {
             Progress::Failed(why) => EvidenceItemView::of_profile(&item.record, None, Err(why.clone())),
             Progress::Done => self.report(&item.record),
         }
+    }
+
+    /// A profile in another form, with the author's own lines. Reads the disk.
+    ///
+    /// # Errors
+    /// A sentence where it cannot be read.
+    pub(super) fn exported(&self, record: &Record, export: Export) -> Result<Vec<u8>, String> {
+        let folder = self.folder.as_ref().ok_or("the file is gone")?;
+        let file = std::fs::File::open(keep::path(folder, record)).map_err(|error| error.to_string())?;
+        let profile = profile::read(file.take(LARGEST_PROFILE.0), &record.file).map_err(|error| error.to_string())?;
+        let (profile, _notes) = with_originals(profile, &self.settings().sources);
+        export.write(&profile, &record.file).map_err(|error| error.to_string())
     }
 
     /// The report of a file that was taken. A file is never written twice, so its name and size say which it is; what

@@ -136,6 +136,18 @@ impl Narrator {
     #[allow(clippy::unused_self, reason = "reads as one narrator's voice")]
     pub(super) fn verdicts(&self, changes: &[Change]) {
         for change in changes {
+            if change.key.is_daemon() {
+                let (daemon, state, reason) = (change.key.daemon.as_str(), change.state.as_str(), &change.reason);
+                match change.state {
+                    LeakState::Leaking | LeakState::Suspect => {
+                        tracing::warn!(daemon, state, reason, "verdict on the pm2 daemon itself");
+                    }
+                    LeakState::Growing | LeakState::Stable | LeakState::Learning => {
+                        tracing::debug!(daemon, state, reason, "verdict on the pm2 daemon itself");
+                    }
+                }
+                continue;
+            }
             let (daemon, pm_id, app) = (change.key.daemon.as_str(), change.key.pm_id, change.app.to_string());
             let (state, reason) = (change.state.as_str(), change.reason.as_str());
             let worried = matches!(change.before, Some(LeakState::Suspect | LeakState::Leaking));

@@ -6,16 +6,19 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::export::VersionSlope;
-use crate::history::{Composition, ProcessHistory, Retention, Sample};
+use crate::history::{About, Composition, ProcessHistory, Retention, Sample};
 use crate::model::{
-    AppName, DaemonName, LeakState, Life, LifeEnd, LifeSummary, Minute, ProcessKey, ProcessSample, Snapshot, Steady,
-    Verdict,
+    AppName, DaemonName, DaemonSample, LeakState, Life, LifeEnd, LifeSummary, MemoryLimits, Minute, ProcessKey,
+    ProcessSample, Snapshot, Steady, Verdict,
 };
 use crate::trend::compare::versions;
 use crate::trend::{self, Detector, Limits};
 
 /// Siblings shown to the detector at most: a fleet of workers needs no more to be compared with.
 const SIBLINGS: usize = 8;
+
+/// The name under which the history keeps the daemons themselves.
+const DAEMON_APP: &str = "pm2";
 
 /// The processes of each app of each daemon, by `pm_id`.
 type Families = BTreeMap<(DaemonName, AppName), Vec<u32>>;
@@ -105,14 +108,24 @@ impl Pipeline {
         for process in snapshot.processes() {
             self.observe(process, snapshot.at, &mut outcome);
         }
-        let due: Vec<&ProcessSample> =
-            snapshot.processes().filter(|process| self.is_due(process, snapshot.at)).collect();
+        for daemon in &snapshot.daemons {
+            self.observe_daemon(daemon, snapshot.at, &mut outcome);
+        }
+        let host = Some(snapshot.host.memory_total);
+        let processes = snapshot.processes().filter(|process| self.is_due(&process.key, snapshot.at)).map(|process| {
+            let limits = Limits::of(&process.limits, host).with_own(process.resident, process.held());
+            (process.key.clone(), process.listed.app.clone(), limits)
+        });
+        let mut due: Vec<(ProcessKey, AppName, Limits)> = processes.collect();
+        let daemons = snapshot.daemons.iter().map(|daemon| ProcessKey::of_daemon(&daemon.name));
+        due.extend(daemons.filter(|key| self.is_due(key, snapshot.at)).map(|key| {
+            let limits = Limits::of(&MemoryLimits::default(), host);
+            (key, AppName::from(DAEMON_APP), limits)
+        }));
         if !due.is_empty() {
             let families = self.families();
-            for process in due {
-                let limits = Limits::of(&process.limits, Some(snapshot.host.memory_total))
-                    .with_own(process.resident, process.held());
-                self.judge(process, &families, &limits, snapshot.at, &trend_of, &mut outcome);
+            for (key, app, limits) in due {
+                self.judge((&key, &app), &families, &limits, snapshot.at, &trend_of, &mut outcome);
             }
         }
         for (key, watched) in &mut self.watched {
@@ -186,6 +199,24 @@ impl Pipeline {
         }
     }
 
+    /// Takes in the daemon itself: it has a history and a verdict like its processes.
+    fn observe_daemon(&mut self, daemon: &DaemonSample, at: Steady, outcome: &mut Outcome) {
+        let (Some(life), Some(resident)) = (daemon.life, daemon.resident) else { return };
+        let (key, retention) = (ProcessKey::of_daemon(&daemon.name), self.retention);
+        let about = About { app: AppName::from(DAEMON_APP), version: daemon.version.clone(), revision: None };
+        let watched = self
+            .watched
+            .entry(key.clone())
+            .or_insert_with(|| Watched::new(ProcessHistory::new(key, about.app.clone(), retention)));
+        let before = watched.history.current().map(|current| current.life);
+        let sample = Sample { held: Some(resident), ..Sample::empty(life) };
+        outcome.ended.extend(watched.history.push(&sample, &about, at));
+        if before != Some(life) {
+            watched.slot = None;
+            outcome.begun = true;
+        }
+    }
+
     /// A process that an answering daemon no longer lists is gone; one of a silent daemon is only out of sight.
     fn forget_removed(&mut self, snapshot: &Snapshot, outcome: &mut Outcome) {
         let up: BTreeSet<&DaemonName> =
@@ -193,7 +224,7 @@ impl Pipeline {
         let listed: BTreeSet<&ProcessKey> = snapshot.processes().map(|process| &process.key).collect();
         let left_out = snapshot.daemons.iter().any(|daemon| daemon.processes_left_out > 0);
         self.watched.retain(|key, watched| {
-            if left_out || !up.contains(&key.daemon) || listed.contains(key) {
+            if left_out || key.is_daemon() || !up.contains(&key.daemon) || listed.contains(key) {
                 return true;
             }
             outcome.ended.extend(watched.history.end(LifeEnd::Removed));
@@ -204,13 +235,13 @@ impl Pipeline {
     }
 
     /// Whether it is a process's turn to be judged; what was thought of a life that is over is dropped.
-    fn is_due(&mut self, process: &ProcessSample, at: Steady) -> bool {
-        let Some(watched) = self.watched.get_mut(&process.key) else { return false };
+    fn is_due(&mut self, key: &ProcessKey, at: Steady) -> bool {
+        let Some(watched) = self.watched.get_mut(key) else { return false };
         // A young process is judged every minute, for it may be over soon. The others take turns: those of one minute are
         // judged together, the rest wait for theirs.
         let young = watched.verdict.as_ref().is_none_or(|verdict| verdict.state == LeakState::Learning);
         let every = if young { 1 } else { i64::from(self.settings.evaluate_every.max(1)) };
-        let slot = (self.retention.minute_of(at) + i64::from(process.key.pm_id)).div_euclid(every);
+        let slot = (self.retention.minute_of(at) + i64::from(key.pm_id)).div_euclid(every);
         if watched.history.current().is_none() {
             (watched.verdict, watched.slot) = (None, None);
             return false;
@@ -220,26 +251,26 @@ impl Pipeline {
 
     fn judge<'a>(
         &mut self,
-        process: &ProcessSample,
+        (key, app): (&ProcessKey, &AppName),
         families: &Families,
         limits: &Limits,
         at: Steady,
         trend_of: impl Fn(&AppName) -> Cow<'a, trend::Settings>,
         outcome: &mut Outcome,
     ) {
-        let Some(watched) = self.watched.get_mut(&process.key) else { return };
+        let Some(watched) = self.watched.get_mut(key) else { return };
         // Its siblings are looked up among the others while it is judged.
         let mut detector = std::mem::take(&mut watched.detector);
-        let Some(history) = self.watched.get(&process.key).map(|watched| &watched.history) else { return };
-        let siblings = || self.siblings(process, families);
-        let verdict = detector.evaluate(history, siblings, limits, at, &trend_of(&process.listed.app));
-        let Some(watched) = self.watched.get_mut(&process.key) else { return };
+        let Some(history) = self.watched.get(key).map(|watched| &watched.history) else { return };
+        let siblings = || self.siblings(key, app, families);
+        let verdict = detector.evaluate(history, siblings, limits, at, &trend_of(app));
+        let Some(watched) = self.watched.get_mut(key) else { return };
         watched.detector = detector;
         let before = watched.verdict.as_ref().map(|verdict| verdict.state);
         if before != Some(verdict.state) {
             outcome.changes.push(Change {
-                key: process.key.clone(),
-                app: process.listed.app.clone(),
+                key: key.clone(),
+                app: app.clone(),
                 before,
                 state: verdict.state,
                 reason: verdict.reason.clone(),
@@ -257,13 +288,13 @@ impl Pipeline {
         families
     }
 
-    fn siblings(&self, process: &ProcessSample, families: &Families) -> Vec<LifeSummary> {
-        let daemon = &process.key.daemon;
-        let family = families.get(&(daemon.clone(), process.listed.app.clone()));
+    fn siblings(&self, key: &ProcessKey, app: &AppName, families: &Families) -> Vec<LifeSummary> {
+        let daemon = &key.daemon;
+        let family = families.get(&(daemon.clone(), app.clone()));
         family
             .into_iter()
             .flatten()
-            .filter(|pm_id| **pm_id != process.key.pm_id)
+            .filter(|pm_id| **pm_id != key.pm_id)
             .take(SIBLINGS)
             .filter_map(|pm_id| self.watched.get(&ProcessKey { daemon: daemon.clone(), pm_id: *pm_id }))
             .filter_map(|watched| watched.history.summary(LifeEnd::Running))
@@ -306,7 +337,7 @@ pub(super) fn version_slopes<'a>(histories: impl Iterator<Item = &'a ProcessHist
 mod tests {
     use super::*;
     use crate::collect::list::read_list;
-    use crate::model::{Bytes, DaemonSample, HostSample, MemoryLimits, WallTime};
+    use crate::model::{Bytes, HostSample, LimitKind, WallTime};
 
     const MINUTE: i64 = 60_000;
 
@@ -333,6 +364,7 @@ mod tests {
             up: true,
             version: None,
             pid: None,
+            life: None,
             resident: None,
             processes: vec![process],
             processes_left_out: 0,
@@ -359,6 +391,28 @@ mod tests {
         // Far from its next turn.
         pipeline.take(&seen(60 * MINUTE + 15_000, 101, Bytes(80 << 20)), |_app| Cow::Borrowed(&settings));
         assert_eq!(state(&pipeline), LeakState::Learning);
+    }
+
+    /// pm2#3022, pm2#3712, pm2#4554: the daemon itself leaks.
+    #[test]
+    fn the_daemon_itself_is_judged_like_a_process_and_begins_anew_with_its_own_restart() {
+        let settings = trend::Settings::default();
+        let mut pipeline = Pipeline::new(Retention::default(), settings.clone());
+        let key = ProcessKey::of_daemon(&"default".into());
+        let mut look = |minute: i64, started| {
+            let mut snapshot = seen(minute * MINUTE, 100, Bytes(80 << 20));
+            let grown = Bytes((60 << 20) + (10 << 20) * minute.unsigned_abs());
+            (snapshot.daemons[0].life, snapshot.daemons[0].resident) = (Some(Life { pid: 9, started }), Some(grown));
+            snapshot.host.memory_total = Bytes(2 << 30);
+            let outcome = pipeline.take(&snapshot, |_app| Cow::Borrowed(&settings));
+            let verdict = pipeline.verdicts().remove(&key).expect("a verdict");
+            (verdict, outcome.changes)
+        };
+        let told: Vec<_> = (0..160).flat_map(|minute| look(minute, 1).1).collect();
+        assert!(told.iter().any(|change| change.key.is_daemon() && change.state == LeakState::Leaking), "{told:?}");
+        let (verdict, _) = look(160, 1);
+        assert_eq!((verdict.state, verdict.limit.map(|limit| limit.kind)), (LeakState::Leaking, Some(LimitKind::Host)));
+        assert_eq!(look(161, 2).0.state, LeakState::Learning);
     }
 
     #[test]

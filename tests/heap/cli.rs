@@ -89,6 +89,12 @@ fn a_real_profile_names_the_function_and_its_line() {
             assert!(stack.starts_with("(root)") && bytes.parse::<u64>().is_ok(), "{line}");
         }
     }
+    let speedscope = output(&["profile-summary", &two, "--format", "speedscope"]).unwrap();
+    let speedscope: serde_json::Value = serde_json::from_str(&speedscope).unwrap();
+    let weights = speedscope["profiles"][0]["weights"].as_array().unwrap();
+    let sum: u64 = weights.iter().map(|bytes| bytes.as_u64().unwrap()).sum();
+    assert_eq!(speedscope["profiles"][0]["endValue"], sum);
+    assert!(output(&["profile-summary", &one, &two, "--format", "speedscope"]).is_err(), "it holds one profile");
     let json = output(&["profile-summary", &two, "--format", "json"]).unwrap();
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["flame"][0]["total_bytes"], json["total_bytes"]);

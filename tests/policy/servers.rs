@@ -312,6 +312,7 @@ fn snapshot() -> Snapshot {
             up: true,
             version: None,
             pid: None,
+            life: None,
             resident: None,
             processes: vec![process(0), process(1)],
             processes_left_out: 0,

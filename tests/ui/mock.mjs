@@ -78,7 +78,7 @@ const verdictOf = (one, now) => {
   return {
     state: one.state, since: now - 5 * 3600, reason, signal: "footprint", basis: "sampled_heap", window_seconds: one.state === "learning" ? 540 : 12 * 3600, slopes: slope,
     floor_bytes: Math.round(here.floor), limit: "max_memory_restart", limit_bytes: one.limit * MIB,
-    projected_exhaustion_seconds: left, rejected_by: one.state === "suspect" ? "footprint/plateau" : null,
+    projected_exhaustion_seconds: left, provisional: null, first_verdict_at: one.state === "learning" ? now + 1860 : null, rejected_by: one.state === "suspect" ? "footprint/plateau" : null,
   };
 };
 
@@ -100,7 +100,7 @@ const processOf = (one, now) => {
     version: one.version, revision: null, node_version: "20.20.2", started_at: now - one.uptime,
     uptime_seconds: one.uptime, restarts: one.restarts, unstable_restarts: 0,
     resident_memory_bytes: alive ? Math.round(here.resident) : null, tree_resident_memory_bytes: alive ? Math.round(here.resident) : null,
-    swapped_memory_bytes: 0, memory_by_kind_bytes: null, memory_by_kind_unknown: null, worker_threads: null, memory_cause: one.cause ?? null, heap_used_bytes: alive ? Math.round(here.used) : null, heap_total_bytes: alive ? Math.round(here.total) : null,
+    swapped_memory_bytes: 0, memory_by_kind_bytes: null, memory_by_kind_unknown: "it was not read yet", worker_threads: null, memory_cause: one.cause ?? null, heap_used_bytes: alive ? Math.round(here.used) : null, heap_total_bytes: alive ? Math.round(here.total) : null,
     cpu_seconds: 120.5, event_loop_latency_p50_seconds: 0.0004, event_loop_latency_p95_seconds: 0.0021, metrics_age_seconds: 1,
     metrics_frozen: false, limits: { max_memory_restart: one.limit * MIB }, verdict: alive ? verdictOf(one, now) : null,
     sparkline: alive ? { from: points[0], step_seconds: 720, resident_min_bytes: points.map((at) => (at < now - 3 * 86400 ? null : Math.round(memory(one, at, now).resident))) } : null,
@@ -110,10 +110,10 @@ const processOf = (one, now) => {
 
 const processesOf = (state) => ({
   version: "0.1.0", collected_at: state.now, interval_seconds: state.interval, first_verdict_after_seconds: 2400,
-  host: { memory_total_bytes: 16 * 1024 * MIB, memory_available_bytes: 9.4 * 1024 * MIB },
+  host: { memory_total_bytes: 16 * 1024 * MIB, memory_available_bytes: Math.round(9.4 * 1024) * MIB },
   daemons: [
-    { name: "default", up: true, version: "7.0.4", resident_memory_bytes: 61 * MIB, failure: null, last_success_at: state.now, processes_left_out: 0, app_metrics_left_out: 0, orphans: [] },
-    ...(state.daemonDown ? [{ name: "staging", up: false, version: null, resident_memory_bytes: null, failure: "connection refused", last_success_at: state.now - 700, processes_left_out: 0, app_metrics_left_out: 0, orphans: null }] : []),
+    { name: "default", up: true, version: "7.0.4", resident_memory_bytes: 61 * MIB, verdict: null, failure: null, last_success_at: state.now, processes_left_out: 0, app_metrics_left_out: 0, orphans: [] },
+    ...(state.daemonDown ? [{ name: "staging", up: false, version: null, resident_memory_bytes: null, verdict: null, failure: "connection refused", last_success_at: state.now - 700, processes_left_out: 0, app_metrics_left_out: 0, orphans: null }] : []),
   ],
   processes: state.apps.map((one) => processOf(one, state.now)),
 });
@@ -191,10 +191,10 @@ const actingOf = (state) => ({
 });
 
 const previewOf = (state, query) => {
-  const targets = state.apps.filter((one) => one.daemon === query.get("daemon") && one.app === query.get("app") && (query.get("pm_id") ?? String(one.pm_id)) === String(one.pm_id));
+  const targets = state.apps.filter((one) => one.daemon === query.get("daemon") && `default/${one.app}` === query.get("app") && (query.get("pm_id") ?? String(one.pm_id)) === String(one.pm_id));
   const dry = state.mode === "dry-run" ? ["This is a dry run (the mode is dry-run): nothing will be restarted; what would have happened is recorded"] : [];
   const now = query.get("now") === "true" ? ["It does not wait for a maintenance window or for the minimum uptime; every other gate can still hold it"] : [];
-  const held = query.get("app") === "image-worker" ? ["It waits: the circuit breaker is open"] : [];
+  const held = query.get("app") === "default/image-worker" ? ["It waits: the circuit breaker is open"] : [];
   const workers = targets.filter((one) => one.exec_mode === "cluster").length;
   const gently = workers > 0 ? [`One at a time pm2 reloads ${workers} ${workers === 1 ? "worker" : "workers"}: a new worker starts before the old one stops, so connections are kept if the app closes gracefully`] : [];
   const hard = targets.length > workers ? ["Open connections drop: pm2 stops 1 process and starts anew, and requests fail until the app is back"] : [];
@@ -231,11 +231,11 @@ const restartsOf = (state) => ({
 });
 
 const EVIDENCE = {
-  name: "(root)", location: null, bytes: 96 * MIB, children: [
-    { name: "remember", location: "/srv/shop/sessions.js:41", bytes: 71 * MIB, children: [
-      { name: "Session", location: "/srv/shop/sessions.js:12", bytes: 52 * MIB, children: [{ name: "Buffer.from", location: "node:buffer:320", bytes: 40 * MIB, children: [] }] },
-      { name: "Map.set", location: null, bytes: 14 * MIB, children: [] }] },
-    { name: "render", location: "/srv/shop/views.js:88", bytes: 17 * MIB, children: [{ name: "compile", location: "/srv/shop/views.js:19", bytes: 12 * MIB, children: [] }] }],
+  name: "(root)", location: null, generated: null, package: null, bytes: 96 * MIB, children: [
+    { name: "remember", location: "/srv/shop/sessions.js:41", generated: null, package: null, bytes: 71 * MIB, children: [
+      { name: "Session", location: "/srv/shop/sessions.js:12", generated: null, package: null, bytes: 52 * MIB, children: [{ name: "Buffer.from", location: "node:buffer:320", generated: null, package: null, bytes: 40 * MIB, children: [] }] },
+      { name: "Map.set", location: null, generated: null, package: null, bytes: 14 * MIB, children: [] }] },
+    { name: "render", location: "/srv/shop/views.js:88", generated: null, package: null, bytes: 17 * MIB, children: [{ name: "compile", location: "/srv/shop/views.js:19", generated: null, package: null, bytes: 12 * MIB, children: [] }] }],
 };
 
 /** The last snapshot of a series with the report beside it, whose names are anybody's. */
@@ -257,7 +257,7 @@ const evidenceOf = (one, state) => ({
 
 /** Takes an order for a profile: from then on one is being taken. */
 const sampling = (state, order) => {
-  state.evidence = [{ id: "shop-api-0-2", kind: "heap_profile", daemon: order.daemon, namespace: "default", app: order.app, pm_id: order.pm_id, taken_at: state.now, trigger: "person", state: "running",
+  state.evidence = [{ id: "shop-api-0-2", kind: "heap_profile", daemon: order.daemon, namespace: "default", app: order.app.replace("default/", ""), pm_id: order.pm_id, taken_at: state.now, trigger: "person", state: "running",
     duration_seconds: 120, pause_seconds: null, size_bytes: null, sentence: "allocations are being sampled for 120 s", top: [], flame: null, growth: null, notes: [] }];
   return { id: "shop-api-0-2", sentence: "allocations of shop-api (default/0) are sampled for 120 s while it goes on; GET /api/v1/evidence tells how it stands" };
 };

@@ -200,6 +200,47 @@ fn every_route_of_the_api_is_documented_and_nothing_else_is() {
     assert_eq!(routed, documented);
 }
 
+/// The tests of the page rest on a stand-in for the sidecar: what it answers is what the sidecar may answer.
+#[test]
+fn the_stand_in_of_the_page_answers_by_the_document() {
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+    let mut stand_in = std::process::Command::new("node")
+        .arg("tests/ui/mock.mjs")
+        .env("PORT", "0")
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("node is missing: run `apt-get install nodejs npm`");
+    let mut url = String::new();
+    BufReader::new(stand_in.stdout.take().unwrap()).read_line(&mut url).unwrap();
+    let address = url.trim().strip_prefix("http://").unwrap();
+    let answers: Vec<(&str, String)> = [
+        ("Processes", "processes"),
+        ("History", "processes/default/0/history?span=3600"),
+        ("Compare", "compare?daemon=default&app=default%2Fshop-api"),
+        ("Restarts", "restarts"),
+        ("Preview", "restarts/preview?daemon=default&app=default%2Fshop-api"),
+        ("Evidence", "evidence?daemon=default&pm_id=0"),
+        ("Evidence", "evidence?daemon=default&pm_id=3"),
+        ("Error", "nothing"),
+    ]
+    .into_iter()
+    .map(|(schema, path)| {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        write!(stream, "GET /api/v1/{path} HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        (schema, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+    })
+    .collect();
+    stand_in.kill().unwrap();
+    stand_in.wait().unwrap();
+    for (schema, body) in answers {
+        let value: Value = serde_json::from_str(&body).unwrap_or_else(|error| panic!("{schema}: {error}: {body}"));
+        let faults = Document::read().faults(schema, &value);
+        assert!(faults.is_empty(), "the stand-in's {schema}:\n{}", faults.join("\n"));
+    }
+}
+
 #[test]
 fn lives() {
     let old =
@@ -239,6 +280,7 @@ fn processes() {
                 up,
                 version: up.then(|| text("7.0.4")),
                 pid: up.then_some(9),
+                life: None,
                 resident: up.then_some(Bytes(60 << 20)),
                 processes: if up { vec![sample(0, Status::Online), sample(1, Status::Errored)] } else { Vec::new() },
                 processes_left_out: 0,

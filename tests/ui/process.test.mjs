@@ -183,7 +183,7 @@ test("a profile is asked for only after the page has said what it does, and show
   await dialog.getByRole("button", { name: "Take the profile" }).click();
   await dialog.getByText("Allocations of shop-api (default/0) are sampled for 120 s").waitFor();
   assert.deepEqual(mock.log.orders, [{ path: "/api/v1/evidence", type: "application/json",
-    order: { daemon: "default", app: "shop-api", pm_id: 0, kind: "heap_profile", duration: "5m", who: "the page" } }]);
+    order: { daemon: "default", app: "default/shop-api", pm_id: 0, kind: "heap_profile", duration: "5m", who: "the page" } }]);
   await dialog.getByRole("button", { name: "Close" }).click();
   await section.getByText("Allocations are being sampled for 120 s.").waitFor();
   assert.match(await section.innerText(), /running · asked for by a person/i);
@@ -253,7 +253,7 @@ test("a restart is asked for only after the page has said what will happen", asy
   await dialog.getByRole("button", { name: "Ask for the restart" }).click();
   await dialog.getByText("Request 42 was taken; it waits for its window.").waitFor();
   assert.deepEqual(mock.log.orders, [{ path: "/api/v1/restarts", type: "application/json",
-    order: { daemon: "default", app: "shop-api", now: true, all: false, who: "the page", why: "before the sale", pm_id: 0 } }]);
+    order: { daemon: "default", app: "default/shop-api", now: true, all: false, who: "the page", why: "before the sale", pm_id: 0 } }]);
 });
 
 test("cancelling and Escape ask for nothing", async () => {

@@ -102,7 +102,7 @@ test("a breaker is closed and a request taken back only after a question", async
   await dialog().getByRole("button", { name: "Take it back" }).click();
   await dialog().getByText("Request 42 was taken").waitFor();
   assert.deepEqual(mock.log.orders.map(({ path, order }) => [path, order]), [
-    ["/api/v1/restarts/breaker", { daemon: "default", app: "image-worker", who: "the page" }],
+    ["/api/v1/restarts/breaker", { daemon: "default", app: "default/image-worker", who: "the page" }],
     ["/api/v1/restarts/withdraw", { request: 41, who: "the page" }],
   ]);
 });

@@ -153,9 +153,25 @@ pub struct ProcessKey {
     pub pm_id: u32,
 }
 
+impl ProcessKey {
+    /// The pm2 daemon itself, which is judged like its processes. pm2 gives this number to none of them.
+    pub fn of_daemon(daemon: &DaemonName) -> Self {
+        Self { daemon: daemon.clone(), pm_id: u32::MAX }
+    }
+
+    /// Whether it is the pm2 daemon itself.
+    pub fn is_daemon(&self) -> bool {
+        self.pm_id == u32::MAX
+    }
+}
+
 impl fmt::Display for ProcessKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}/{}", self.daemon, self.pm_id)
+        if self.is_daemon() {
+            write!(formatter, "{} (the daemon)", self.daemon)
+        } else {
+            write!(formatter, "{}/{}", self.daemon, self.pm_id)
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::{AppName, Bytes, DaemonName, HostSample, ProcessSample, Steady, WallTime};
+use crate::{AppName, Bytes, DaemonName, HostSample, Life, ProcessSample, Steady, WallTime};
 
 /// The names of collectors in metrics and logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -53,6 +53,8 @@ pub struct DaemonSample {
     pub version: Option<String>,
     /// Its pid, where the socket told.
     pub pid: Option<u32>,
+    /// Its own life, with its start in the system's clock ticks, where the system told.
+    pub life: Option<Life>,
     /// Its own resident memory.
     pub resident: Option<Bytes>,
     /// Its processes, by `pm_id`.

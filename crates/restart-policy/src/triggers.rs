@@ -68,8 +68,11 @@ pub enum RefusalKind {
     #[error("it has begun already")]
     Begun,
     /// No breaker is open.
-    #[error("no circuit breaker of this name is open")]
-    NoBreaker,
+    #[error("no circuit breaker of this name is open; {there}")]
+    NoBreaker {
+        /// Whose are.
+        there: String,
+    },
 }
 
 impl Policy {
@@ -186,7 +189,14 @@ impl Policy {
             }
         }
         if closed.is_empty() {
-            return Err(Refusal { subject: app.to_string(), kind: RefusalKind::NoBreaker });
+            let open = self.state.breakers.iter().filter(|breaker| breaker.open.is_some());
+            let open: BTreeSet<String> = open.map(|breaker| breaker.app.to_string()).collect();
+            let there = if open.is_empty() {
+                "none is".to_owned()
+            } else {
+                format!("open are those of {}", open.into_iter().collect::<Vec<_>>().join(", "))
+            };
+            return Err(Refusal { subject: app.to_string(), kind: RefusalKind::NoBreaker { there } });
         }
         let mut causes = Vec::new();
         for (daemon, app, cause) in closed {

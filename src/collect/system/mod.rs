@@ -113,6 +113,8 @@ pub struct SystemReading {
     pub processes: BTreeMap<u32, PidReading>,
     /// The daemon's own resident memory.
     pub daemon_resident: Option<Bytes>,
+    /// When the daemon started, in clock ticks since the system did.
+    pub daemon_start_ticks: Option<u64>,
     /// Whether the daemon's pid is that of a process we can see.
     pub daemon_seen: bool,
     /// What apps of this daemon have left behind, where it could be looked for.
@@ -236,6 +238,7 @@ impl SystemReader {
         };
         let mut reading = SystemReading {
             daemon_resident: daemon.and_then(|daemon| self.memory(daemon.pid)).map(|memory| memory.resident),
+            daemon_start_ticks: daemon.map(|daemon| daemon.start_ticks),
             daemon_seen: daemon.is_some(),
             ..SystemReading::default()
         };

@@ -117,7 +117,7 @@ impl Originals {
     /// Names the packages whose code holds what findings are of.
     pub fn of_findings(&mut self, findings: &mut [Finding]) {
         for finding in findings {
-            let found = finding.code.as_deref().and_then(package);
+            let found = [&finding.file, &finding.code].into_iter().flatten().find_map(|file| package(file));
             finding.package = found.map(|(name, folder)| {
                 let version = self.version(Path::new(folder));
                 version.map_or_else(|| name.to_owned(), |version| format!("{name}@{version}"))

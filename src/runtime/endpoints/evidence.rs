@@ -13,7 +13,8 @@ use tokio::sync::mpsc;
 use super::restarts::{acting, admitted, read, refused};
 use super::tagged;
 use crate::config::parse_duration;
-use crate::evidence::keep::{Kind, Trigger};
+use crate::evidence::export::Export;
+use crate::evidence::keep::{Kind, Record, Trigger};
 use crate::evidence::take;
 use crate::evidence::when::{self, Item};
 use crate::http::{Content, Request, Response, guard_secrets};
@@ -134,6 +135,35 @@ pub(super) async fn ask(shared: Arc<Shared>, request: Request) -> Response {
     }
 }
 
+/// Sends a profile in another form.
+async fn converted(shared: Arc<Shared>, record: Record, format: &str) -> Response {
+    let Some(export) = Export::named(format).filter(|_| record.kind == Kind::HeapProfile) else {
+        let message =
+            "a heap profile is sent as format=pprof, speedscope or folded; without one the file comes as it is";
+        return Response::error(StatusCode::BAD_REQUEST, "bad_query", message);
+    };
+    let Ok(place) = shared.evidence.download_places.clone().try_acquire_owned() else { return busy() };
+    let name = record.file.clone();
+    let converting = tokio::task::spawn_blocking(move || {
+        let _place = place;
+        shared.evidence.exported(&record, export)
+    });
+    match converting.await.map_err(|panicked| panicked.to_string()).and_then(|converted| converted) {
+        Ok(bytes) => {
+            let stem = name.trim_end_matches(".heapprofile").replace(['"', '\\'], "_");
+            let file = format!("attachment; filename=\"{stem}.{}\"", export.ending());
+            let response = Response::new(StatusCode::OK, Content::Other("application/octet-stream"), bytes);
+            response.with(header::CONTENT_DISPOSITION, &file)
+        }
+        Err(why) => Response::error(StatusCode::INTERNAL_SERVER_ERROR, "evidence", &why),
+    }
+}
+
+fn busy() -> Response {
+    let message = "other files are being sent; try again when they are done";
+    Response::error(StatusCode::SERVICE_UNAVAILABLE, "busy", message).with(header::RETRY_AFTER, "10")
+}
+
 pub(super) async fn file(shared: Arc<Shared>, request: Request) -> Response {
     if let Err(refusal) = guard_secrets(&request.asker(), shared.access.has_tokens()) {
         return refusal.response();
@@ -144,10 +174,10 @@ pub(super) async fn file(shared: Arc<Shared>, request: Request) -> Response {
         shared.evidence.file(id).filter(|(path, _)| std::fs::symlink_metadata(path).is_ok_and(|it| it.is_file()));
     let gone = || Response::error(StatusCode::NOT_FOUND, "unknown_evidence", "there is no file of that id (any more)");
     let Some((path, record)) = found else { return gone() };
-    let Ok(place) = shared.evidence.download_places.clone().try_acquire_owned() else {
-        let message = "other files are being sent; try again when they are done";
-        return Response::error(StatusCode::SERVICE_UNAVAILABLE, "busy", message).with(header::RETRY_AFTER, "10");
-    };
+    if let Some(format) = request.query.get("format") {
+        return converted(shared, record, format).await;
+    }
+    let Ok(place) = shared.evidence.download_places.clone().try_acquire_owned() else { return busy() };
     let Ok(mut file) = tokio::fs::File::open(&path).await else { return gone() };
     let Ok(about) = file.metadata().await else { return gone() };
     let (sender, parts) = mpsc::channel(PIECES);

@@ -3,7 +3,7 @@
 import { Source, send } from "./api.js";
 import { orderDialog } from "./dialog.js";
 import { show, write, mark, plain } from "./dom.js";
-import { instant } from "./format.js";
+import { appName, instant } from "./format.js";
 import { overview } from "./overview.js";
 import { processView } from "./process.js";
 import { restartsView } from "./restarts.js";
@@ -100,7 +100,7 @@ const announce = (view) => {
   states = next;
   if (turned.length > 0) {
     write(element("announcer"), turned.slice(0, 5).map((process) =>
-      `${plain(process.app).slice(0, 60)} #${process.pm_id}: ${STATES[stateOf(process)].word}`).join(". "));
+      `${plain(appName(process)).slice(0, 60)} #${process.pm_id}: ${STATES[stateOf(process)].word}`).join(". "));
   }
 };
 

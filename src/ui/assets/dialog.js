@@ -2,7 +2,7 @@
 
 import { Refused, read, send } from "./api.js";
 import { h, name, show, write } from "./dom.js";
-import { sentence, span } from "./format.js";
+import { appName, fullName, sentence, span } from "./format.js";
 
 /** How long a profile that is asked for here may sample. */
 const DURATIONS = { "30s": "30 seconds", "2m": "2 minutes", "5m": "5 minutes", "30m": "30 minutes" };
@@ -52,7 +52,7 @@ export const orderDialog = (facts, onDone) => {
   const said = (restarts) => {
     if (wanted.kind === "withdraw") return ["Nothing has been done for it yet, and nothing will be. The audit keeps who took it back."];
     if (wanted.kind === "profile") return looking((facts().view?.processes ?? []).find((one) => one.daemon === wanted.daemon && one.pm_id === wanted.pm_id));
-    const policy = restarts.apps.find((entry) => entry.daemon === wanted.daemon && entry.app === wanted.app) ?? null;
+    const policy = restarts.apps.find((entry) => entry.daemon === wanted.daemon && fullName(entry) === fullName(wanted)) ?? null;
     if (wanted.kind === "breaker") {
       return [`It opened because: ${sentence(policy?.breaker.cause ?? "no cause given")}`, "Restarts that are asked for go on as soon as every other gate lets them through."];
     }
@@ -60,7 +60,7 @@ export const orderDialog = (facts, onDone) => {
   };
   // What a restart would do is decided where it is carried out: the policy itself says it.
   const preview = async () => {
-    const query = new URLSearchParams({ daemon: wanted.daemon, app: wanted.app, all: all.box.checked, now: now.box.checked });
+    const query = new URLSearchParams({ daemon: wanted.daemon, app: fullName(wanted), all: all.box.checked, now: now.box.checked });
     if (wanted.pm_id !== null) query.set("pm_id", wanted.pm_id);
     try {
       return (await read(`api/v1/restarts/preview?${query}`)).sentences;
@@ -83,11 +83,11 @@ export const orderDialog = (facts, onDone) => {
   };
   const orderOf = () => {
     if (wanted.kind === "withdraw") return { request: wanted.id, who: "the page" };
-    if (wanted.kind === "breaker") return { daemon: wanted.daemon, app: wanted.app, who: "the page" };
+    if (wanted.kind === "breaker") return { daemon: wanted.daemon, app: fullName(wanted), who: "the page" };
     if (wanted.kind === "profile") {
-      return { daemon: wanted.daemon, app: wanted.app, pm_id: wanted.pm_id, kind: "heap_profile", duration: length.value, who: "the page" };
+      return { daemon: wanted.daemon, app: fullName(wanted), pm_id: wanted.pm_id, kind: "heap_profile", duration: length.value, who: "the page" };
     }
-    const order = { daemon: wanted.daemon, app: wanted.app, now: now.box.checked, all: all.box.checked, who: "the page", why: why.value };
+    const order = { daemon: wanted.daemon, app: fullName(wanted), now: now.box.checked, all: all.box.checked, who: "the page", why: why.value };
     return wanted.pm_id === null ? order : { ...order, pm_id: wanted.pm_id };
   };
   form.addEventListener("submit", async (event) => {
@@ -122,7 +122,7 @@ export const orderDialog = (facts, onDone) => {
     list.replaceChildren();
     write(title, kind.title);
     write(yes, kind.yes);
-    write(app, what.app);
+    write(app, appName(what));
     write(detail, (restart || what.kind === "profile") && what.pm_id !== null ? `, process ${what.pm_id}` : "");
     show(now.node, restart);
     show(all.node, restart && what.pm_id === null);

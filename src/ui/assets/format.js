@@ -37,6 +37,9 @@ export const amount = (value) => (known(value) ? value.toLocaleString("en") : NO
 /** An app's name, with pm2's namespace where that is not the default one. */
 export const appName = ({ namespace, app }) => (!namespace || namespace === "default" ? app : `${namespace}/${app}`);
 
+/** The name by which the sidecar knows the app without doubt: with its namespace, also the default one. */
+export const fullName = ({ namespace, app }) => (namespace ? `${namespace}/${app}` : app);
+
 /** Memory that a process holds: with its children where the system told, as pm2 tells it where not. */
 export const held = (process) => process.tree_resident_memory_bytes ?? process.resident_memory_bytes;
 

@@ -2,7 +2,7 @@
 
 import { h, svg, name, show, write, mark, plain, Keyed } from "./dom.js";
 import { appName, bytes, count, held, instant, interval, pace, percent, sentence, span, words } from "./format.js";
-import { STATES, badge, headline, leftOf, limitName, limitOf, slopeOf, stateOf, urgency } from "./verdict.js";
+import { STATES, badge, headline, leftOf, limitName, limitOf, slopeOf, soFarOf, stateOf, urgency } from "./verdict.js";
 
 const low = Number.NEGATIVE_INFINITY;
 
@@ -100,8 +100,9 @@ const row = () => {
     mark(spark, "aria-label", process.sparkline
       ? `Resident memory over ${span(process.sparkline.step_seconds * process.sparkline.resident_min_bytes.length)}`
       : "No history yet");
-    write(slope, pace(fitted?.bytes_per_second));
-    write(slopeInterval, fitted ? interval(fitted) : "");
+    const soFar = fitted ? null : soFarOf(process)?.slope ?? null;
+    write(slope, soFar ? `~ ${pace(soFar.bytes_per_second)}` : pace(fitted?.bytes_per_second));
+    write(slopeInterval, fitted ? interval(fitted) : soFar ? `so far, ${interval(soFar)}` : "");
     const ceiling = limitOf(process);
     const room = leftOf(process);
     write(left, room === 0 ? "over it" : span(room));
@@ -165,6 +166,13 @@ const matches = (process, needle, state) =>
   (!needle || [process.app, process.daemon, process.version ?? "", process.namespace ?? "", `#${process.pm_id}`]
     .some((text) => text.toLowerCase().includes(needle)));
 
+/** What is thought of the daemon itself, where there is something to say. */
+const own = ({ verdict }) => {
+  if (!["growing", "suspect", "leaking"].includes(verdict?.state)) return "";
+  const slope = verdict.slopes[verdict.signal];
+  return `, ${STATES[verdict.state].word.toLowerCase()}${slope ? ` by ${pace(slope.bytes_per_second)} MiB/h` : ""}`;
+};
+
 const hostView = () => {
   const meter = h("meter", { min: 0, max: 1, low: 0.8, high: 0.92, optimum: 0, "aria-label": "Host memory in use" });
   const text = h("span");
@@ -183,7 +191,7 @@ const hostView = () => {
         const behind = (daemon.orphans ?? []).map((left) =>
           `, ${plain(appName(left))} left ${count(left.processes, "process", "processes")} behind: ${bytes(left.resident_memory_bytes)}`).join("");
         write(facts, daemon.up
-          ? `up${daemon.version ? `, pm2 ${daemon.version}` : ""}, ${bytes(daemon.resident_memory_bytes)}${left}${behind}`
+          ? `up${daemon.version ? `, pm2 ${daemon.version}` : ""}, ${bytes(daemon.resident_memory_bytes)}${own(daemon)}${left}${behind}`
           : `down: ${daemon.failure ?? "no answer"}${seen}`);
       },
     };

@@ -6,7 +6,7 @@ import { h, name, shape, show, write, mark, plain, Keyed } from "./dom.js";
 import { flame } from "./flame.js";
 import { amount, appName, bytes, change, held, instant, interval, moment, pace, place, sentence, span, words } from "./format.js";
 import { picture, save } from "./picture.js";
-import { badge, leftOf, limitName, limitOf, slopeOf, stateOf } from "./verdict.js";
+import { badge, leftOf, limitName, limitOf, slopeOf, soFarOf, stateOf } from "./verdict.js";
 
 const RANGES = [
   { id: "1h", label: "1 h", seconds: 3600 },
@@ -162,7 +162,7 @@ export const processView = (onOrder) => {
   const reason = h("p", { class: "reason", dir: "auto" });
   const plan = h("p", { class: "plan", dir: "auto" });
   const cause = h("p", { class: "cause", dir: "auto" });
-  const order = (kind) => onOrder({ kind, daemon: process.daemon, app: process.app, pm_id: process.pm_id });
+  const order = (kind) => onOrder({ kind, daemon: process.daemon, namespace: process.namespace, app: process.app, pm_id: process.pm_id });
   const restart = h("button", { type: "button", class: "quiet", text: "Restart …", onclick: () => order("restart") });
   const facts = {
     slope: fact("Growth", true), left: fact("Until the limit", true), resident: fact("Memory"), heap: fact("Heap used"), floor: fact("Floor"),
@@ -259,8 +259,9 @@ export const processView = (onOrder) => {
     show(plan, process.plan !== null);
     write(plan, process.plan ? `Restart policy: ${sentence(process.plan.sentence)}` : "");
     mark(node, "data-state", state);
-    facts.slope.update(slope ? `${pace(slope.bytes_per_second)} MiB/h` : "–",
-      slope ? `${interval(slope)}, ${words(now.signal)} over ${span(now.window_seconds)}` : "");
+    const soFar = slope ? null : soFarOf(process);
+    facts.slope.update(slope ? `${pace(slope.bytes_per_second)} MiB/h` : soFar ? `~ ${pace(soFar.slope.bytes_per_second)} MiB/h` : "–",
+      soFar ? `so far, ${interval(soFar.slope)}, ${words(soFar.signal)} over ${span(soFar.window_seconds)}; too early to call it a leak` : slope ? `${interval(slope)}, ${words(now.signal)} over ${span(now.window_seconds)}` : "");
     const left = leftOf(process);
     facts.left.update(left === 0 ? "over it" : span(left), left === null || left === 0 ? "" : moment(collectedAt + left));
     facts.resident.update(bytes(held(process)),

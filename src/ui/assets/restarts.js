@@ -1,7 +1,7 @@
 // Restarts: what is asked for and what holds it, where each app stands, what was done.
 
 import { h, name, show, write, mark, plain, Keyed } from "./dom.js";
-import { bytes, instant, moment, pace, sentence, span, words } from "./format.js";
+import { appName, bytes, fullName, instant, moment, pace, sentence, span, words } from "./format.js";
 
 const MODES = {
   off: "Restarts are switched off: nothing is decided.",
@@ -11,7 +11,7 @@ const MODES = {
 
 /** A decision of the policy in two words. */
 export const DECISIONS = {
-  hold: "Held", reload: "Reloading", restart: "Restarting", would_reload: "Would reload", would_restart: "Would restart",
+  hold: "Held", reload: "Reloading", restart: "Restarting", under_way: "Under way", would_reload: "Would reload", would_restart: "Would restart",
 };
 
 const gateItem = () => {
@@ -58,7 +58,7 @@ const requestItem = (onOrder) => () => {
     h("div", { class: "verdict-line" }, h("h3", {}, app), h("span", { class: "spread" }), withdraw), facts, reason, targets);
   return { node, update: (request) => {
     shown = request;
-    write(app, request.app);
+    write(app, appName(request));
     write(facts, `Request ${request.id} by ${words(request.trigger)}, ${moment(request.made_at)}`);
     write(reason, sentence(request.reason));
     show(withdraw, !request.begun);
@@ -75,9 +75,9 @@ const appRow = (onOrder) => () => {
   const node = h("tr", {}, h("th", { scope: "row" }, app), mode, nextWindow, budget, breaker, h("td", { class: "actions" }, reset, ask));
   return { node, update: (policy) => {
     shown = policy;
-    write(app, policy.app);
-    mark(ask, "aria-label", `Restart ${plain(policy.app)} …`);
-    mark(reset, "aria-label", `Close the breaker of ${plain(policy.app)} …`);
+    write(app, appName(policy));
+    mark(ask, "aria-label", `Restart ${plain(appName(policy))} …`);
+    mark(reset, "aria-label", `Close the breaker of ${plain(appName(policy))} …`);
     write(mode, policy.opted_in ? words(policy.mode) : `${words(policy.mode)}, not opted in`);
     write(nextWindow, policy.next_window_at ? `opens ${moment(policy.next_window_at)}` : "open");
     write(budget, `${policy.budget_left} left, host ${policy.host_budget_left}`);
@@ -97,7 +97,7 @@ const auditRow = () => {
   const node = h("tr", {}, at, h("th", { scope: "row" }, app), what, outcome, memory, bought, why);
   return { node, update: (entry) => {
     write(at, moment(entry.at));
-    write(app, entry.pm_id === null ? entry.app : `${entry.app} #${entry.pm_id}`);
+    write(app, entry.pm_id === null ? appName(entry) : `${appName(entry)} #${entry.pm_id}`);
     write(what, [words(entry.action ?? entry.kind), entry.trigger ? `by ${words(entry.trigger)}` : null].filter(Boolean).join(" "));
     write(outcome, [entry.outcome, entry.detail].filter(Boolean).map(words).join(": ") || "–");
     mark(outcome, "data-outcome", entry.outcome);
@@ -122,7 +122,7 @@ export const restartsView = (onOrder) => {
   const requests = new Keyed(waiting, (request) => request.id, requestItem(onOrder));
   const quiet = h("p", { class: "empty", text: "Nothing is asked for." });
   const appBody = h("tbody");
-  const apps = new Keyed(appBody, (policy) => `${policy.daemon}\u0000${policy.app}`, appRow(onOrder));
+  const apps = new Keyed(appBody, (policy) => `${policy.daemon}\u0000${fullName(policy)}`, appRow(onOrder));
   const auditBody = h("tbody");
   const audit = new Keyed(auditBody, (entry) => entry.id, auditRow);
   const none = h("p", { class: "empty", text: "Nothing has been done yet." });

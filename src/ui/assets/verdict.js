@@ -24,6 +24,9 @@ export const stateOf = (process) => {
 /** The slope that the verdict rests on. */
 export const slopeOf = (process) => process.verdict?.slopes[process.verdict.signal] ?? null;
 
+/** Growth so far of a run that is too young for a verdict. */
+export const soFarOf = (process) => process.verdict?.provisional ?? null;
+
 /**
  * Seconds until the limit. Where nothing speaks of a leak and the slope may as well be zero, there is no telling: the
  * best estimate alone would put a date on noise.
@@ -90,10 +93,13 @@ const which = (process, all) => {
 };
 
 /** What is not known yet, and when it will be: the first verdict among those that are still watched. */
-const notKnown = (learning, after) => {
-  const waits = learning.map((process) => (after ?? NaN) - (process.verdict?.window_seconds ?? 0)).filter(Number.isFinite);
+const notKnown = (learning, { collected_at: now, first_verdict_after_seconds: after }) => {
+  const waits = learning.map((process) => (process.verdict?.first_verdict_at ?? now + (after ?? NaN)) - now).filter(Number.isFinite);
   const first = waits.length > 0 ? ` The first verdict comes in about ${span(Math.max(60, Math.min(...waits)))}.` : "";
-  return `Not known yet: ${count(learning.length, "process is", "processes are")} still learning.${first}`;
+  const fast = learning.filter((process) => (soFarOf(process)?.exhaustion_seconds ?? null) !== null)
+    .sort((left, right) => soFarOf(left).exhaustion_seconds - soFarOf(right).exhaustion_seconds)[0];
+  const pace = fast ? ` So far ${appName(fast)} #${fast.pm_id} grows ${rate(soFarOf(fast).slope.bytes_per_second)}, which meets its limit in ${span(soFarOf(fast).exhaustion_seconds)}; too early to call it a leak.` : "";
+  return `Not known yet: ${count(learning.length, "process is", "processes are")} still learning.${first}${pace}`;
 };
 
 const growth = (process) => {
@@ -118,7 +124,7 @@ export const headline = (view) => {
   const others = (list, verb, verbs) =>
     (list.length === 2 ? ` One more ${verb}.` : list.length > 2 ? ` ${list.length - 1} more ${verbs}.` : "");
   const [leaking, suspect, growing, failed, learning] = ["leaking", "suspect", "growing", "failed", "learning"].map(of);
-  const open = learning.length > 0 ? ` ${notKnown(learning, view.first_verdict_after_seconds)}` : "";
+  const open = learning.length > 0 ? ` ${notKnown(learning, view)}` : "";
   if (leaking.length > 0) {
     const worst = sorted(leaking)[0];
     return { state: "leaking", parts: [...which(worst, processes), " leaks", ...growth(worst), ".", others(leaking, "leaks", "leak")] };
@@ -144,6 +150,10 @@ export const headline = (view) => {
   if (learning.length > 0) {
     const rest = stable > 0 ? `${count(stable, "process is", "processes are")} stable.` : "";
     return { state: "learning", parts: [`${rest}${open}`.trim()] };
+  }
+  const daemon = daemons.find((one) => ["suspect", "leaking"].includes(one.verdict?.state));
+  if (daemon) {
+    return { state: daemon.verdict.state, parts: ["The pm2 daemon ", name(daemon.name), daemon.verdict.state === "leaking" ? " itself leaks." : " itself may leak."] };
   }
   return { state: "stable", parts: [`Nothing leaks: ${count(stable, "process", "processes")} stable.`] };
 };

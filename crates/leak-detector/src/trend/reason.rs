@@ -143,7 +143,9 @@ pub(super) fn learning(
     limit: Option<Limit>,
     previous: Option<LeakState>,
 ) -> String {
-    let mut text = if age < needed {
+    let mut text = if age.is_zero() {
+        format!("the process has just started; a first answer takes {} of it", span(needed))
+    } else if age < needed {
         format!("the process has run for {}; a first answer takes {} of it", span(age), span(needed))
     } else {
         format!("the process has run for {}; too few garbage collections are known for an answer", span(age))

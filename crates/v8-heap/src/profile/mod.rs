@@ -3,6 +3,7 @@
 //! The tree of calls is read from a stream without recursion, however deep it is. This room refuses to guess: a profile
 //! knows only what was allocated while it ran, and only a sample of that.
 
+pub mod export;
 pub mod read;
 pub mod report;
 

@@ -54,9 +54,10 @@ impl Frame {
             && !self.is_preload()
     }
 
-    /// Says whether it is of leakslope's own preload, which is never the cause of anything.
+    /// Says whether it is of a preload of leakslope's, which is never the cause of anything.
     fn is_preload(&self) -> bool {
-        self.file.ends_with("/leakslope-gc.cjs")
+        let of_watch = || self.file.contains("/leakslope-watch-") && self.file.ends_with("/preload.cjs");
+        self.file.ends_with("/leakslope-gc.cjs") || of_watch()
     }
 
     /// Says where the function is, for a sentence: ` at app.js:71`, with its package and the code that ran, if they differ.
@@ -340,6 +341,18 @@ mod tests {
         let call = profile.calls[0];
         assert_eq!(profile.frames[call.frame as usize].to_string(), "(anonymous) /app/a.js:6:1");
         assert_eq!(call.bytes, 12);
+    }
+
+    #[test]
+    fn preloads_of_ours_are_never_the_apps() {
+        for (file, own) in [
+            ("/app/preload.cjs", true),
+            ("/tmp/leakslope-watch-x1/preload.cjs", false),
+            ("/usr/share/leakslope/leakslope-gc.cjs", false),
+            ("/app/node_modules/a/b.js", false),
+        ] {
+            assert_eq!(Frame { file: file.to_owned(), ..Frame::default() }.is_own(), own, "{file}");
+        }
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub struct Holder {
     pub frame: Frame,
     /// Bytes allocated by it, and by what it called that is not of the app.
     pub bytes: u64,
-    /// The function of a package that allocated most of them, where it is a quarter or more.
+    /// The function of a package that allocated most of them, where it is a tenth or more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub package: Option<PackagePart>,
 }
@@ -207,7 +207,7 @@ fn holders(profile: &Profile) -> Vec<Holder> {
         .map(|(index, &bytes)| {
             let below = packages.range((index, 0)..=(index, u32::MAX)).max_by_key(|(_, bytes)| **bytes);
             let package = below
-                .filter(|(_, part)| part.saturating_mul(4) >= bytes)
+                .filter(|(_, part)| part.saturating_mul(10) >= bytes)
                 .map(|(&(_, package), &bytes)| PackagePart { frame: frame(package).clone(), bytes });
             Holder { frame: frame(index).clone(), bytes, package }
         })
@@ -356,6 +356,17 @@ fn stacks(profile: &Profile) -> BTreeMap<String, u64> {
     // Separators of the format must not come from a name.
     let label = |frame: &Frame| frame.to_string().replace([';', '\n', '\r'], "_");
     let labels: Vec<String> = profile.frames.iter().map(label).collect();
+    let mut found: BTreeMap<String, u64> = BTreeMap::new();
+    each_stack(profile, |stack, bytes| {
+        let parts: Vec<&str> = stack.iter().map(|&frame| labels[frame as usize].as_str()).collect();
+        let sum = found.entry(parts.join(";")).or_default();
+        *sum = sum.saturating_add(bytes);
+    });
+    found
+}
+
+/// Passes every stack that allocated something to a function: its functions, the first call first, and its bytes.
+pub(super) fn each_stack(profile: &Profile, mut visit: impl FnMut(&[u32], u64)) {
     // For each call how deep it lies, and the call it counts to; parents come first.
     let mut places: Vec<(u32, usize)> = Vec::with_capacity(profile.calls.len());
     let mut bytes = vec![0_u64; profile.calls.len()];
@@ -368,22 +379,16 @@ fn stacks(profile: &Profile) -> BTreeMap<String, u64> {
         places.push(place);
         bytes[place.1] = bytes[place.1].saturating_add(call.bytes);
     }
-    let mut found: BTreeMap<String, u64> = BTreeMap::new();
     for (index, &bytes) in bytes.iter().enumerate().filter(|(_, bytes)| **bytes > 0) {
-        let mut parts = Vec::new();
+        let mut stack = vec![profile.calls[index].frame];
         let mut at = index;
-        loop {
-            parts.push(labels[profile.calls[at].frame as usize].as_str());
-            if at == 0 {
-                break;
-            }
+        while at > 0 {
             at = profile.calls[at].parent as usize;
+            stack.push(profile.calls[at].frame);
         }
-        parts.reverse();
-        let sum = found.entry(parts.join(";")).or_default();
-        *sum = sum.saturating_add(bytes);
+        stack.reverse();
+        visit(&stack, bytes);
     }
-    found
 }
 
 #[cfg(test)]

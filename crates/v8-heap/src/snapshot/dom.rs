@@ -57,6 +57,7 @@ pub fn detached(analysis: &Analysis, teller: &Teller<'_>, known: Option<&Bits>) 
                 id: None,
                 sizes: Vec::new(),
                 holder_node: None,
+                file: None,
                 package: None,
             }
         })

@@ -4,7 +4,7 @@
 //! promise to who waits for it), never from names the app chose. What fits none is still told, without a name.
 
 use super::analysis::Analysis;
-use super::heap::{EdgeKind, NodeKind};
+use super::heap::{EdgeKind, Location, NodeKind};
 use super::paths::{CONTEXT, Home, Step, Teller};
 use super::patterns::{Finding, Kept, Pattern, Tense};
 use super::suspects::{NATIVE_CONTEXT, Shape, Suspect};
@@ -80,6 +80,7 @@ impl<'a> Namer<'a> {
             id: (!is_root(self.analysis, holder)).then(|| self.analysis.heap.id(holder)),
             sizes: Vec::new(),
             holder_node: Some(holder),
+            file: self.teller.home(holder).map(|home| home.file),
             package: None,
             way,
         }
@@ -105,6 +106,7 @@ impl<'a> Namer<'a> {
             bytes: suspect.bytes,
             holder: "Node's open handles".to_owned(),
             also_held_by: Vec::new(),
+            file: loose.code.clone(),
             code: loose.code,
             keeps,
             examples: suspect.examples.iter().take(3).map(|&node| self.analysis.heap.id(node as usize)).collect(),
@@ -400,17 +402,23 @@ impl<'a> Namer<'a> {
         self.analysis.classes.list[class as usize].location.map(|location| self.teller.sources().place(location))
     }
 
-    /// Finds the first function of the app in a piece.
+    /// Finds the first function of the app in a piece, else of a package.
     fn own_function(&self, piece: usize) -> Option<String> {
         let heap = &self.analysis.heap;
         let sources = self.teller.sources();
-        let own = |node: usize| {
-            let location = heap.location(node).filter(|_| heap.kind(node) == NodeKind::Closure)?;
-            sources.is_own(location).then(|| sources.place(location))
+        let below = self.below(piece);
+        let function = |wanted: &dyn Fn(Location) -> bool| {
+            let place = |node: usize| {
+                let location = heap.location(node).filter(|_| heap.kind(node) == NodeKind::Closure)?;
+                wanted(location).then(|| sources.place(location))
+            };
+            below
+                .iter()
+                .find_map(|&node| place(node).or_else(|| heap.edges(node).find_map(|edge| place(edge.to as usize))))
         };
-        self.below(piece)
-            .into_iter()
-            .find_map(|node| own(node).or_else(|| heap.edges(node).find_map(|edge| own(edge.to as usize))))
+        let of_package =
+            |location| sources.file_of(location).is_some_and(|file: String| file.contains("node_modules/"));
+        function(&|location| sources.is_own(location)).or_else(|| function(&of_package))
     }
 
     /// Returns what a piece alone keeps alive, nearest first, up to a few hundred nodes.
@@ -478,8 +486,10 @@ impl<'a> Namer<'a> {
             name = format!("{name} in {above}");
         }
         match self.teller.home(seen.holder) {
-            Some(Home { class: Some(class), file }) if class != last.what => format!("{name} of {class} in {file}"),
-            Some(Home { file, .. }) => format!("{name} in {file}"),
+            Some(Home { class: Some(class), file }) if class != last.what => {
+                format!("{name} of {class} in {}", readable(&file))
+            }
+            Some(Home { file, .. }) => format!("{name} in {}", readable(&file)),
             None => name,
         }
     }
@@ -579,6 +589,11 @@ pub struct Loose {
     class: String,
     count: u64,
     code: Option<String>,
+}
+
+/// A file of a package from its package on, which says more than where it is installed.
+fn readable(file: &str) -> &str {
+    file.rsplit_once("node_modules/").map_or(file, |(_, path)| path)
 }
 
 /// Classes of handles that Node keeps alive as long as they are open.

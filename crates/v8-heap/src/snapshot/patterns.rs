@@ -80,6 +80,9 @@ pub struct Finding {
     /// What the holder kept alive in each file, the oldest first, in bytes; empty where that is not known.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sizes: Vec<u64>,
+    /// The file of the class, function or scope that the holder belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
     /// The package whose code holds the pieces, with its version, where somebody has looked it up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub package: Option<String>,

@@ -1,19 +1,22 @@
 //! The command line: flags in Prometheus' style, commands as words.
 
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use super::analyze::AnalyzeArguments;
 use super::compare::CompareArguments;
 use super::completions::CompletionsArguments;
 use super::deaths::DeathsArguments;
 use super::demo::DemoArguments;
+use super::doctor::DoctorArguments;
 use super::heap::HeapArgs;
 use super::man::ManArguments;
 use super::memory::MemoryArguments;
 use super::open::OpenArguments;
+use super::output::wrap;
 use super::restarts::{PlanArguments, RestartArguments, ShowArguments};
 use super::watch::WatchArguments;
 use crate::config::{LogFormat, Settings, Surroundings};
@@ -23,12 +26,43 @@ use crate::config::{LogFormat, Settings, Surroundings};
 /// Without a command it runs: it finds the pm2 daemon, watches every process, and serves metrics and a page on
 /// <http://127.0.0.1:19209/>. It needs no configuration and changes nothing unless told to.
 #[derive(Debug, Parser)]
-#[command(name = "leakslope", version, max_term_width = 100)]
+#[command(name = "leakslope", version, max_term_width = 100, help_template = TEMPLATE)]
 pub(super) struct Arguments {
     #[command(flatten)]
     pub(super) flags: Flags,
     #[command(subcommand)]
     pub(super) command: Option<Command>,
+}
+
+/// The help of `leakslope` itself, with the commands in groups where they would stand in one list.
+const TEMPLATE: &str = "{about-with-newline}\n{usage-heading} {usage}\n\n{before-help}Options:\n{options}{after-help}";
+
+/// Where the lines of the help end, and where what a command is for begins.
+const HELP_COLUMNS: usize = 100;
+const ABOUT_AT: usize = 24;
+/// Which command stands in which group, in this order.
+const GROUPS: [(&str, &[&str]); 4] = [
+    ("Watch", &["run", "status", "open", "demo"]),
+    ("Diagnose", &["doctor", "deaths", "memory", "analyze", "compare", "heap", "watch"]),
+    ("Act", &["restart", "restarts", "plan"]),
+    ("Set up", &["check-config", "print-default-config", "man", "completions", "help"]),
+];
+
+/// The command line, with its help in groups.
+pub(super) fn command() -> clap::Command {
+    let command = Arguments::command();
+    let mut text = String::new();
+    for (group, names) in GROUPS {
+        writeln!(text, "{group}:").ok();
+        for name in names {
+            let about = command.find_subcommand(name).and_then(clap::Command::get_about).map(ToString::to_string);
+            let about = about.unwrap_or_else(|| "Print this message or the help of a command".to_owned());
+            let lines = wrap(&about, HELP_COLUMNS, ABOUT_AT);
+            writeln!(text, "  {name:<width$}{}", lines.trim_start(), width = ABOUT_AT - 2).ok();
+        }
+        text.push('\n');
+    }
+    command.before_help(text)
 }
 
 /// Flags of every command.
@@ -69,6 +103,7 @@ pub(super) enum Command {
     /// Show every process: memory, growth and verdict.
     Status(StatusArguments),
     Memory(MemoryArguments),
+    Doctor(DoctorArguments),
     Analyze(AnalyzeArguments),
     Deaths(DeathsArguments),
     Compare(CompareArguments),
@@ -172,13 +207,17 @@ impl Flags {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
+    use std::collections::BTreeSet;
 
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent_and_its_help_is_as_shown() {
-        Arguments::command().debug_assert();
-        insta::assert_snapshot!(Arguments::command().render_long_help());
+        command().debug_assert();
+        insta::assert_snapshot!(command().render_long_help());
+        let grouped: BTreeSet<&str> = GROUPS.iter().flat_map(|(_, names)| *names).copied().collect();
+        let known = command();
+        let known: BTreeSet<&str> = known.get_subcommands().map(clap::Command::get_name).chain(["help"]).collect();
+        assert_eq!(grouped, known, "every command stands in one group");
     }
 }

@@ -7,8 +7,8 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 
 use super::arguments::{Flags, Format};
-use super::output::{clean, print, wrap};
-use super::status::{DEADLINE, LONGEST_ANSWER, app_name, columns};
+use super::output::{clean, columns, print, wrap};
+use super::status::{DEADLINE, LONGEST_ANSWER, app_name};
 use crate::export::json::{ProcessView, ProcessesView};
 use crate::model::Bytes;
 

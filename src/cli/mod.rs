@@ -8,6 +8,7 @@ mod compare;
 mod completions;
 mod deaths;
 mod demo;
+mod doctor;
 pub mod heap;
 mod heap_snapshot;
 pub mod heap_take;
@@ -26,7 +27,7 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::Parser as _;
+use clap::{FromArgMatches as _, Parser as _};
 
 use arguments::{Arguments, Command, Flags};
 
@@ -42,7 +43,7 @@ pub mod exit {
     pub const FAILURE: u8 = 1;
     /// The command line is wrong.
     pub const USAGE: u8 = 2;
-    /// A leak was found, from commands that answer that question.
+    /// A leak was found, or something critical, from commands that answer that question.
     pub const LEAK: u8 = 3;
     /// Too little has been seen for an answer.
     pub const TOO_EARLY: u8 = 4;
@@ -64,7 +65,10 @@ pub fn check_usage<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<(), S
 
 /// Runs the command line of this process to its end.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::from_arg_matches(&arguments::command().get_matches()) {
+        Ok(arguments) => arguments,
+        Err(error) => error.exit(),
+    };
     match dispatch(arguments) {
         Ok(code) => code,
         Err(error) => {
@@ -95,6 +99,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Open(arguments) => open::run(&flags, &arguments),
         Command::Restarts(arguments) => restarts::restarts(&flags, &arguments),
         Command::Plan(arguments) => restarts::plan(&flags, &arguments),
+        Command::Doctor(arguments) => doctor::run(&flags, &arguments),
         Command::Heap(arguments) => heap::run(&flags, &arguments),
         Command::Watch(arguments) => watch::run(&flags, &arguments),
         Command::Man(arguments) => man::run(&arguments),

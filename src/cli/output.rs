@@ -4,6 +4,17 @@ use std::io::Write as _;
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
+/// The width where nothing else is known, as in a pipe, and the widest that sentences run.
+const COLUMNS: usize = 80;
+const WIDEST: usize = 160;
+
+/// The width of the terminal, or of `COLUMNS` where there is none.
+pub(super) fn columns() -> usize {
+    let told = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let terminal = || rustix::termios::tcgetwinsize(std::io::stdout()).ok().map(|size| usize::from(size.ws_col));
+    told.or_else(terminal).filter(|columns| *columns > 0).unwrap_or(COLUMNS).clamp(40, WIDEST)
+}
+
 /// Prints to standard output. A reader that has gone away is not an error.
 pub(super) fn print(text: &str) -> anyhow::Result<()> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {

@@ -9,7 +9,7 @@ use unicode_width::UnicodeWidthStr as _;
 
 use super::arguments::{Flags, Format, StatusArguments};
 use super::memory::KINDS;
-use super::output::{clean, fit, fit_right, print, span, wrap};
+use super::output::{clean, columns, fit, fit_right, print, span, wrap};
 use crate::export::json::{ProcessView, ProcessesView};
 use crate::http::client::ClientError;
 use crate::model::{AppName, Bytes};
@@ -18,18 +18,8 @@ use crate::model::{AppName, Bytes};
 pub(super) const DEADLINE: Duration = Duration::from_secs(5);
 pub(super) const LONGEST_ANSWER: usize = 64 << 20;
 
-/// The width where nothing else is known, as in a pipe, and the widest that sentences run.
-const COLUMNS: usize = 80;
-const WIDEST: usize = 160;
 /// What a table of one row takes beside the name and the columns that adapt to their figures.
 const NARROWEST_NAME: usize = 12;
-
-/// The width of the terminal, or of `COLUMNS` where there is none.
-pub(super) fn columns() -> usize {
-    let told = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
-    let terminal = || rustix::termios::tcgetwinsize(std::io::stdout()).ok().map(|size| usize::from(size.ws_col));
-    told.or_else(terminal).filter(|columns| *columns > 0).unwrap_or(COLUMNS).clamp(40, WIDEST)
-}
 
 pub(super) fn run(flags: &Flags, status: &StatusArguments) -> anyhow::Result<ExitCode> {
     let settings = super::settings(flags)?;

@@ -39,6 +39,9 @@ impl LogReader {
     pub fn line(&mut self, line: &str) -> Option<LogLine> {
         let calendar = stamp(line);
         self.is_stamped |= calendar.is_some();
+        if calendar.is_some() && line.contains("PM2 error: Error [ERR_STREAM_DESTROYED]") {
+            return Some(LogLine { calendar, events: vec![DaemonEvent::OutputLost] });
+        }
         let told = match (line.find(MARK), self.is_stamped) {
             (Some(place), _) => Some(&line[place + MARK.len()..]),
             (None, false) => Some(line),

@@ -50,6 +50,8 @@ pub struct Place {
 pub struct Look {
     /// What is new, oldest first.
     pub lines: Vec<DaemonLine>,
+    /// Whether its log was read to its end, or there is none.
+    pub is_read: bool,
     /// Whether the daemon's process is gone; none where its pid is not known.
     pub is_gone: Option<bool>,
 }
@@ -89,6 +91,7 @@ struct Tail {
     zone_ms: Option<i64>,
     is_file: bool,
     is_known: bool,
+    is_at_end: bool,
 }
 
 impl EndWatch {
@@ -142,7 +145,7 @@ impl EndWatch {
         match within(&self.home, STEP_LIMIT, read).await {
             Ok((tail, lines)) => {
                 self.tail = tail;
-                look.lines = lines;
+                (look.lines, look.is_read) = (lines, self.tail.is_at_end);
             }
             Err(_late) => self.tail.place = place,
         }
@@ -251,6 +254,8 @@ pub struct ErrorLog {
     pub full_heaps: FullHeaps,
     /// The last stack.
     pub stack: Option<Stack>,
+    /// Whether all that was written since was read.
+    pub is_whole: bool,
 }
 
 fn file_name(path: &Path) -> Option<&str> {
@@ -265,15 +270,15 @@ fn read_error_log(path: &Path, user: u32, since: Option<u64>) -> Option<ErrorLog
     file.seek(SeekFrom::Start(from)).ok()?;
     file.take(ERROR_TAIL).read_to_end(&mut bytes).ok()?;
     let text = String::from_utf8_lossy(&bytes);
-    Some(ErrorLog { full_heaps: daemon_log::full_heaps(&text), stack: daemon_log::last_stack(&text) })
+    let is_whole = from <= since.unwrap_or(0);
+    Some(ErrorLog { full_heaps: daemon_log::full_heaps(&text), stack: daemon_log::last_stack(&text), is_whole })
 }
 
 impl Tail {
     /// Reads the lines that are new. Blocks.
     fn read(&mut self, home: &Path, proc: &Path, peer: &Peer, wall: WallTime) -> Vec<DaemonLine> {
         let opened = log_of(home, proc, peer);
-        self.is_known = true;
-        self.is_file = opened.is_some();
+        (self.is_known, self.is_at_end, self.is_file) = (true, true, opened.is_some());
         let Some((mut file, inode, length, changed_ms)) = opened else { return Vec::new() };
         let place = match self.place {
             Some(place) if place.inode == inode && place.offset <= length => place,
@@ -288,6 +293,7 @@ impl Tail {
         self.place = Some(Place { inode, offset: from });
         let Some(bytes) = piece(&mut file, from, PIECE) else { return Vec::new() };
         let is_whole = bytes.len() as u64 == PIECE;
+        self.is_at_end = !is_whole;
         let end = match bytes.iter().rposition(|byte| *byte == b'\n') {
             Some(end) => end + 1,
             // A line without an end is passed over.

@@ -54,7 +54,7 @@ pub mod target;
 pub use self::exposed::ExposedReader;
 pub use self::metrics_url::{MetricsTarget, MetricsUrl};
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::{Future, poll_fn};
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -227,6 +227,12 @@ impl Collector {
         };
         self.host = host.unwrap_or(self.host);
         Snapshot { at: now, wall, daemons, host: self.host }
+    }
+
+    /// The homes of all daemons, by name.
+    pub fn homes(&self) -> BTreeMap<DaemonName, PathBuf> {
+        let daemons = self.configured.iter().chain(&self.discovered);
+        daemons.map(|daemon| (daemon.spec.name.clone(), daemon.spec.home.clone())).collect()
     }
 
     /// Reads the machine's memory by itself, where it was not read beside the processes of a daemon.

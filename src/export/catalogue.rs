@@ -65,7 +65,7 @@ families! {
     PROCESS_UP = Gauge "pm2_process_up" ["daemon", "namespace", "app", "pm_id"]
         "Whether the process is online by pm2 and alive by the system.";
     STATUS = Gauge "pm2_process_status" ["daemon", "namespace", "app", "pm_id", "status"]
-        "The pm2 status of a process: 1 for the current one, 0 for the others.";
+        "The pm2 status of a process, as a label; always 1.";
     RESIDENT = Gauge "pm2_process_resident_memory_bytes" ["daemon", "namespace", "app", "pm_id"]
         "Resident memory (RSS) of the process, from the system at the collection's instant.";
     TREE_RESIDENT = Gauge "pm2_process_tree_resident_memory_bytes" ["daemon", "namespace", "app", "pm_id"]

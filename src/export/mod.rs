@@ -7,6 +7,7 @@
 mod catalogue;
 mod families;
 pub mod json;
+pub mod openmetrics;
 mod process;
 mod restart;
 mod sidecar;

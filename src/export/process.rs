@@ -90,9 +90,7 @@ fn add_process(families: &mut Families, process: &ProcessSample) {
     let module = if listed.module { "true" } else { "" };
     families.add(&family::INFO, &labels.with([listed.exec_mode, &version, &node_version, &interpreter, module]), 1.0);
     families.add(&family::PROCESS_UP, own, truth(is_up(process)));
-    for status in Status::ALL {
-        families.add(&family::STATUS, &labels.with([status.as_str()]), truth(status == listed.status));
-    }
+    families.add(&family::STATUS, &labels.with([listed.status.as_str()]), 1.0);
     families.add_some(&family::RESIDENT, own, process.resident.map(Bytes::as_f64));
     families.add_some(&family::RESTARTS, own, listed.restarts.map(whole));
     families.add_some(&family::UNSTABLE_RESTARTS, own, listed.unstable_restarts.map(whole));

@@ -161,6 +161,8 @@ struct Watched {
     tracker: Tracker,
     /// How long the error logs were, and when that was looked at.
     lengths: BTreeMap<String, Lengths>,
+    /// Up to when the log has been read.
+    read_to: Steady,
     /// The collection that was taken in last.
     seen: Option<Steady>,
     saved: Option<Place>,
@@ -232,6 +234,7 @@ async fn begin(shared: &Shared, spec: &DaemonSpec, settings: &collect::Settings)
         watch: EndWatch::new(spec, settings, place),
         tracker,
         lengths: BTreeMap::new(),
+        read_to: Steady(0),
         seen: None,
         saved: place,
         saved_at: None,
@@ -251,6 +254,9 @@ impl Watched {
             if is_known != Some(true) {
                 self.tracker.take_line(line, now_read);
             }
+        }
+        if look.is_read {
+            self.read_to = now;
         }
         if look.is_gone == Some(true) {
             self.tracker.daemon_gone(now_read);
@@ -281,7 +287,7 @@ impl Watched {
             self.tracker.take_list(entries, asked_at, list.left_out() == 0, peer.pid);
         }
         let lives = |run: &Run| run.pid.is_some_and(|pid| lives(proc, pid, run.start_ticks));
-        let (due, orphaned) = self.tracker.due(shared.clock.now(), shared.clock.wall(), lives);
+        let (due, orphaned) = self.tracker.due(shared.clock.now(), shared.clock.wall(), self.read_to, lives);
         self.tell_orphans(name, &orphaned);
         let has_ended = !due.is_empty();
         for ended in due {
@@ -321,7 +327,7 @@ impl Watched {
             let cron = ended.listed.as_ref().and_then(|listed| listed.ending.cron_restart.as_deref());
             cron.is_some_and(|cron| fits(cron, at))
         });
-        let kernel = if is_late { KernelWord::default() } else { kernel_word(&ended, kills, &self.watch, shared) };
+        let kernel = if is_late { KernelWord::default() } else { self.kernel_word(&ended, kills, shared) };
         let signs = self.signs(&ended, ended.asked(is_ours, fits_cron), kernel, error_log.as_ref());
         let finding = decide(&signs);
         let mut before = ended.run.before.clone();
@@ -374,6 +380,21 @@ impl Watched {
         Some(log)
     }
 
+    fn kernel_word(&self, ended: &Ended, kills: &Kills, shared: &Shared) -> KernelWord {
+        let since = shared.clock.now() - KERNEL_BEFORE;
+        let daemon_pid = self.watch.daemon_pid();
+        // The kernel's log has the pids of the machine, and pm2's list those of its own namespace.
+        let pid = ended.run.pid.filter(|_| daemon_pid.is_some_and(|daemon| kills.names_pids_of(daemon)));
+        let kill = pid.and_then(|pid| kills.of_pid(pid, since));
+        // A run whose group was not read in time had that of its daemon, as a rule.
+        let group = pid.and_then(|pid| kills.group_of(pid)).or_else(|| kills.group_of(daemon_pid?));
+        KernelWord {
+            killed: kill.map(|kill| Killed { in_control_group: kill.in_control_group, held: kill.held }),
+            log_read: pid.is_some(),
+            counted: group.and_then(|group| kills.counted(group, since)),
+        }
+    }
+
     fn signs(&self, ended: &Ended, asked: Asked, kernel: KernelWord, error_log: Option<&ErrorLog>) -> Signs {
         let listed = ended.listed.as_ref();
         let path = listed.and_then(|listed| listed.ending.error_log.as_deref());
@@ -387,15 +408,15 @@ impl Watched {
             Some(log) if is_ours(&log.full_heaps) => HeapText::Ours,
             Some(log) if is_somebodys(&log.full_heaps) && !is_shared => HeapText::Somebodys,
             _ if cluster && self.watch.reads_log() && ended.run.pid.is_some() => HeapText::None,
-            Some(_) if !cluster && ended.run.pid.is_some() => HeapText::None,
+            Some(_) if !cluster && ended.run.pid.is_some() && !ended.lost_output => HeapText::None,
             Some(_) | None => HeapText::Unreadable,
         };
         let exception = match error_log {
             _ if ended.exception.is_some() => ExceptionText::Told,
-            None => ExceptionText::Unreadable,
             Some(ErrorLog { stack: Some(stack), .. }) if stack.is_last && !is_shared => ExceptionText::Stack,
             Some(ErrorLog { stack: Some(_), .. }) => ExceptionText::SomeStack,
-            Some(_) => ExceptionText::None,
+            Some(log) if log.is_whole && !ended.lost_output => ExceptionText::None,
+            Some(_) | None => ExceptionText::Unreadable,
         };
         let before = &ended.run.before;
         let heap_share =
@@ -481,19 +502,6 @@ fn lives(proc: &Path, pid: u32, start_ticks: Option<u64>) -> bool {
     stat.is_some_and(|stat| !stat.is_dead && start_ticks.is_none_or(|ticks| ticks == stat.start_ticks))
 }
 
-fn kernel_word(ended: &Ended, kills: &Kills, watch: &EndWatch, shared: &Shared) -> KernelWord {
-    let since = shared.clock.now() - KERNEL_BEFORE;
-    let pid = ended.run.pid;
-    let kill = pid.and_then(|pid| kills.of_pid(pid, since));
-    // A run whose group was not read in time had that of its daemon, as a rule.
-    let group = pid.and_then(|pid| kills.group_of(pid)).or_else(|| kills.group_of(watch.daemon_pid()?));
-    KernelWord {
-        killed: kill.map(|kill| Killed { in_control_group: kill.in_control_group, held: kill.held }),
-        log_read: kills.reads_log() && pid.is_some(),
-        counted: group.and_then(|group| kills.counted(group, since)),
-    }
-}
-
 /// Whether leakslope's own record says that it restarted this run.
 async fn ordered_by_us(shared: &Shared, daemon: &DaemonName, ended: &Ended) -> bool {
     let records = restarting::audit(shared).await;
@@ -501,7 +509,7 @@ async fn ordered_by_us(shared: &Shared, daemon: &DaemonName, ended: &Ended) -> b
         let is_order = record.kind == RecordKind::Restart
             && !matches!(record.outcome, Some(Outcome::Cancelled | Outcome::NotCarriedOut));
         let is_same = match (record.life_before, ended.run.pid) {
-            (Some(life), Some(pid)) => life.pid == pid,
+            (Some(life), Some(pid)) => life.pid == pid && ended.run.started.is_none_or(|at| at == life.started),
             _ => record.wall.0.abs_diff(ended.at.0) < LATE.unsigned_abs(),
         };
         is_order && is_same && record.daemon == *daemon && record.pm_id == Some(ended.pm_id)

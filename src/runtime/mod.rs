@@ -35,6 +35,7 @@ pub use supervisor::{Class, Ended, Supervisor};
 
 use crate::collect::ExposedReader;
 use crate::config::{self, ConfigError, Settings};
+use crate::doctor;
 use crate::export::DeathCounts;
 use crate::export::json::ProcessesView;
 use crate::history::store::{StoreError, StoreWorker};
@@ -139,6 +140,14 @@ pub async fn collect_once(settings: &Settings) -> ProcessesView {
         DeathCounts::default(),
     )
     .view()
+}
+
+/// Examines once how every daemon and its apps are set up, without any history.
+pub async fn examine_once(settings: &Settings) -> doctor::Report {
+    let clock = Clock::resume(None);
+    let mut collector = collecting::collector(settings, None);
+    let snapshot = collector.collect(clock.now(), clock.wall()).await;
+    doctor::gather(&collector, &snapshot, |_unwatched| doctor::Watched::default()).await.report()
 }
 
 async fn serve(

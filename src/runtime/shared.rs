@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::clock::Clock;
 use super::deaths::Deaths;
-use super::endpoints::Rates;
+use super::endpoints::{Examination, Rates};
 use super::evidence::Evidence;
 use super::pipeline::Pipeline;
 use super::published::Published;
@@ -40,6 +40,8 @@ pub struct Shared {
     pub policy: Option<Handle>,
     /// How many orders are taken.
     pub rates: Rates,
+    /// What was last found to be wrong with their set-up.
+    pub(super) examination: Examination,
     /// The daemons that are collected from, those that were found among them.
     pub daemons: ArcSwap<Vec<DaemonSpec>>,
     /// Why runs ended.
@@ -85,6 +87,7 @@ impl Shared {
             store,
             policy,
             rates: Rates::default(),
+            examination: Examination::default(),
             daemons: ArcSwap::default(),
             deaths: Deaths::default(),
             evidence,

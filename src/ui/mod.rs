@@ -79,6 +79,7 @@ assets! {
     "/static/api.js" SCRIPT, "api.js";
     "/static/chart.js" SCRIPT, "chart.js";
     "/static/dialog.js" SCRIPT, "dialog.js";
+    "/static/doctor.js" SCRIPT, "doctor.js";
     "/static/dom.js" SCRIPT, "dom.js";
     "/static/flame.js" SCRIPT, "flame.js";
     "/static/format.js" SCRIPT, "format.js";

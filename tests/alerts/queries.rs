@@ -23,7 +23,7 @@ pub(crate) fn interpolate(expression: &str, rate_interval: &str, range: &str, to
         .replace("$__rate_interval", rate_interval)
         .replace("$__range", range)
         .replace("${__to:date:seconds}", &to.to_string());
-    ["instance", "daemon", "namespace", "app", "pm_id"]
+    ["cluster", "job", "instance", "daemon", "namespace", "app", "pm_id"]
         .iter()
         .fold(filled, |text, variable| text.replace(&format!("=~\"${variable}\""), "=~\".*\""))
 }

@@ -5,6 +5,7 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -219,7 +220,7 @@ fn another_user_gets_nothing_while_allocations_are_sampled_and_is_cut_off_where_
             .spawn();
         let mut intruder = intruder.unwrap();
         // One that comes too late finds the inspector of the next one.
-        let text = refused_or_done(&place, arguments, said);
+        let text = until_said(&place, arguments, said);
         let mut seen = String::new();
         let mut lines = BufReader::new(intruder.stdout.take().unwrap());
         while !seen.contains("gone") {
@@ -233,10 +234,61 @@ fn another_user_gets_nothing_while_allocations_are_sampled_and_is_cut_off_where_
     }
 }
 
-/// Runs a command until it fails with these words.
-fn refused_or_done(place: &Place, arguments: &[&str], words: &str) -> String {
+/// Runs a command, which may succeed, until it says this.
+fn until_said(place: &Place, arguments: &[&str], words: &str) -> String {
     wait_for(words, DEADLINE * 2, || {
         let text = told(&place.run(arguments));
         if text.contains(words) { Ok(text) } else { Err(text) }
     })
+}
+
+/// Takes the place of its own inspector and never comes to an end: of the list of targets, of one message, or of messages.
+const FAKE: &str = "const mode = process.argv[2]; const crypto = require('crypto'); \
+    const flood = (to, piece) => { const more = () => { while (!to.destroyed && to.write(piece)); }; to.on('drain', more); more(); }; \
+    const server = require('http').createServer((request, answer) => { \
+        if (request.url === '/json/version') answer.end('{\"Protocol-Version\":\"1.3\"}'); \
+        else if (mode === 'list') flood(answer, ' '.repeat(65536)); else answer.end('[{\"id\":\"x\"}]'); }); \
+    server.on('upgrade', (request, socket) => { socket.on('error', () => {}); \
+        const key = request.headers['sec-websocket-key'] + '258EAFA5-E914-47DA-95CA-C5AB0DC85B11'; \
+        const accept = crypto.createHash('sha1').update(key).digest('base64'); \
+        socket.write(`HTTP/1.1 101 x\\r\\nupgrade: websocket\\r\\nconnection: Upgrade\\r\\nsec-websocket-accept: ${accept}\\r\\n\\r\\n`); \
+        const body = Buffer.from(`{\"method\":\"x\",\"params\":\"${'x'.repeat(1 << 20)}\"}`); \
+        const frame = (first) => { const head = Buffer.alloc(10); head[0] = first; head[1] = 127; \
+            head.writeBigUInt64BE(BigInt(body.length), 2); return Buffer.concat([head, body]); }; \
+        if (mode === 'message') { socket.write(frame(0x01)); flood(socket, frame(0x00)); } else flood(socket, frame(0x81)); }); \
+    server.listen(9229, '127.0.0.1');";
+
+#[test]
+fn an_inspector_that_is_none_is_given_so_much_and_no_more_and_nobody_else_is_blamed() {
+    let _turn = Turn::wait();
+    let folder = tempfile::Builder::new().prefix("fake-").tempdir_in("/tmp").unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let script = folder.path().join("fake.js");
+    fs::write(&script, FAKE).unwrap();
+    let pm2 = Pm2::start("pm2-7");
+    let place = Place::new(&pm2.home(), "");
+    for (mode, why) in [
+        ("list", "the answer is larger than 65536 bytes"),
+        ("message", "is longer than 33554432 bytes"),
+        ("messages", "is longer than 33554432 bytes"),
+    ] {
+        // The app of another user, who wants us dead.
+        pm2.run(&["start", script.to_str().unwrap(), "--name", "app", "--no-pmx", "--uid", "65534", "--", mode]);
+        let text = wait_for(why, DEADLINE * 2, || {
+            let mut command = place.command(&SHORT).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            let (mut most, status) = (0, format!("/proc/{}/status", command.id()));
+            while command.try_wait().unwrap().is_none() {
+                let status = fs::read_to_string(&status).unwrap_or_default();
+                let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+                most = peak.and_then(|peak| peak.trim().strip_suffix(" kB")?.parse().ok()).unwrap_or(most);
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            let text = told(&command.wait_with_output().unwrap());
+            assert!(most < 300 << 10, "{most} kB: {text}");
+            if text.contains(why) { Ok(text) } else { Err(text) }
+        });
+        let text = format!("{text}{}", told(&place.run(&["heap", "profile", "nobody"])));
+        assert!(!text.contains("killed") && is_alive(pid(&pm2, "app")), "{text}");
+        pm2.run(&["delete", "app"]);
+    }
 }

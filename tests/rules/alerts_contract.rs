@@ -11,8 +11,8 @@ use promql_parser::label::Matcher;
 use promql_parser::parser::{Expr, LabelModifier};
 use promql_parser::util::{ExprVisitor, walk_expr};
 
-/// What Prometheus itself puts on every series of a target.
-const TARGET: &[&str] = &["instance", "job"];
+/// What Prometheus puts on every series of a target: itself, or where it is told to.
+const TARGET: &[&str] = &["cluster", "instance", "job"];
 
 /// Words that look like a family and are none.
 const NO_FAMILY: &[&str] = &["leakslope_action", "leakslope_gc", "pm2_env", "pm2_id"];
@@ -84,7 +84,7 @@ fn known() -> BTreeMap<String, BTreeSet<String>> {
     known.extend(rules().into_iter().filter_map(|rule| rule.record).map(|name| (name, all.clone())));
     let own = |labels: &[&str]| labels.iter().chain(TARGET).map(|&label| label.to_owned()).collect();
     known.insert("up".to_owned(), own(&[]));
-    known.insert("ALERTS".to_owned(), own(&["alertname", "alertstate"]));
+    known.insert("ALERTS".to_owned(), own(&["alertname", "alertstate", "severity"]));
     known
 }
 

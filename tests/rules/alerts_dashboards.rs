@@ -84,17 +84,28 @@ fn variables_choose_a_data_source_and_any_number_of_hosts_daemons_and_apps() {
         let variables = list(&board, "/templating/list");
         assert_eq!((text(&variables[0], "/name"), text(&variables[0], "/type")), ("ds", "datasource"), "{path}");
         let names: Vec<&str> = variables.iter().map(|variable| text(variable, "/name")).collect();
-        assert!(names.starts_with(&["ds", "instance", "daemon"]), "{path}: {names:?}");
+        assert!(names.starts_with(&["ds", "cluster", "job", "instance", "daemon"]), "{path}: {names:?}");
         for variable in &variables[1..] {
             let name = text(variable, "/name");
             assert_eq!(variable["multi"], Value::Bool(true), "{path}: {name}");
-            assert_eq!(variable["includeAll"], Value::Bool(true), "{path}: {name}");
-            assert_eq!(text(variable, "/current/value/0"), "$__all", "{path}: {name}");
+            // The dashboard of an app begins with one.
+            let begins_with_all = (path.as_str(), name) != ("dashboards/app.json", "app");
+            assert_eq!(variable["includeAll"], Value::Bool(begins_with_all), "{path}: {name}");
+            if begins_with_all {
+                assert_eq!(text(variable, "/current/value/0"), "$__all", "{path}: {name}");
+            }
         }
         for name in names {
             let used = if name == "ds" { "${ds}".to_owned() } else { format!("=~\\\"${name}\\\"") };
             assert!(board.to_string().contains(&used), "{path}: nothing asks for {name}");
         }
+    }
+}
+
+#[test]
+fn what_is_unknown_is_not_drawn_as_zero() {
+    for (path, board) in dashboards() {
+        assert!(!board.to_string().contains("vector(0)"), "{path}: a zero that nobody measured");
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::docs_support::markdown::root;
 
 /// Crates that decide and compute, and reach nothing outside.
-const PURE: [&str; 4] = ["leak-detector", "model", "restart-policy", "v8-heap"];
+const PURE: [&str; 5] = ["leak-detector", "model", "pm2-doctor", "restart-policy", "v8-heap"];
 
 /// All that a pure crate may be built of.
 const ALLOWED: [&str; 10] =

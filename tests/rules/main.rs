@@ -24,6 +24,7 @@ mod deploy_docker;
 mod deploy_kubernetes;
 mod deploy_licences;
 mod deploy_npm;
+mod deploy_release;
 mod deploy_workflows;
 mod detection_properties;
 mod detection_slice;

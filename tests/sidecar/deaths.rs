@@ -129,7 +129,8 @@ fn stage(alias: &'static str, kinds: &[&str], variables: &[(&str, &str)]) {
     let pm2 = Pm2::new(alias);
     let ping = pm2.try_run_with(&["ping"], &[variables, &[("PM2_WORKER_INTERVAL", "2000")]].concat());
     assert!(ping.status.success(), "{ping:?}");
-    let folder = tempfile::tempdir().unwrap();
+    // pm2 watches nothing below a folder whose name begins with a dot.
+    let folder = tempfile::Builder::new().prefix("deaths-").tempdir().unwrap();
     std::fs::create_dir(folder.path().join("watched")).unwrap();
     let mut described = apps(folder.path(), kinds);
     described.extend(apps(folder.path(), &["reject"]));

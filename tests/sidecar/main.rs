@@ -5,6 +5,7 @@ mod support;
 
 mod deaths;
 mod demo;
+mod doctor;
 mod golden;
 mod http_descriptors;
 mod http_server;

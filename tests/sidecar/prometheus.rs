@@ -183,3 +183,44 @@ fn prometheus_answers_with_the_values_that_the_sidecar_serves() {
     prometheus.until("pm2_process_info", none);
     assert_eq!(value("up{job=\"leakslope\"}"), 1.0, "the sidecar itself is up");
 }
+
+/// Asks for the metrics with these headers; the head and the bytes.
+fn scraped(sidecar: &Sidecar, headers: &str) -> (String, Vec<u8>) {
+    let mut stream = TcpStream::connect(sidecar.address()).unwrap();
+    let host = sidecar.address();
+    write!(stream, "GET /metrics HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{headers}\r\n").unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap();
+    (String::from_utf8(answer[..end].to_vec()).unwrap().to_lowercase(), answer[end + 4..].to_vec())
+}
+
+#[test]
+fn the_form_and_the_packing_of_a_scrape_are_the_readers_choice() {
+    let home = tempfile::tempdir().unwrap();
+    let place = Place::new(home.path(), "");
+    let sidecar = place.spawn(place.command(&["--web.listen-address", "127.0.0.1:0"])).ready();
+    let (head, plain) = scraped(&sidecar, "");
+    assert!(head.contains("text/plain; version=0.0.4") && head.contains("vary: accept, accept-encoding"), "{head}");
+    let (head, packed) = scraped(&sidecar, "accept-encoding: deflate, gzip;q=0.8\r\n");
+    assert!(head.contains("content-encoding: gzip") && head.contains("text/plain"), "{head}");
+    let mut unpacked = String::new();
+    flate2::read::GzDecoder::new(&packed[..]).read_to_string(&mut unpacked).unwrap();
+    let names =
+        |text: &str| text.lines().filter(|line| line.starts_with("# TYPE")).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(names(&unpacked), names(&String::from_utf8(plain.clone()).unwrap()));
+    assert!(packed.len() * 3 < plain.len(), "{} of {}", packed.len(), plain.len());
+
+    let accept = "accept: application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3\r\n";
+    let (head, open) = scraped(&sidecar, accept);
+    let open = String::from_utf8(open).unwrap();
+    assert!(head.contains("application/openmetrics-text; version=1.0.0"), "{head}");
+    assert!(open.ends_with("\n# EOF\n") && open.matches("# EOF").count() == 1, "{open}");
+    for line in [
+        "# TYPE process_cpu_seconds counter\n# UNIT process_cpu_seconds seconds\n",
+        "\nprocess_cpu_seconds_created ",
+        "# TYPE leakslope_build_info gauge\n",
+    ] {
+        assert!(open.contains(line), "no {line:?} in {open}");
+    }
+}

@@ -5,11 +5,13 @@
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use crate::support::wait_for;
+use crate::support::{stranger, wait_for};
+use leakslope::collect::system::listening_ports;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -325,6 +327,39 @@ fn a_signal_is_handed_on_and_nothing_stays_behind() {
         assert_eq!(watch.said("told"), format!("up\n{name}\n"));
         gone(&started);
     }
+}
+
+#[test]
+fn another_user_finds_nothing_to_use_and_a_kill_leaves_nothing_behind() {
+    let script = "node \"$0\" & echo $! >>pids; node \"$0\" & echo $! >>pids; wait";
+    let app = fixture("leak-map.js");
+    let mut watch = Watch::start(&["--duration", "10m", "--", "sh", "-c", script, &app], &[("WORK_PER_SECOND", "100")]);
+    let started = pids(&watch.path("pids"), 2);
+    let folder = wait_for("the sessions", GONE_WITHIN, || {
+        let ready = watch.said("err").contains("watching sh");
+        let folder = fs::read_dir(watch.path("tmp")).unwrap().flatten().next();
+        folder.filter(|_| ready).map(|folder| folder.path()).ok_or_else(|| watch.said("err"))
+    });
+    // Whatever the rights of the folders around it.
+    for around in folder.ancestors().skip(1).take(2) {
+        fs::set_permissions(around, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let dial =
+        "require('net').connect(process.argv[1], () => console.log('in')).on('error', ({ code }) => console.log(code))";
+    let socket = folder.join("socket");
+    for _ in 0..10 {
+        for pid in &started {
+            let ports = listening_ports(Path::new("/proc"), u32::try_from(*pid).unwrap());
+            assert!(ports.is_empty(), "{ports:?}");
+        }
+        let output = stranger::command("node").args(["-e", dial]).arg(&socket).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "EACCES");
+    }
+    watch.child.kill().unwrap();
+    watch.child.wait().unwrap();
+    gone(&started);
+    let left = || fs::read_dir(watch.path("tmp")).unwrap().count();
+    wait_for("the folder to go", GONE_WITHIN, || if left() == 0 { Ok(()) } else { Err(left().to_string()) });
 }
 
 #[test]

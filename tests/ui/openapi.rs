@@ -323,6 +323,19 @@ fn processes() {
 }
 
 #[test]
+fn doctor() {
+    let apps =
+        pm2_doctor::read_ecosystem(br#"[{"name":"a","exec_interpreter":"node","stop_exit_codes":[0]}]"#).unwrap();
+    let apps = apps.into_iter().map(|settings| pm2_doctor::App { settings, ..pm2_doctor::App::default() }).collect();
+    let daemon =
+        pm2_doctor::Daemon { name: text("default"), apps, stamps: Some(false), ..pm2_doctor::Daemon::default() };
+    let facts = pm2_doctor::Facts { daemons: vec![daemon], ..pm2_doctor::Facts::default() };
+    let report = leakslope::doctor::Gathered { facts, unexamined: vec![text("daemon other: it is down")] }.report();
+    assert_eq!((report.findings.len(), report.restarts.len()), (2, 1));
+    holds("Doctor", &report);
+}
+
+#[test]
 fn history() {
     let (key, minutes, verdict) = (key(0), minutes(), verdict());
     let lives = [life(1, 7_000, "1.4.1", LifeEnd::RestartedByUs), life(2, 3_000, "1.4.2", LifeEnd::Running)];

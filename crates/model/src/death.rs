@@ -301,6 +301,8 @@ pub enum DaemonEvent {
     },
     /// A process is started.
     Starting(Named),
+    /// Output of a process that has ended came too late for its log.
+    OutputLost,
     /// The process that ended last ended too often right after its start.
     GaveUp,
     /// V8 ran out of heap in the process with this pid.

@@ -20,6 +20,8 @@ const KEPT: usize = 128;
 const RECORDS: usize = 4096;
 /// The longest record.
 const RECORD: usize = 8 * 1024;
+/// The machine's first pid namespace has the same number everywhere.
+const FIRST_NAMESPACE: &str = "pid:[4026531836]";
 /// Groups that are looked at.
 const GROUPS: usize = 256;
 
@@ -60,6 +62,8 @@ pub struct Kills {
     log: Option<std::fs::File>,
     told: VecDeque<(Kill, Steady)>,
     mounts: Vec<Mount>,
+    /// The processes of the machine's first pid namespace, whose pids the log has.
+    own: BTreeSet<u32>,
     /// The file that counts for each process.
     files: BTreeMap<u32, Option<PathBuf>>,
     counts: BTreeMap<PathBuf, Counted>,
@@ -72,18 +76,29 @@ impl Kills {
         let log = rustix::fs::open("/dev/kmsg", flags, Mode::empty()).ok();
         let log = log.filter(|log| rustix::fs::seek(log, SeekFrom::End(0)).is_ok());
         let mounts = read_text(&proc.join("self/mountinfo")).map(|text| cgroup::mounts(&text)).unwrap_or_default();
-        let (files, counts) = (BTreeMap::new(), BTreeMap::new());
-        Self { proc, log: log.map(Into::into), told: VecDeque::new(), mounts, files, counts }
+        Self {
+            proc,
+            log: log.map(Into::into),
+            told: VecDeque::new(),
+            mounts,
+            own: BTreeSet::new(),
+            files: BTreeMap::new(),
+            counts: BTreeMap::new(),
+        }
     }
 
     /// Reads what is new, and counts in the groups of these processes.
     pub fn look(&mut self, pids: &BTreeSet<u32>, now: Steady) {
         self.read_log(now);
         self.files.retain(|pid, _| pids.contains(pid));
+        self.own.retain(|pid| pids.contains(pid));
         for pid in pids {
             if !self.files.contains_key(pid) {
                 let file = self.count_file(*pid);
                 self.files.insert(*pid, file);
+                if self.is_in_first_namespace(*pid) {
+                    self.own.insert(*pid);
+                }
             }
         }
         let mut files: BTreeSet<PathBuf> = self.files.values().flatten().cloned().collect();
@@ -106,9 +121,9 @@ impl Kills {
         self.files.get(&pid)?.as_deref()
     }
 
-    /// Whether the log can be read.
-    pub fn reads_log(&self) -> bool {
-        self.log.is_some()
+    /// Whether the log can be read, and the pids in it are those that this process and its like go by.
+    pub fn names_pids_of(&self, pid: u32) -> bool {
+        self.log.is_some() && self.own.contains(&pid)
     }
 
     /// The kill of this pid that was told of since then.
@@ -126,6 +141,11 @@ impl Kills {
         let membership = read_text(&self.proc.join(pid.to_string()).join("cgroup")).ok()?;
         let files = cgroup::kill_count_files(&self.mounts, &membership);
         files.into_iter().find(|file| read_text(file).is_ok_and(|text| cgroup::kill_count(&text).is_some()))
+    }
+
+    fn is_in_first_namespace(&self, pid: u32) -> bool {
+        let link = std::fs::read_link(self.proc.join(pid.to_string()).join("ns/pid"));
+        link.is_ok_and(|link| link == Path::new(FIRST_NAMESPACE))
     }
 
     fn read_log(&mut self, now: Steady) {

@@ -19,6 +19,7 @@ mod listening;
 mod orphans;
 mod own;
 pub mod parse;
+mod setup;
 mod smaps;
 mod tree;
 
@@ -36,6 +37,7 @@ pub use self::close_up::CloseUp;
 pub use self::credentials::Credentials;
 pub use self::listening::{connections, cut_off, listening_ports, other_sockets, seen_ports, taken_ports};
 pub use self::own::{own_pids, own_sample};
+pub use self::setup::Setup;
 pub use self::tree::TreeProcess;
 use crate::model::{Bytes, HostSample, Orphan, SystemSample, WallTime};
 

@@ -50,7 +50,11 @@ const BRIDGE: &str = "((inspector, net, port, ours, theirs) => {
         lines.forEach(hear);
     });
     socket.on('error', () => {});
-    socket.on('close', () => { session.disconnect(); close(); });
+    socket.on('close', () => {
+        session.disconnect();
+        close();
+        globalThis[Symbol.for('leakslope.inlining')]?.();
+    });
     return true;
 })";
 

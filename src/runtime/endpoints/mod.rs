@@ -2,12 +2,15 @@
 
 mod compare;
 mod deaths;
+mod doctor;
 mod evidence;
+mod metrics;
 mod page;
 mod past;
 mod restarts;
 mod session;
 
+pub(super) use doctor::Examination;
 pub(super) use restarts::Rates;
 pub use session::LinkView;
 
@@ -15,12 +18,9 @@ use std::sync::Arc;
 
 use hyper::body::Bytes;
 use hyper::{StatusCode, header};
-use tokio::sync::mpsc;
 
 use super::shared::Shared;
 use crate::alertmanager::LARGEST_BODY;
-use crate::collect::system::own_sample;
-use crate::export;
 use crate::http::{Content, Request, Response, Route, Router};
 use crate::ui;
 
@@ -30,10 +30,11 @@ pub(super) fn router(shared: Arc<Shared>) -> Router<Shared> {
         .route(Route::get("/", page::file))
         .route(Route::get("/favicon.ico", page::file))
         .route(Route::get("/static/{file}", page::file))
-        .route(Route::get("/metrics", metrics))
+        .route(Route::get("/metrics", metrics::metrics))
         .route(Route::get("/-/healthy", healthy))
         .route(Route::get("/-/ready", ready))
         .route(Route::get("/api/v1/processes", past::processes))
+        .route(Route::get("/api/v1/doctor", doctor::report))
         .route(Route::get("/api/v1/restarts", restarts::list))
         .route(Route::post("/api/v1/restarts", restarts::ask))
         .route(Route::get("/api/v1/restarts/preview", restarts::preview))
@@ -50,19 +51,6 @@ pub(super) fn router(shared: Arc<Shared>) -> Router<Shared> {
         .route(Route::get("/api/v1/deaths", deaths::list))
         .route(Route::get("/api/v1/processes/{daemon}/{pm_id}/history", past::history))
         .route(Route::get("/api/v1/processes/{daemon}/{pm_id}/history.csv", past::csv))
-}
-
-async fn metrics(shared: Arc<Shared>, _request: Request) -> Response {
-    let own = own_sample(shared.clock.wall()).unwrap_or_default();
-    let sidecar = export::render_sidecar(&shared.sidecar_state().await, &own);
-    let collected = shared.published.load().as_ref().map(|published| published.metrics()).unwrap_or_default();
-    let parts = [collected, Bytes::from(sidecar)];
-    let length = parts.iter().map(|part| part.len() as u64).sum();
-    let (sender, receiver) = mpsc::channel(parts.len());
-    for part in parts {
-        sender.try_send(part).expect("invariant: the channel has room for every part");
-    }
-    Response::parts(Content::Other(export::TEXT_FORMAT), receiver, Some(length))
 }
 
 async fn healthy(_shared: Arc<Shared>, _request: Request) -> Response {

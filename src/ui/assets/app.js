@@ -2,6 +2,7 @@
 
 import { Source, send } from "./api.js";
 import { orderDialog } from "./dialog.js";
+import { doctorView } from "./doctor.js";
 import { show, write, mark, plain } from "./dom.js";
 import { appName, instant } from "./format.js";
 import { overview } from "./overview.js";
@@ -11,7 +12,7 @@ import { STATES, stateOf } from "./verdict.js";
 
 const element = (id) => document.getElementById(id);
 const main = element("main");
-const sources = { processes: new Source(), restarts: new Source(60_000) };
+const sources = { processes: new Source(), restarts: new Source(60_000), doctor: new Source(60_000) };
 const facts = () => ({ view: sources.processes.body, restarts: sources.restarts.body });
 
 const dialog = orderDialog(facts, () => refresh());
@@ -19,6 +20,7 @@ const views = {
   overview: overview((text) => history.replaceState(null, "", text ? `#/?q=${encodeURIComponent(text)}` : "#/")),
   process: processView((what) => order(what)),
   restarts: restartsView((what) => order(what)),
+  doctor: doctorView(),
 };
 main.replaceChildren(...Object.values(views).map((view) => view.node));
 document.body.append(dialog.node);
@@ -29,12 +31,12 @@ const order = async (what) => {
   dialog.open(what);
 };
 
-/** Reads the fragment: `#/`, `#/?q=…`, `#/restarts`, `#/process/{daemon}/{pm_id}`, the same with
+/** Reads the fragment: `#/`, `#/?q=…`, `#/restarts`, `#/doctor`, `#/process/{daemon}/{pm_id}`, the same with
  * `/{evidence}`. */
 const routeOf = (fragment) => {
   const [path, query] = fragment.replace(/^#\/?/, "").split("?");
   const [first, daemon, pmId, evidence] = path.split("/");
-  if (first === "restarts") return { view: "restarts" };
+  if (first === "restarts" || first === "doctor") return { view: first };
   if (first === "process" && daemon && /^\d+$/.test(pmId ?? "")) {
     try {
       return { view: "process", daemon: decodeURIComponent(daemon), pm_id: Number(pmId), evidence: decodeURIComponent(evidence ?? "") };
@@ -60,14 +62,14 @@ let route = routeOf(location.hash);
 const title = () => {
   const view = facts().view;
   const leaking = view ? view.processes.filter((process) => stateOf(process) === "leaking").length : 0;
-  const part = { overview: null, restarts: "Restarts", process: views.process.heading() }[route.view];
+  const part = { overview: null, restarts: "Restarts", doctor: "Doctor", process: views.process.heading() }[route.view];
   document.title = [leaking > 0 ? `(${leaking} leaking)` : null, part, "leakslope"].filter(Boolean).join(" · ").replace(") ·", ")");
 };
 
 const navigate = (moved) => {
   route = routeOf(location.hash);
   for (const id in views) show(views[id].node, id === route.view);
-  for (const id of ["overview", "restarts"]) mark(element(`nav-${id}`), "aria-current", id === route.view ? "page" : null);
+  for (const id of ["overview", "restarts", "doctor"]) mark(element(`nav-${id}`), "aria-current", id === route.view ? "page" : null);
   if (route.view === "process") views.process.open(route);
   if (route.view === "overview") views.overview.find(route.query);
   draw();
@@ -84,7 +86,7 @@ const draw = () => {
   write(element("version"), `leakslope ${view.version}`);
   if (route.view === "restarts") {
     if (restarts || sources.restarts.missing) views.restarts.update(restarts);
-  } else views[route.view].update(view);
+  } else views[route.view].update(route.view === "doctor" ? sources.doctor.body : view);
   title();
 };
 
@@ -127,6 +129,7 @@ export const refresh = async () => {
       await views.process.read(mine.signal);
       title();
     }
+    if (route.view === "doctor" && (await sources.doctor.read("api/v1/doctor", mine.signal))) draw();
     if (route.view === "restarts" && (await sources.restarts.read("api/v1/restarts", mine.signal))) draw();
     failures = 0;
     const at = sources.processes.body?.collected_at;

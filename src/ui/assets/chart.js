@@ -161,7 +161,7 @@ const overlay = (state) => (plot) => {
     ctx.lineWidth = ratio;
     ctx.setLineDash(deploy ? [] : [3 * ratio, 3 * ratio]);
     ctx.stroke();
-    const text = deploy ? String(event.version ?? "new version").slice(0, 16) : "restart";
+    const text = deploy ? String(event.version ?? "new version").slice(0, 16) : words(event.cause ?? "restart");
     const width = ctx.measureText(text).width;
     const from = left + width + 8 * ratio > right ? left - width - 8 * ratio : left + 5 * ratio;
     // Only where there is room: a crowd of restarts would cover itself.
@@ -297,7 +297,7 @@ export const chart = (onSpan) => {
     Object.assign(state, { history, forward, from, to: forward ? horizon(history, from, to) : to });
     plot.setData(columns(history));
     show(byKind, history.memory.time.length > 1);
-    const restarts = history.marks.map((event) => `${words(event.kind)} at ${moment(event.at)}`).join(", ");
+    const restarts = history.marks.map((event) => `${words(event.kind)} at ${moment(event.at)}${event.cause ? `, ${words(event.cause)}` : ""}`).join(", ");
     mark(frame, "aria-label", `Memory from ${moment(from)} to ${moment(to)}${restarts ? `; ${restarts}` : ""}`);
     read();
   };

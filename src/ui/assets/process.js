@@ -146,7 +146,7 @@ const evidenceItem = (item) => {
 
 /** Makes the view of a process. `onOrder({ kind, … })` is called when a person wants something done about it. */
 export const processView = (onOrder) => {
-  const sources = { history: new Source(), compare: new Source(60_000), evidence: new Source(60_000) };
+  const sources = { history: new Source(), compare: new Source(60_000), evidence: new Source(60_000), deaths: new Source(60_000) };
   let process = null;
   let target = null;
   let collectedAt = 0;
@@ -191,6 +191,8 @@ export const processView = (onOrder) => {
   const versions = comparison();
   const lives = table("Lives of this process", ["Started", "Ran for", "Ended", "Version", "Growth MiB/h", "Interval", "Largest"]);
   const livesCard = h("section", { class: "card", "aria-labelledby": "lives-title" }, h("h2", { id: "lives-title", text: "Lives" }), lives.node);
+  const deaths = table("Why runs of this process ended", ["Ended", "Why", "How sure", "It wrote"]);
+  const deathsCard = h("section", { class: "card", "aria-labelledby": "deaths-title" }, h("h2", { id: "deaths-title", text: "Deaths" }), deaths.node);
   const items = h("ul", { class: "evidences" });
   const evidence = new Keyed(items, (item) => item.id, evidenceItem);
   const profile = h("button", { type: "button", class: "quiet", text: "Take a profile …", onclick: () => order("profile") });
@@ -205,7 +207,7 @@ export const processView = (onOrder) => {
   const content = h("div", { class: "stack" }, h("div", { class: "verdict-card" },
     h("div", { class: "verdict-line" }, verdict.node, since, h("span", { class: "spread" }), restart), reason, cause, plan,
     h("dl", { class: "facts-grid" }, ...Object.values(facts).map((entry) => entry.node))),
-  card, versions.node, evidenceCard, livesCard);
+  card, versions.node, evidenceCard, deathsCard, livesCard);
   const gone = h("p", { class: "notice", text: "pm2 does not list this process any more." });
   const node = h("section", { class: "view", "aria-labelledby": "process-title" },
     h("a", { class: "back", href: "#/" }, shape("back"), "All processes"), title, gone, content);
@@ -229,7 +231,9 @@ export const processView = (onOrder) => {
     const last = history.time.at(-1) + history.step_seconds;
     const to = custom?.to ?? Math.max(last, collectedAt);
     const from = custom?.from ?? Math.max(history.time[0], range.seconds === null ? 0 : to - range.seconds);
-    plot.update(history, from, to, forward.checked && custom === null && history.projection !== null);
+    const causes = new Map((sources.deaths.body?.deaths ?? []).map((death) => [death.pid, death.cause]));
+    const marks = history.marks.map((event) => ({ ...event, cause: causes.get(history.lives.findLast((life) => life.to < event.at)?.pid) }));
+    plot.update({ ...history, marks }, from, to, forward.checked && custom === null && history.projection !== null);
     if (details.open) {
       const every = Math.max(1, Math.ceil(history.time.length / 48));
       const chosen = history.time.map((_, index) => index).filter((index) => index % every === 0);
@@ -237,7 +241,7 @@ export const processView = (onOrder) => {
         bytes(history.heap_used.last[index]), bytes(history.heap_total.last[index]), bytes(history.floor.min[index])]));
     }
     show(livesCard, history.lives.length > 0);
-    rows(lives.body, [...history.lives].reverse().map((life) => [moment(life.from), span(life.to - life.from), words(life.end),
+    rows(lives.body, [...history.lives].reverse().map((life) => [moment(life.from), span(life.to - life.from), words(causes.get(life.pid) ?? life.end),
       life.version ?? life.revision ?? "–", pace(life.slope?.bytes_per_second), interval(life.slope), bytes(life.resident_max_bytes)]));
   };
 
@@ -288,6 +292,7 @@ export const processView = (onOrder) => {
       history: about(target, `history?${query}`),
       compare: `api/v1/compare?${app}`,
       evidence: `api/v1/evidence?daemon=${encodeURIComponent(target.daemon)}&pm_id=${target.pm_id}`,
+      deaths: `api/v1/deaths?daemon=${encodeURIComponent(target.daemon)}&pm_id=${target.pm_id}&limit=20`,
     };
   };
 
@@ -296,8 +301,13 @@ export const processView = (onOrder) => {
     const to = addresses();
     mark(csv, "href", about(target, `history.csv?${to.query}`));
     if (process === null) return;
-    const [history, compare, list] = await Promise.all(Object.keys(sources).map((part) => sources[part].read(to[part], signal)));
-    if (history) draw();
+    const [history, compare, list, ends] = await Promise.all(Object.keys(sources).map((part) => sources[part].read(to[part], signal)));
+    if (history || ends) draw();
+    if (ends) {
+      const told = sources.deaths.body?.deaths ?? [];
+      show(deathsCard, told.length > 0);
+      rows(deaths.body, told.map((death) => [moment(death.at), death.sentence, words(death.certainty), death.message ?? ""]));
+    }
     if (compare) versions.update(sources.compare.body);
     if (list) {
       const body = sources.evidence.body;
@@ -316,6 +326,7 @@ export const processView = (onOrder) => {
   show(versions.node, false);
   show(evidenceCard, false);
   show(livesCard, false);
+  show(deathsCard, false);
 
   /** Turns to another process. */
   const open = (next) => {
@@ -328,7 +339,7 @@ export const processView = (onOrder) => {
     write(app, "");
     write(which, `#${next.pm_id} on ${plain(next.daemon)}`);
     evidence.update([]);
-    for (const part of [versions.node, evidenceCard, livesCard]) show(part, false);
+    for (const part of [versions.node, evidenceCard, deathsCard, livesCard]) show(part, false);
     draw();
   };
   const update = (view) => {

@@ -34,6 +34,8 @@ pub enum Asker {
     Watch,
     /// pm2's `cron_restart`; the time fits its expression.
     Cron,
+    /// The list alone shows that it was asked, and not by what.
+    Somebody,
     /// Its command line or another client of its socket.
     Client {
         /// `restart`, `reload`, `stop` or `delete`.
@@ -154,6 +156,7 @@ pub fn is_short(uptime: Duration, min_uptime: Option<Duration>) -> bool {
 /// Decides what ended a run. The first rule that fits counts.
 pub fn decide(signs: &Signs) -> Finding {
     let finding = match (signs.daemon, &signs.asked) {
+        (DaemonEnd::Killed, _) if signs.kernel.killed.is_some() => killed(signs),
         (DaemonEnd::Killed, _) => {
             let clause = "pm2's daemon was killed or crashed, and it ended with it";
             certain(Cause::DaemonKilled, "", clause, ["the daemon is gone and said no farewell"])
@@ -214,6 +217,11 @@ fn asked(asker: &Asker, signs: &Signs) -> Finding {
             "",
             "its cron_restart was due",
             ["pm2 was asked at a time that fits cron_restart", "pm2's command line did not ask"],
+        ),
+        Asker::Somebody => undecided(
+            &["pm2_command", "watch", "cron", "max_memory_restart"],
+            "pm2 was asked to end it, by a command or by its own rules: its log does not tell",
+            ["pm2's list shows that it was asked"],
         ),
         Asker::Client { command, .. } if was_killed => {
             let clause = format!("pm2 was asked to {command} it; {late}");
@@ -289,7 +297,7 @@ fn killed(signs: &Signs) -> Finding {
         return certain(Cause::KernelOomKill, detail, clause, ["the kernel's log names its pid"]);
     }
     match (counted, log_read) {
-        (Some(true), false) => likely(
+        (Some(true), _) => likely(
             Cause::KernelOomKill,
             "control group",
             "the kernel killed it: its control group counts a kill for want of memory at that time",
@@ -328,8 +336,9 @@ fn ended(signs: &Signs) -> Finding {
     match signs.code {
         Some(1) => match signs.exception {
             ExceptionText::Stack | ExceptionText::Told => exception(),
-            ExceptionText::None => exit(1),
-            ExceptionText::SomeStack | ExceptionText::Unreadable => undecided(
+            // What an app writes in its first moments may not have reached its log.
+            ExceptionText::None if !boots => exit(1),
+            ExceptionText::None | ExceptionText::SomeStack | ExceptionText::Unreadable => undecided(
                 &["exit", "uncaught_exception"],
                 "it ended with code 1, by itself or by an exception that nobody caught: its error log does not tell",
                 ["the exit code"],
@@ -385,9 +394,9 @@ pub fn sentence(death: &Death) -> String {
     };
     let row = match death.in_a_row {
         times if times >= LOOP && death.finding.cause != Cause::BootLoop => {
-            format!("; it is in a boot loop, the {times}. time in a row")
+            format!("; it is in a boot loop, {times} times in a row")
         }
-        times if times >= LOOP => format!("; the {times}. time in a row"),
+        times if times >= LOOP => format!("; {times} times in a row"),
         _ => String::new(),
     };
     let then = match death.then {

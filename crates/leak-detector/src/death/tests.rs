@@ -1,7 +1,8 @@
 //! The rules of the decision, and its traps.
 
-use model::{DaemonName, Limit, LimitKind, Slope, WallTime};
+use model::{DaemonEvent, DaemonLine, DaemonName, Limit, LimitKind, Named, Slope, Steady, WallTime};
 
+use super::tracker::{Ended, Tracker};
 use super::*;
 
 fn by_itself(code: i64, signal: &str) -> Signs {
@@ -176,4 +177,86 @@ fn the_sentence_tells_the_whole_story() {
     let stopped =
         "api-2 ended at 02:13:20: pm2 was asked to stop it, by its command line or another client; it stays stopped.";
     assert_eq!(sentence(&death), stopped);
+}
+
+/// What a log with these events, one a second, comes to.
+fn ends(events: impl IntoIterator<Item = DaemonEvent>) -> Vec<Ended> {
+    let mut tracker = Tracker::default();
+    let mut now = 1000;
+    for event in events {
+        tracker.take_line(&DaemonLine { at: WallTime(now), event, read_at: None }, Steady(now));
+        now += 1000;
+    }
+    // Ends that may belong to a farewell wait once more.
+    let mut due = || {
+        now += 10_000;
+        tracker.due(Steady(now), WallTime(now), Steady(now), |_run| false).0
+    };
+    let mut ends = [due(), due()].concat();
+    ends.sort_by_key(|ended| ended.at);
+    ends
+}
+
+fn named(replaced: bool) -> Named {
+    Named { app: "api".to_owned(), pm_id: 3, replaced }
+}
+
+fn exited(replaced: bool, signal: &str) -> DaemonEvent {
+    DaemonEvent::Exited { process: named(replaced), code: 0, signal: signal.to_owned() }
+}
+
+#[test]
+fn a_new_worker_that_crashes_while_the_old_one_is_ended_was_not_asked() {
+    let found = ends([
+        DaemonEvent::Starting(named(false)),
+        DaemonEvent::Starting(named(false)),
+        DaemonEvent::Ending(named(true)),
+        exited(false, "SIGSEGV"),
+        exited(true, "SIGINT"),
+    ]);
+    assert_eq!(found[0].asked, Asked::No);
+    assert_eq!(found[0].run.started, Some(2000), "the run of the new worker");
+    assert_eq!((found[1].asked(false, false), found[1].run.started), (client("reload"), Some(1000)));
+}
+
+#[test]
+fn a_reason_holds_for_one_end() {
+    let changed = || DaemonEvent::Changed { app: "api".to_owned() };
+    let memory = DaemonEvent::OverMemory { pm_id: 3, measured: Bytes(2), limit: Bytes(1) };
+    let (start, end) = (|| DaemonEvent::Starting(named(false)), || DaemonEvent::Ending(named(false)));
+    let found = ends([
+        start(),
+        changed(),
+        changed(),
+        end(),
+        exited(false, "SIGINT"),
+        start(),
+        end(),
+        exited(false, "SIGINT"),
+        start(),
+        memory,
+        end(),
+        exited(false, "SIGINT"),
+        start(),
+        exited(false, "SIGTERM"),
+    ]);
+    let asked: Vec<Asked> = found.iter().map(|ended| ended.asked(false, false)).collect();
+    let memory = Asked::By(Asker::Memory { measured: Bytes(2), limit: Bytes(1) });
+    assert_eq!(asked, [Asked::By(Asker::Watch), client("restart"), memory, Asked::No]);
+    assert_eq!(found[0].then, Aftermath::Restarted { seconds: 1 });
+}
+
+#[test]
+fn what_pm2_lost_of_an_output_is_said_of_the_ends_of_that_time() {
+    let found = ends([exited(false, "SIGABRT"), DaemonEvent::OutputLost]);
+    assert!(found[0].lost_output);
+    assert!(!ends([exited(false, "SIGABRT")])[0].lost_output);
+}
+
+#[test]
+fn a_farewell_makes_the_ends_that_follow_the_daemons() {
+    let found = ends([DaemonEvent::Farewell, DaemonEvent::Ending(named(false)), exited(false, "SIGINT")]);
+    assert_eq!(found[0].daemon, DaemonEnd::Stopped);
+    let again = [DaemonEvent::Farewell, DaemonEvent::Began, DaemonEvent::Ending(named(false)), exited(false, "SIGINT")];
+    assert_eq!(ends(again)[0].daemon, DaemonEnd::None);
 }

@@ -22,6 +22,8 @@ const LINE_AFTER: Duration = Duration::from_secs(3);
 const WATCH_HOLDS: Duration = Duration::from_secs(30);
 /// How long a measured memory limit explains an end: a new worker may take its time to listen.
 const MEMORY_HOLDS: Duration = Duration::from_mins(2);
+/// A line tells a start to the second, and a list to the millisecond: what lies this close, in milliseconds, is one start.
+const SAME_START: u64 = 2000;
 /// Facts about pids that are kept, the newest.
 const FACTS: usize = 64;
 /// The pause between two lists that are asked for out of turn.
@@ -86,6 +88,8 @@ pub struct Ended {
     pub heap_full: bool,
     /// The text of an exception that the bus told of.
     pub exception: Option<String>,
+    /// Whether pm2 has lost some of what a process wrote at that time.
+    pub lost_output: bool,
     /// Short runs in a row, this one included; 0 after a long one.
     pub short_in_a_row: u32,
     /// What pm2 did then.
@@ -144,8 +148,6 @@ struct Tracked {
     /// The run before, which has no line yet, and since when it waits for one; a rolling reload's old worker waits as long as
     /// it lives.
     previous: Option<(Run, Option<Steady>)>,
-    /// Whether the list has shown the current run before the log did.
-    ahead: bool,
     /// When a line last changed what is known, so that an older list cannot undo it.
     changed: Steady,
     ending: bool,
@@ -219,7 +221,12 @@ impl Tracker {
     pub fn take_line(&mut self, line: &DaemonLine, now: Steady) {
         match &line.event {
             DaemonEvent::Exited { process, code, signal } => self.exited(process, *code, signal, line, now),
-            DaemonEvent::Ending(process) => self.process(process.pm_id).ending = true,
+            // The old worker of a rolling reload shares its number with one that may end by itself meanwhile.
+            DaemonEvent::Ending(process) => self.process(process.pm_id).ending |= !process.replaced,
+            DaemonEvent::OutputLost => {
+                let recent = self.pending.iter_mut().filter(|ended| now.since(ended.seen_at) < JUDGE_AFTER);
+                recent.for_each(|ended| ended.lost_output = true);
+            }
             DaemonEvent::OverMemory { pm_id, measured, limit } => {
                 self.process(*pm_id).memory = Some((*measured, *limit, now));
             }
@@ -279,7 +286,9 @@ impl Tracker {
     fn starting(&mut self, process: &Named, at: WallTime, now: Steady) {
         let tracked = self.process(process.pm_id);
         tracked.changed = now;
-        if std::mem::take(&mut tracked.ahead) {
+        // The list may have shown this run before its line was read.
+        let is_same = |run: &Run| run.pid.is_some() && run.started.is_some_and(|it| it.abs_diff(at.0) <= SAME_START);
+        if tracked.current.as_ref().is_some_and(is_same) {
             return;
         }
         // A rolling reload starts the new worker before it ends the old one.
@@ -302,20 +311,16 @@ impl Tracker {
     fn exited(&mut self, process: &Named, code: i64, signal: &str, line: &DaemonLine, now: Steady) {
         let (farewell, gone) = (self.farewell, self.is_gone);
         let changes = &mut self.changes;
+        // One restart is for all changes before it.
         let mut watched = |pm_id: u32| {
             let explains = |change: &&mut Change| change.0 == process.app && now.since(change.1) < WATCH_HOLDS;
-            changes.iter_mut().find(explains).is_some_and(|change| change.2.insert(pm_id))
+            changes.iter_mut().filter(explains).filter_map(|change| change.2.insert(pm_id).then_some(())).count() > 0
         };
         let tracked = self.processes.entry(process.pm_id).or_default();
         tracked.changed = now;
         let is_other = tracked.name.as_ref().is_some_and(|name| name.name() != process.app);
         let waits = tracked.previous.as_ref().is_some_and(|(_, since)| process.replaced || since.is_some());
-        let run = if waits {
-            tracked.previous.take().map(|(run, _)| run)
-        } else {
-            tracked.ahead = false;
-            tracked.current.take()
-        };
+        let run = if waits { tracked.previous.take().map(|(run, _)| run) } else { tracked.current.take() };
         let run = run.filter(|_| !is_other).unwrap_or_default();
         let listed = tracked.listed.clone().filter(|_| !is_other);
         let name = tracked.name.clone().filter(|_| !is_other);
@@ -334,8 +339,6 @@ impl Tracker {
             }
         };
         let exception = tracked.exception.take().filter(|(_, at)| now.since(*at) < LINE_AFTER).map(|(text, _)| text);
-        let killed = run.pid.and_then(|pid| self.killings.iter().rev().find(|(killed, _)| *killed == pid));
-        let heap_full = run.pid.is_some_and(|pid| self.heap_full.contains(&pid));
         let daemon = if farewell && is_client(&asked) { DaemonEnd::Stopped } else { DaemonEnd::None };
         let mut ended = Ended {
             pm_id: process.pm_id,
@@ -346,10 +349,11 @@ impl Tracker {
             signal: Some(signal.to_owned()),
             cron_off: cron_off.filter(|_| is_client(&asked)),
             asked,
-            killed_after: killed.map(|(_, after)| *after),
+            killed_after: None,
             daemon,
-            heap_full,
+            heap_full: false,
             exception,
+            lost_output: false,
             short_in_a_row: 0,
             then: if process.replaced { Aftermath::Restarted { seconds: 0 } } else { Aftermath::Unknown },
             read_at: line.read_at,
@@ -373,6 +377,7 @@ impl Tracker {
         let is_other = self.daemon_pid.zip(daemon_pid).is_some_and(|(before, now)| before != now);
         if is_other {
             self.daemon_gone(asked_at);
+            self.farewell = false;
         }
         self.daemon_pid = daemon_pid;
         (self.is_gone, self.wants_pids) = (false, false);
@@ -391,6 +396,10 @@ impl Tracker {
             }
             if let Some(run) = tracked.current.take() {
                 tracked.previous = Some((run, Some(asked_at)));
+            }
+            // What it held is about an end before.
+            if let Some(listed) = &mut tracked.listed {
+                listed.ending.exit_code = None;
             }
             for ended in self.pending.iter_mut().filter(|ended| ended.pm_id == *pm_id) {
                 if ended.then == Aftermath::Unknown {
@@ -414,11 +423,13 @@ impl Tracker {
             Some(current) if is_live && current.pid == run.pid => current.absorb(run),
             // A run that a line has told of, and whose pid is new.
             Some(current) if is_live && current.pid.is_none() => current.absorb(run),
+            // pm2 has only begun to start it.
+            Some(current) if current.pid.is_none() => {}
             Some(_) => {
                 tracked.previous = tracked.current.take().map(|old| (old, Some(asked_at)));
-                (tracked.current, tracked.ahead) = (is_live.then_some(run), is_live);
+                tracked.current = is_live.then_some(run);
             }
-            None => (tracked.current, tracked.ahead) = (is_live.then_some(run), false),
+            None => tracked.current = is_live.then_some(run),
         }
         for ended in self.pending.iter_mut().filter(|ended| ended.pm_id == listed.pm_id) {
             if ended.then == Aftermath::Unknown {
@@ -444,8 +455,14 @@ impl Tracker {
     }
 
     /// The ends that are to be judged now, and the runs that live on although their daemon is gone. `lives` tells whether a run
-    /// still lives; it is asked only after the daemon has gone.
-    pub fn due(&mut self, now: Steady, wall: WallTime, lives: impl Fn(&Run) -> bool) -> (Vec<Ended>, Vec<Orphaned>) {
+    /// still lives; it is asked only after the daemon has gone. `read_to` is the time up to which the log has been read.
+    pub fn due(
+        &mut self,
+        now: Steady,
+        wall: WallTime,
+        read_to: Steady,
+        lives: impl Fn(&Run) -> bool,
+    ) -> (Vec<Ended>, Vec<Orphaned>) {
         let (lost, wait) =
             std::mem::take(&mut self.lost).into_iter().partition(|lost: &Lost| now.since(lost.since) >= JUDGE_AFTER);
         self.lost = wait;
@@ -461,7 +478,7 @@ impl Tracker {
         }
         let mut without_line = Vec::new();
         for (pm_id, tracked) in &mut self.processes {
-            let late = |since: &Option<Steady>| since.is_some_and(|at| now.since(at) >= LINE_AFTER);
+            let late = |since: &Option<Steady>| since.is_some_and(|at| read_to.since(at) >= LINE_AFTER);
             if let Some((run, _)) = tracked.previous.take_if(|(_, since)| late(since)) {
                 without_line.push((*pm_id, run));
             }
@@ -478,20 +495,25 @@ impl Tracker {
                 ended.judge_at = now + JUDGE_AFTER;
             }
         }
-        let (due, wait) = std::mem::take(&mut self.pending).into_iter().partition(|ended| ended.judge_at <= now);
+        let (mut due, wait): (Vec<Ended>, _) =
+            std::mem::take(&mut self.pending).into_iter().partition(|ended| ended.judge_at <= now);
         self.pending = wait;
+        for ended in &mut due {
+            let Some(pid) = ended.run.pid else { continue };
+            ended.heap_full = self.heap_full.contains(&pid);
+            ended.killed_after = self.killings.iter().rev().find(|(killed, _)| *killed == pid).map(|(_, after)| *after);
+        }
         (due, orphaned)
     }
 
     /// An end that no line tells of.
     fn without_line(&mut self, pm_id: u32, run: Run, wall: WallTime, now: Steady, daemon: DaemonEnd) -> Ended {
-        let heap_full = run.pid.is_some_and(|pid| self.heap_full.contains(&pid));
         let tracked = self.processes.entry(pm_id).or_default();
         let listed = tracked.listed.clone();
         let next = tracked.current.as_ref();
         let asked = match (run.created_at, next.and_then(|next| next.created_at)) {
             (Some(before), Some(after)) if before == after => Asked::No,
-            (Some(_), Some(_)) => Asked::By(Asker::Client { command: "restart", confirmed: false }),
+            (Some(_), Some(_)) => Asked::By(Asker::Somebody),
             _ => Asked::Unknown,
         };
         let app = tracked.name.clone().unwrap_or_else(|| AppName::from(pm_id.to_string().as_str()));
@@ -506,7 +528,8 @@ impl Tracker {
             cron_off: None,
             killed_after: None,
             daemon,
-            heap_full,
+            heap_full: false,
+            lost_output: false,
             exception: tracked.exception.take().map(|(text, _)| text),
             short_in_a_row: 0,
             then: Aftermath::Unknown,

@@ -14,6 +14,7 @@ use super::demo::DemoArguments;
 use super::doctor::DoctorArguments;
 use super::heap::HeapArgs;
 use super::man::ManArguments;
+use super::memory::MemoryArguments;
 use super::open::OpenArguments;
 use super::output::wrap;
 use super::restarts::{PlanArguments, RestartArguments, ShowArguments};
@@ -42,7 +43,7 @@ const ABOUT_AT: usize = 24;
 /// Which command stands in which group, in this order.
 const GROUPS: [(&str, &[&str]); 4] = [
     ("Watch", &["run", "status", "open", "demo"]),
-    ("Diagnose", &["doctor", "deaths", "analyze", "compare", "heap", "watch"]),
+    ("Diagnose", &["doctor", "deaths", "memory", "analyze", "compare", "heap", "watch"]),
     ("Act", &["restart", "restarts", "plan"]),
     ("Set up", &["check-config", "print-default-config", "man", "completions", "help"]),
 ];
@@ -101,6 +102,7 @@ pub(super) enum Command {
     PrintDefaultConfig,
     /// Show every process: memory, growth and verdict.
     Status(StatusArguments),
+    Memory(MemoryArguments),
     Doctor(DoctorArguments),
     Analyze(AnalyzeArguments),
     Deaths(DeathsArguments),

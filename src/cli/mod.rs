@@ -13,6 +13,7 @@ pub mod heap;
 mod heap_snapshot;
 pub mod heap_take;
 mod man;
+mod memory;
 mod open;
 mod output;
 mod pace;
@@ -93,6 +94,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Demo(arguments) => demo::run(&flags, &arguments),
         Command::Deaths(arguments) => deaths::run(&flags, &arguments),
         Command::Compare(arguments) => restarts::compare(&flags, &arguments),
+        Command::Memory(arguments) => memory::run(&flags, &arguments),
         Command::Restart(arguments) => restarts::restart(&flags, &arguments),
         Command::Open(arguments) => open::run(&flags, &arguments),
         Command::Restarts(arguments) => restarts::restarts(&flags, &arguments),

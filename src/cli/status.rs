@@ -8,14 +8,15 @@ use anyhow::Context as _;
 use unicode_width::UnicodeWidthStr as _;
 
 use super::arguments::{Flags, Format, StatusArguments};
+use super::memory::KINDS;
 use super::output::{clean, columns, fit, fit_right, print, span, wrap};
 use crate::export::json::{ProcessView, ProcessesView};
 use crate::http::client::ClientError;
 use crate::model::{AppName, Bytes};
 
 /// Time the running sidecar has to answer, and the most it may say.
-const DEADLINE: Duration = Duration::from_secs(5);
-const LONGEST_ANSWER: usize = 64 << 20;
+pub(super) const DEADLINE: Duration = Duration::from_secs(5);
+pub(super) const LONGEST_ANSWER: usize = 64 << 20;
 
 /// What a table of one row takes beside the name and the columns that adapt to their figures.
 const NARROWEST_NAME: usize = 12;
@@ -116,19 +117,9 @@ fn table(view: &ProcessesView, source: &str, columns: usize) -> String {
 
 /// Writes what holds the memory of each process: a column for each kind, or why it is not known.
 fn memory_table(view: &ProcessesView) -> String {
-    const KINDS: [(&str, &str); 8] = [
-        ("JS HEAP", "js_heap"),
-        ("MALLOC", "malloc"),
-        ("ADD-ON", "own_allocator"),
-        ("WASM", "wasm"),
-        ("CODE", "code_and_stacks"),
-        ("FILES", "files"),
-        ("SHARED", "shared_memory"),
-        ("CHILDREN", "children"),
-    ];
     let mut text = format!("\n{:<24} {:>3}", "MEMORY BY KIND", "ID");
     for (head, _) in KINDS {
-        write!(text, " {head:>9}").ok();
+        write!(text, " {:>9}", head.to_uppercase()).ok();
     }
     text.push_str("   WORKERS\n");
     for process in view.processes.iter().filter(|process| process.pid.is_some()) {
@@ -151,7 +142,7 @@ fn memory_table(view: &ProcessesView) -> String {
 }
 
 /// The app's name, with its namespace where that is not pm2's default.
-fn app_name(process: &ProcessView) -> String {
+pub(super) fn app_name(process: &ProcessView) -> String {
     AppName::new(&process.namespace, &process.app).to_string()
 }
 

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::Collected;
 use super::timeline::SparklineView;
 use crate::model::{
-    AppName, Bytes, DaemonSample, LifeSummary, MemoryKind, ProcessKey, ProcessSample, Slope, Steady, SystemSample,
-    Verdict, WallTime,
+    AppName, Bytes, DaemonSample, LifeSummary, MemoryCause, MemoryKind, ProcessKey, ProcessSample, Slope, Steady,
+    SystemSample, Verdict, WallTime,
 };
 
 /// The body of `/api/v1/processes`.
@@ -131,6 +131,9 @@ pub struct ProcessView {
     /// Worker threads.
     #[serde(default)]
     pub worker_threads: Option<u32>,
+    /// What growth of its memory comes from, once enough is known of the run.
+    #[serde(default)]
+    pub memory_cause: Option<MemoryCauseView>,
     /// V8 heap in use.
     pub heap_used_bytes: Option<u64>,
     /// V8 heap committed.
@@ -153,6 +156,36 @@ pub struct ProcessView {
     pub sparkline: Option<SparklineView>,
     /// What the restart policy is about to do with it; null when nothing.
     pub plan: Option<PlanView>,
+}
+
+/// What growth of a process's memory comes from, as far as that can be seen from outside.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MemoryCauseView {
+    /// A word for it; `none` where nothing grows, `undecided` where the figures do not decide it.
+    pub cause: String,
+    /// Whether such growth does no harm.
+    pub harmless: bool,
+    /// Growth of the kind of memory that grows the most.
+    pub grown_bytes: u64,
+    /// Over how long.
+    pub over_seconds: f64,
+    /// What is seen.
+    pub sentence: String,
+    /// What to do next; empty where nothing is to be done.
+    pub advice: String,
+}
+
+impl From<MemoryCause> for MemoryCauseView {
+    fn from(cause: MemoryCause) -> Self {
+        Self {
+            cause: cause.cause.to_owned(),
+            harmless: cause.harmless,
+            grown_bytes: cause.grown.0,
+            over_seconds: cause.over.as_secs_f64(),
+            sentence: cause.sentence,
+            advice: cause.advice.to_owned(),
+        }
+    }
 }
 
 /// What the restart policy is about to do with a process.
@@ -320,6 +353,7 @@ fn process_view(process: &ProcessSample, verdict: Option<&Verdict>, wall: WallTi
         memory_by_kind_bytes: system.and_then(memory_by_kind),
         memory_by_kind_unknown: system.and_then(|system| system.memory_unknown).map(str::to_owned),
         worker_threads: system.and_then(|system| system.memory).map(|memory| memory.workers),
+        memory_cause: None,
         heap_used_bytes: bytes(metrics.heap_used),
         heap_total_bytes: bytes(metrics.heap_total),
         cpu_seconds: system.map(|system| super::process::whole(system.cpu_milliseconds) / 1000.0),

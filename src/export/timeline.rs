@@ -3,13 +3,16 @@
 //! Pure. Minutes lie on the steady line; [`TimeScale`] carries them to the wall clock. This room refuses to judge: the
 //! fitted line is the verdict's own slope laid through the floors it was fitted to.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::history::Point;
 use crate::model::{
-    AppName, Bytes, LifeEnd, LifeSummary, LimitKind, Minute, ProcessKey, Signal, Slope, Steady, Verdict, WallTime,
+    AppName, Bytes, LifeEnd, LifeSummary, LimitKind, MemoryKind, Minute, ProcessKey, Signal, Slope, Steady, Verdict,
+    WallTime,
 };
 
 /// Points aimed at when no step is asked for.
@@ -143,6 +146,8 @@ pub struct Past<'a> {
     pub minutes: &'a [Minute],
     /// Its lives, oldest first, the one that runs last (as [`LifeEnd::Running`]).
     pub lives: &'a [LifeSummary],
+    /// What held the memory of the run, oldest first.
+    pub composition: &'a [Point],
     /// The verdict, once there is one.
     pub verdict: Option<&'a Verdict>,
     /// The row from which on heap floors are heap after a major collection; none where they are sampled.
@@ -176,6 +181,9 @@ pub struct HistoryView {
     pub heap_total: SeriesView,
     /// What garbage collection cannot free.
     pub floor: SeriesView,
+    /// Resident memory of the run by what holds it.
+    #[serde(default)]
+    pub memory: MemoryView,
     /// The nearest limit's name.
     pub limit: Option<String>,
     /// The nearest limit.
@@ -188,6 +196,29 @@ pub struct HistoryView {
     pub marks: Vec<MarkView>,
     /// The lives that are remembered, oldest first.
     pub lives: Vec<LifeView>,
+}
+
+/// Resident memory of a run by what holds it, at times of its own.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct MemoryView {
+    /// When, in seconds since the Unix epoch.
+    pub time: Vec<f64>,
+    /// Bytes of each kind at each of these times.
+    pub kinds: BTreeMap<String, Vec<u64>>,
+}
+
+impl MemoryView {
+    fn new(points: &[Point], scale: TimeScale) -> Self {
+        let column = |figure: &dyn Fn(&Point) -> f32| {
+            points.iter().map(|point| bytes(figure(point)).unwrap_or_default()).collect::<Vec<_>>()
+        };
+        let own = MemoryKind::ALL.into_iter().map(|kind| (kind.as_str(), column(&|point| point.kind(kind))));
+        let all = own.chain([(super::process::CHILDREN, column(&|point| point.children))]);
+        Self {
+            time: points.iter().map(|point| scale.wall(point.at)).collect(),
+            kinds: all.map(|(kind, column)| (kind.to_owned(), column)).collect(),
+        }
+    }
 }
 
 /// One series in bytes, by step; null where nothing was measured.
@@ -341,6 +372,7 @@ impl HistoryView {
             heap_used: SeriesView::default(),
             heap_total: SeriesView::default(),
             floor: SeriesView::default(),
+            memory: MemoryView::new(past.composition, scale),
             limit: past.verdict.and_then(|verdict| verdict.limit).map(|limit| limit.kind.as_str().to_owned()),
             limit_bytes: past.verdict.and_then(|verdict| verdict.limit).map(|limit| limit.bytes.0),
             fit: past.verdict.and_then(|verdict| fit(past, verdict)),

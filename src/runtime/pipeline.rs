@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::export::VersionSlope;
-use crate::history::{About, ProcessHistory, Retention, Sample};
+use crate::history::{About, Composition, ProcessHistory, Retention, Sample};
 use crate::model::{
     AppName, DaemonName, DaemonSample, LeakState, Life, LifeEnd, LifeSummary, MemoryLimits, Minute, ProcessKey,
     ProcessSample, Snapshot, Steady, Verdict,
@@ -34,6 +34,7 @@ pub struct Pipeline {
 #[derive(Debug)]
 struct Watched {
     history: ProcessHistory,
+    composition: Composition,
     detector: Detector,
     verdict: Option<Verdict>,
     slot: Option<i64>,
@@ -157,6 +158,11 @@ impl Pipeline {
         self.watched.get(key).map(|watched| &watched.history)
     }
 
+    /// What held the memory of one process's run.
+    pub fn composition(&self, key: &ProcessKey) -> Option<&Composition> {
+        self.watched.get(key).map(|watched| &watched.composition)
+    }
+
     /// Every history, by process.
     pub fn histories(&self) -> impl Iterator<Item = &ProcessHistory> {
         self.watched.values().map(|watched| &watched.history)
@@ -164,7 +170,9 @@ impl Pipeline {
 
     /// Memory that the history takes, in bytes.
     pub fn heap_bytes(&self) -> usize {
-        self.watched.values().map(|watched| watched.history.heap_bytes() + size_of::<Watched>()).sum()
+        let of =
+            |watched: &Watched| watched.history.heap_bytes() + watched.composition.heap_bytes() + size_of::<Watched>();
+        self.watched.values().map(of).sum()
     }
 
     /// Says of a life that it is about to end by our own hand.
@@ -181,6 +189,7 @@ impl Pipeline {
         });
         let life = |history: &ProcessHistory| history.current().map(|current| current.life);
         let before = life(&watched.history);
+        watched.composition.observe(process, at, retention.minute);
         outcome.ended.extend(watched.history.observe(process, at));
         let now = life(&watched.history);
         if now != before {
@@ -295,7 +304,8 @@ impl Pipeline {
 
 impl Watched {
     fn new(history: ProcessHistory) -> Self {
-        Self { history, detector: Detector::new(), verdict: None, slot: None }
+        let composition = Composition::new(history.retention().minute);
+        Self { history, composition, detector: Detector::new(), verdict: None, slot: None }
     }
 }
 

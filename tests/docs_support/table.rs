@@ -41,6 +41,7 @@ const TABLE: &[(&str, Proof)] = &[
     ("cargo run --example …", Elsewhere("crates/v8-heap/tests/growth.rs")),
     ("npm start", NotRun("starts the reader's app")),
     ("leakslope status --wide", Ends(&[0])),
+    ("leakslope memory …", Elsewhere("tests/sidecar/memory.rs")),
     ("leakslope open", Elsewhere("tests/sidecar/security.rs")),
     ("cargo build", NotRun("has been done: this test runs what it built")),
     ("cargo test …", NotRun("is a part of ./tests/run")),

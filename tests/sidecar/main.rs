@@ -11,6 +11,7 @@ mod http_descriptors;
 mod http_server;
 mod listeners;
 mod live;
+mod memory;
 mod pm2;
 mod prometheus;
 mod run;

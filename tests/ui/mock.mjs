@@ -82,6 +82,15 @@ const verdictOf = (one, now) => {
   };
 };
 
+/** What holds the memory of an app over its last two hours. */
+const layersOf = (one, now) => {
+  const time = [...Array(5).keys()].map((index) => now - (4 - index) * 1800);
+  const here = time.map((at) => memory(one, at, now));
+  const kinds = { files: here.map(() => 46 * MIB), js_heap: here.map(({ total }) => Math.round(total)) };
+  for (const kind of ["malloc", "own_allocator", "wasm", "code_and_stacks", "shared_memory", "children"]) kinds[kind] = time.map(() => 0);
+  return { time, kinds };
+};
+
 const processOf = (one, now) => {
   const alive = one.status === "online";
   const here = memory(one, now, now);
@@ -91,7 +100,7 @@ const processOf = (one, now) => {
     version: one.version, revision: null, node_version: "20.20.2", started_at: now - one.uptime,
     uptime_seconds: one.uptime, restarts: one.restarts, unstable_restarts: 0,
     resident_memory_bytes: alive ? Math.round(here.resident) : null, tree_resident_memory_bytes: alive ? Math.round(here.resident) : null,
-    swapped_memory_bytes: 0, memory_by_kind_bytes: null, memory_by_kind_unknown: "it was not read yet", worker_threads: null, heap_used_bytes: alive ? Math.round(here.used) : null, heap_total_bytes: alive ? Math.round(here.total) : null,
+    swapped_memory_bytes: 0, memory_by_kind_bytes: null, memory_by_kind_unknown: "it was not read yet", worker_threads: null, memory_cause: one.cause ?? null, heap_used_bytes: alive ? Math.round(here.used) : null, heap_total_bytes: alive ? Math.round(here.total) : null,
     cpu_seconds: 120.5, event_loop_latency_p50_seconds: 0.0004, event_loop_latency_p95_seconds: 0.0021, metrics_age_seconds: 1,
     metrics_frozen: false, limits: { max_memory_restart: one.limit * MIB }, verdict: alive ? verdictOf(one, now) : null,
     sparkline: alive ? { from: points[0], step_seconds: 720, resident_min_bytes: points.map((at) => (at < now - 3 * 86400 ? null : Math.round(memory(one, at, now).resident))) } : null,
@@ -142,7 +151,7 @@ const historyOf = (one, state, query) => {
     { at: born, kind: "deploy", end: "restarted_by_us", version_before: "2.3.1", version: one.version },
   ].filter((mark) => mark.at >= from && mark.at <= to);
   return {
-    daemon: one.daemon, namespace: "default", app: one.app, pm_id: one.pm_id, step_seconds: step, oldest, time, ...series,
+    daemon: one.daemon, namespace: "default", app: one.app, pm_id: one.pm_id, step_seconds: step, oldest, time, ...series, memory: layersOf(one, now),
     limit: verdict?.limit ?? null, limit_bytes: verdict?.limit_bytes ?? null,
     fit: slope ? {
       signal: "footprint", from: now - 12 * 3600, to: now, pivot_at: mid, pivot_bytes: memory(one, mid, now).floor,

@@ -6,13 +6,14 @@ use std::time::Duration;
 use crate::schema::Document;
 use leakslope::evidence::report::{Added, ClassGrowth, Place, SeriesGrowth};
 use leakslope::evidence::snapshot::patterns::Pattern;
-use leakslope::export::json::{LivesView, PlanView, ProcessesView};
+use leakslope::export::json::{LivesView, MemoryCauseView, PlanView, ProcessesView};
 use leakslope::export::timeline::{HistoryView, Past, Range, TimeScale, sparkline};
 use leakslope::export::{Collected, DeathCounts};
+use leakslope::history::Point;
 use leakslope::model::{
     AppMetrics, AppName, Basis, Bytes, CollectorName, CollectorReport, DaemonName, DaemonSample, Ending, HostSample,
-    LeakState, Life, LifeEnd, LifeSummary, Limit, LimitKind, Listed, MemoryLimits, MemorySource, Minute, ProcessKey,
-    ProcessSample, Rejection, Signal, Slope, Snapshot, Status, Steady, SystemSample, Verdict, WallTime,
+    LeakState, Life, LifeEnd, LifeSummary, Limit, LimitKind, Listed, MemoryKind, MemoryLimits, MemorySource, Minute,
+    ProcessKey, ProcessSample, Rejection, Signal, Slope, Snapshot, Status, Steady, SystemSample, Verdict, WallTime,
 };
 use leakslope::ui::{
     ActingView, AppPolicyView, AuditView, BreakerView, CompareView, ComparisonView, EvidenceItemView,
@@ -309,6 +310,14 @@ fn processes() {
     view.first_verdict_after_seconds = Some(2400.0);
     view.processes[0].sparkline = sparkline(&minutes(), 60, SCALE);
     view.processes[0].plan = Some(plan());
+    view.processes[0].memory_cause = Some(MemoryCauseView {
+        cause: text("workers"),
+        harmless: false,
+        grown_bytes: 9,
+        over_seconds: 60.0,
+        sentence: text("it grows"),
+        advice: String::new(),
+    });
     assert_eq!(view.processes[0].sparkline.as_ref().map(|line| line.resident_min_bytes.len()), Some(60));
     holds("Processes", &view);
 }
@@ -332,11 +341,22 @@ fn history() {
     let lives = [life(1, 7_000, "1.4.1", LifeEnd::RestartedByUs), life(2, 3_000, "1.4.2", LifeEnd::Running)];
     let all = Range { from: WallTime(0), to: WallTime(i64::MAX / 2), step: None };
     let app = AppName::new("default", "shop");
+    let point = Point {
+        at: NOW,
+        kinds: [1e6; MemoryKind::ALL.len()],
+        children: 0.0,
+        workers: 1.0,
+        heap_total: f32::NAN,
+        heap_floor: f32::NAN,
+        external: f32::NAN,
+        handles: f32::NAN,
+    };
     let full = Past {
         key: &key,
         app: &app,
         minutes: &minutes,
         lives: &lives,
+        composition: &[point],
         verdict: Some(&verdict),
         exact_since: None,
         scale: SCALE,

@@ -83,6 +83,20 @@ test("the chart can be read with the keyboard, and as a table", async () => {
   assert.match(await rows.nth(1).innerText(), /MiB/);
 });
 
+test("what holds the memory lies in layers below the series, and what grows is said", async () => {
+  const sentence = "V8's heaps grew by 113 MiB: worker threads are started and not ended (28 run now), over 60 min";
+  const cause = { cause: "workers", harmless: false, grown_bytes: 1, over_seconds: 3600, sentence, advice: "End workers with terminate()." };
+  mock.state.apps = APPS.map((one) => ({ ...one, cause }));
+  await visit();
+  assert.ok((await page.locator(".verdict-card").innerText()).includes(`${sentence}. End workers with terminate().`));
+  const drawn = () => page.locator(".uplot canvas").evaluate((canvas) => canvas.toDataURL());
+  const before = await drawn();
+  await page.getByRole("checkbox", { name: "By kind" }).check();
+  assert.notEqual(await drawn(), before);
+  await page.getByRole("checkbox", { name: "By kind" }).uncheck();
+  assert.equal(await drawn(), before);
+});
+
 test("pulling out a part of the chart asks for just that part", async () => {
   await visit();
   const box = await page.locator(".u-over").boundingBox();

@@ -20,7 +20,7 @@ pub use death::{Aftermath, Cause, Certainty, DaemonEvent, DaemonLine, Death, Fin
 pub use history::{LifeEnd, LifeSummary, Minute};
 pub use host::{HostSample, SelfSample};
 pub use identity::{AppName, DEFAULT_NAMESPACE, DaemonName, Life, ProcessKey};
-pub use memory::{MemoryByKind, MemoryKind};
+pub use memory::{MemoryByKind, MemoryCause, MemoryKind};
 pub use problem::{ConfigError, Problem};
 pub use process::{
     AppMetrics, CustomMetric, Ending, GcReport, Listed, MemoryLimits, MemorySource, ProcessSample, Status, SystemSample,

@@ -1,5 +1,7 @@
 //! Resident memory of one process by the kind of what holds it.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use crate::Bytes;
@@ -78,4 +80,21 @@ impl MemoryByKind {
     pub fn resident(&self) -> Bytes {
         self.resident.iter().copied().sum()
     }
+}
+
+/// What the growth of a process's memory comes from, as far as that can be seen from outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemoryCause {
+    /// A word for it; `none` where nothing grows, `undecided` where the figures do not decide it.
+    pub cause: &'static str,
+    /// Whether such growth does no harm: it ends by itself, or is given up when memory is short.
+    pub harmless: bool,
+    /// By how much the kind of memory that grows the most has grown.
+    pub grown: Bytes,
+    /// Over how long.
+    pub over: Duration,
+    /// What is seen, as a sentence without its full stop.
+    pub sentence: String,
+    /// What to do next; empty where nothing is to be done.
+    pub advice: &'static str,
 }

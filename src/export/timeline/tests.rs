@@ -76,7 +76,7 @@ fn past<'a>(
     verdict: Option<&'a Verdict>,
 ) -> Past<'a> {
     static APP: std::sync::LazyLock<AppName> = std::sync::LazyLock::new(|| AppName::new("default", "shop"));
-    Past { key, app: &APP, minutes, lives, verdict, exact_since: None, scale: SCALE }
+    Past { key, app: &APP, minutes, lives, composition: &[], verdict, exact_since: None, scale: SCALE }
 }
 
 fn everything(step: Option<u64>) -> Range {

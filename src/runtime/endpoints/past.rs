@@ -7,10 +7,11 @@ use hyper::{StatusCode, header};
 use super::{not_yet, tagged};
 use crate::export::json::ProcessesView;
 use crate::export::timeline::{self, HistoryView, Past, Range, TimeScale};
+use crate::history::Point;
 use crate::http::{Content, Request, Response};
 use crate::model::{AppName, DaemonName, LifeEnd, LifeSummary, Minute, ProcessKey, Verdict};
 use crate::runtime::{Published, Shared};
-use crate::trend::first_verdict_after;
+use crate::trend::{cause, first_verdict_after};
 use crate::ui::plan_of;
 
 /// Points of a sparkline.
@@ -37,6 +38,7 @@ fn view(shared: &Shared, published: &Published) -> ProcessesView {
         let key = ProcessKey { daemon: DaemonName::from(process.daemon.as_str()), pm_id: process.pm_id };
         let standing = published.restarts.as_ref();
         process.plan = standing.and_then(|standing| plan_of(&standing.plan, &key.daemon, key.pm_id));
+        process.memory_cause = pipeline.composition(&key).and_then(cause).map(Into::into);
         let Some(history) = pipeline.history(&key) else { continue };
         let Some(newest) = history.minutes().newest() else { continue };
         let window = published.verdicts.get(&key).map_or(0, |verdict| {
@@ -86,6 +88,7 @@ struct Remembered {
     app: AppName,
     minutes: Vec<Minute>,
     lives: Vec<LifeSummary>,
+    composition: Vec<Point>,
     verdict: Option<Verdict>,
     exact_since: Option<i64>,
 }
@@ -97,6 +100,7 @@ impl Remembered {
             app: &self.app,
             minutes: &self.minutes,
             lives: &self.lives,
+            composition: &self.composition,
             verdict: self.verdict.as_ref(),
             exact_since: self.exact_since,
             scale,
@@ -125,6 +129,7 @@ fn remembered(shared: &Shared, request: &Request) -> Result<(Remembered, Range),
         app: history.about().app.clone(),
         minutes: history.minutes().since(i64::MIN).collect(),
         lives,
+        composition: pipeline.composition(&key).map(|composition| composition.points().to_vec()).unwrap_or_default(),
         verdict,
         exact_since: history.current().and_then(|current| current.exact_since),
         key,

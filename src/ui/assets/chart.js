@@ -1,7 +1,7 @@
 // The chart of one process: its series, the line the verdict rests on, the way to the limit, and what happened when.
 // One uPlot instance for the whole life of the page; new data go into it.
 
-import { h, write, mark } from "./dom.js";
+import { h, show, write, mark } from "./dom.js";
 import { bytes, instant, moment, words } from "./format.js";
 
 const MIB = 1048576;
@@ -12,6 +12,12 @@ export const SERIES = [
   { id: "heap_total", label: "Heap total", colour: "--series-heap-total", width: 1.5, dash: [2, 3], on: false },
   { id: "heap_used", label: "Heap used", colour: "--series-heap-used", width: 1.5, on: true },
   { id: "floor", label: "Floor", colour: "--series-floor", width: 2, on: true, column: "min" },
+];
+
+/** What holds the memory, from the bottom of the stack up. */
+const KINDS = [
+  ["files", "Files"], ["code_and_stacks", "Code and stacks"], ["js_heap", "JS heap"], ["malloc", "malloc"],
+  ["own_allocator", "Add-on's allocator"], ["wasm", "WebAssembly"], ["shared_memory", "Shared memory"], ["children", "Children"],
 ];
 
 const TIMES = [
@@ -31,6 +37,42 @@ const lineAt = (fit, slope, at) => fit.pivot_bytes + slope * (at - fit.pivot_at)
 export const horizon = (history, from, to) => {
   if (!history.projection) return to;
   return Math.max(to, Math.min(history.projection.at + (history.projection.at - from) * 0.04, to + (to - from) * 1.5));
+};
+
+/** Draws what holds the memory of the run as layers below the series, each with its name and its newest figure. */
+const layers = (state) => (plot) => {
+  const memory = state.history?.memory;
+  if (!state.kinds || !memory || memory.time.length < 2) return;
+  const { ctx, bbox } = plot;
+  const ratio = devicePixelRatio;
+  const x = memory.time.map((at) => plot.valToPos(at, "x", true));
+  let below = memory.time.map(() => 0);
+  ctx.save();
+  ctx.beginPath();
+  ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
+  ctx.clip();
+  ctx.font = `${11 * ratio}px system-ui, sans-serif`;
+  ctx.textAlign = "right";
+  for (const [kind, label] of KINDS) {
+    const figures = memory.kinds[kind] ?? [];
+    if (!figures.some((figure) => figure > 0)) continue;
+    const above = below.map((base, index) => base + figures[index]);
+    const y = (values) => values.map((value) => plot.valToPos(value, "y", true));
+    const [top, bottom] = [y(above), y(below)];
+    ctx.beginPath();
+    x.forEach((left, index) => ctx[index === 0 ? "moveTo" : "lineTo"](left, top[index]));
+    for (let index = x.length - 1; index >= 0; index -= 1) ctx.lineTo(x[index], bottom[index]);
+    ctx.closePath();
+    ctx.fillStyle = colour(`--kind-${kind.replaceAll("_", "-")}`);
+    ctx.fill();
+    const last = x.length - 1;
+    if (bottom[last] - top[last] > 14 * ratio) {
+      ctx.fillStyle = colour("--text");
+      ctx.fillText(`${label} ${bytes(figures[last])}`, Math.min(x[last], bbox.left + bbox.width) - 6 * ratio, (top[last] + bottom[last]) / 2 + 4 * ratio);
+    }
+    below = above;
+  }
+  ctx.restore();
 };
 
 /** Draws what lies over the series. Everything comes from one history, so nothing is kept between draws. */
@@ -141,7 +183,7 @@ const columns = (history) => [
 
 /** Makes the chart. `onSpan(from, to)` is told which part a person has pulled out with the pointer. */
 export const chart = (onSpan) => {
-  const state = { history: null, forward: true, from: 0, to: 1 };
+  const state = { history: null, forward: true, kinds: false, from: 0, to: 1 };
   const on = new Map(SERIES.map((series) => [series.id, series.on]));
   const readout = h("p", { class: "readout", "aria-live": "off" });
   const legend = h("div", { class: "legend", role: "group", "aria-label": "Series" });
@@ -155,7 +197,7 @@ export const chart = (onSpan) => {
     const limit = state.history?.limit_bytes ?? 0;
     const reaches = state.forward && state.history?.projection ? limit : 0;
     const top = Math.max(high ?? 0, limit <= (high ?? 0) * 1.6 ? limit : 0, reaches);
-    const bottom = (low ?? 0) > top * 0.6 ? Math.floor(low * 0.97) : 0;
+    const bottom = !state.kinds && (low ?? 0) > top * 0.6 ? Math.floor(low * 0.97) : 0;
     return [bottom, Math.max(top + (top - bottom) * 0.08, bottom + MIB)];
   };
   const axis = (side) => ({
@@ -186,6 +228,7 @@ export const chart = (onSpan) => {
     series: [{}, ...SERIES.map(line), { ...hidden }, { ...hidden }],
     bands: [{ series: [SERIES.length + 1, SERIES.length + 2], fill: () => colour("--series-resident-band") }],
     hooks: {
+      drawAxes: [layers(state)],
       draw: [overlay(state)],
       setCursor: [() => read()],
       setSelect: [(self) => {
@@ -220,6 +263,13 @@ export const chart = (onSpan) => {
       box, h("span", { class: "swatch", "aria-hidden": "true" }), h("span", { text: label }), value));
   });
 
+  const stacked = h("input", { type: "checkbox", id: "series-kinds", onchange: () => {
+    state.kinds = stacked.checked;
+    plot.setData(plot.data);
+  } });
+  const byKind = h("label", { class: "series", for: "series-kinds" }, stacked, h("span", { text: "By kind" }));
+  legend.append(byKind);
+
   const step = (by) => {
     const last = state.history.time.length - 1;
     const index = Math.min(last, Math.max(0, (plot.cursor.idx ?? last) + by));
@@ -246,6 +296,7 @@ export const chart = (onSpan) => {
   const update = (history, from, to, forward) => {
     Object.assign(state, { history, forward, from, to: forward ? horizon(history, from, to) : to });
     plot.setData(columns(history));
+    show(byKind, history.memory.time.length > 1);
     const restarts = history.marks.map((event) => `${words(event.kind)} at ${moment(event.at)}${event.cause ? `, ${words(event.cause)}` : ""}`).join(", ");
     mark(frame, "aria-label", `Memory from ${moment(from)} to ${moment(to)}${restarts ? `; ${restarts}` : ""}`);
     read();

@@ -161,6 +161,7 @@ export const processView = (onOrder) => {
   const since = h("span", { class: "small" });
   const reason = h("p", { class: "reason", dir: "auto" });
   const plan = h("p", { class: "plan", dir: "auto" });
+  const cause = h("p", { class: "cause", dir: "auto" });
   const order = (kind) => onOrder({ kind, daemon: process.daemon, namespace: process.namespace, app: process.app, pm_id: process.pm_id });
   const restart = h("button", { type: "button", class: "quiet", text: "Restart …", onclick: () => order("restart") });
   const facts = {
@@ -204,7 +205,7 @@ export const processView = (onOrder) => {
     h("div", { class: "tools" }, ranges, whole, h("label", { class: "check", for: "forward" }, forward, "Up to the limit"),
       h("span", { class: "spread" }), csv, png), plot.node, empty, details);
   const content = h("div", { class: "stack" }, h("div", { class: "verdict-card" },
-    h("div", { class: "verdict-line" }, verdict.node, since, h("span", { class: "spread" }), restart), reason, plan,
+    h("div", { class: "verdict-line" }, verdict.node, since, h("span", { class: "spread" }), restart), reason, cause, plan,
     h("dl", { class: "facts-grid" }, ...Object.values(facts).map((entry) => entry.node))),
   card, versions.node, evidenceCard, deathsCard, livesCard);
   const gone = h("p", { class: "notice", text: "pm2 does not list this process any more." });
@@ -256,6 +257,9 @@ export const processView = (onOrder) => {
     verdict.update(state);
     write(since, now ? `since ${instant(now.since, collectedAt)}` : "");
     write(reason, sentence(now?.reason ?? "There is no verdict yet: too little has been seen of this life"));
+    const grows = process.memory_cause && process.memory_cause.cause !== "none" ? process.memory_cause : null;
+    show(cause, grows !== null);
+    write(cause, grows ? `${sentence(grows.sentence)} ${grows.advice}` : "");
     show(plan, process.plan !== null);
     write(plan, process.plan ? `Restart policy: ${sentence(process.plan.sentence)}` : "");
     mark(node, "data-state", state);

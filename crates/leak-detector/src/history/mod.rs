@@ -4,6 +4,7 @@
 //! (that is `trend`'s) and to read any clock. Memory per process is fixed: [`ProcessHistory::heap_bytes`] stays below
 //! 64 KiB with the default of 72 hours.
 
+mod composition;
 mod life;
 mod minutes;
 mod sample;
@@ -11,6 +12,7 @@ mod sample;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+pub use composition::{Composition, MOST_POINTS, Point};
 pub use life::{About, CurrentLife, NativeBasis, PARTS};
 pub use minutes::MinuteRing;
 pub use sample::Sample;

@@ -3,6 +3,7 @@
 //! Pure: a [`crate::history::ProcessHistory`], limits, settings and `now` go in, a [`model::Verdict`] comes out. The design and
 //! its measured figures are in `docs/detection.md`. This room refuses to read a clock, to know of pm2 and to act.
 
+mod cause;
 pub mod compare;
 mod detector;
 mod frame;
@@ -16,6 +17,7 @@ mod shape;
 mod short_run;
 mod trial;
 
+pub use cause::cause;
 pub use detector::{Detector, first_verdict_after};
 pub use limits::Limits;
 pub use replay::{Episode, Fed, Replay};

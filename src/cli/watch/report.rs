@@ -127,8 +127,8 @@ fn one_answer(pid: Option<u32>, name: String, signals: Vec<Judged>) -> ProcessRe
     // said beside it.
     let pace = |judged: &&Judged| judged.verdict.slope.map_or(f64::MIN, |slope| slope.bytes_per_second);
     let leaks = signals.iter().filter(|judged| judged.verdict.answer == ShortAnswer::Leak);
-    let leads = leaks.max_by(|one, other| pace(one).total_cmp(&pace(other))).unwrap_or(&signals[0]);
-    let Judged { signal, verdict } = leads.clone();
+    let first = leaks.max_by(|one, other| pace(one).total_cmp(&pace(other))).unwrap_or(&signals[0]);
+    let Judged { signal, verdict } = first.clone();
     let mut reason = verdict.reason;
     for other in signals.iter().filter(|judged| judged.signal != signal && verdict.answer != ShortAnswer::TooShort) {
         if other.verdict.answer != ShortAnswer::NoLeak {

@@ -45,15 +45,15 @@ pub fn cause(composition: &Composition) -> Option<MemoryCause> {
     let (first, last) = (points.first()?, points.last()?);
     let over = last.at.since(first.at);
     let held = f64::from(first.kinds.iter().sum::<f32>() + first.children);
-    let least = LEAST_GROWTH.max(LEAST_SHARE * held);
+    let threshold = LEAST_GROWTH.max(LEAST_SHARE * held);
     let all: Vec<(Part, Change)> = Part::all().map(|part| (part, change(points, |point| part.of(point)))).collect();
     let total: f64 = all.iter().map(|(_, change)| change.grown).sum();
     let (part, largest) = *all.iter().max_by(|left, right| left.1.grown.total_cmp(&right.1.grown))?;
     let told = |cause: &'static str, harmless, text: String, advice: &'static str| {
-        let sentence = if total < least { text } else { format!("{text}, over {}", span(over)) };
+        let sentence = if total < threshold { text } else { format!("{text}, over {}", span(over)) };
         Some(MemoryCause { cause, harmless, grown: Bytes::from_f64(largest.grown), over, sentence, advice })
     };
-    if total < least {
+    if total < threshold {
         return told("none", true, "no kind of memory grows".to_owned(), "");
     }
     let amount = Bytes::from_f64(largest.grown);

@@ -18,6 +18,7 @@ use crate::support::fake_daemon::{self, Behaviour, FakeDaemon};
 use crate::support::raw::exchange;
 use crate::support::sidecar::{DEADLINE, Metrics, Place, Sidecar};
 use crate::support::stack::{api, prometheus};
+use crate::support::stranger;
 use crate::support::wait_for;
 
 const PASSWORD: &str = "correct horse battery";
@@ -384,6 +385,12 @@ fn requests_are_limited_where_the_configuration_says_so() {
     stage.web("rate_limit: {interval: 1h, burst: 30}\n");
     let file = path(&stage.web_file());
     let sidecar = stage.place.start_with(&["--web.config.file", &file]);
+    let ask = |last| format!("GET /-/healthy HTTP/1.1\r\nHost: {}\r\n{last}\r\n", sidecar.address());
+    let flood = format!("{}{}", ask("").repeat(31), ask("Connection: close\r\n"));
+    let _begins_with_good_ones = stranger::exchange(sidecar.address(), &flood).unwrap();
+    let answer = stranger::exchange(sidecar.address(), &ask("Connection: close\r\n")).unwrap();
+    assert_eq!(answer.status, 429, "{answer:?}");
+    assert_eq!(sidecar.try_get("/-/healthy").unwrap().0, 200, "what a stranger has used up is not ours");
     let answers: Vec<u16> = (0..32).map(|_| sidecar.try_get("/-/healthy").unwrap().0).collect();
     assert!(answers.contains(&200) && answers.ends_with(&[429, 429]), "{answers:?}");
     assert!(answers.iter().filter(|status| **status == 200).count() < 30, "the start has asked as well: {answers:?}");

@@ -24,7 +24,7 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::server::TlsStream;
 
 use super::actors::Actors;
-use super::guard::{Asker, BearerTokens, HostNames, RateLimit, Refusal, bearer_of, guard_acting, who_acts};
+use super::guard::{Asker, BearerTokens, HostNames, RateLimits, Refusal, bearer_of, guard_acting, who_acts};
 use super::passwords::{Looked, Passwords};
 use super::peer::Peer;
 use super::request::{Identity, Reach, Request, only_text};
@@ -91,7 +91,7 @@ struct InForce {
     tls: Option<Arc<ServerConfig>>,
     users: Users,
     headers: Vec<(HeaderName, HeaderValue)>,
-    rate: Option<Mutex<RateLimit>>,
+    rate: Option<Mutex<RateLimits>>,
 }
 
 struct Watched {
@@ -327,7 +327,7 @@ impl Read {
             let config = config?;
             let tls = config.tls.as_ref().map(|tls| encryption(files, tls)).transpose()?;
             let tokens = files.tokens.as_deref().map(read_tokens).transpose()?;
-            let rate = config.rate.map(|rate| Mutex::new(RateLimit::new(rate.burst, rate.interval, Steady(0))));
+            let rate = config.rate.map(|rate| Mutex::new(RateLimits::new(rate.burst, rate.interval)));
             let header = |(name, value): &(&'static str, String)| {
                 Some((HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(value).ok()?))
             };
@@ -499,8 +499,9 @@ impl Credentials {
 impl Access {
     async fn admit(self: Arc<Self>, knock: Knock) -> Result<Identity, Response> {
         let in_force = self.current().await;
-        if let Some(limit) = &in_force.rate {
-            let admitted = limit.lock().unwrap_or_else(PoisonError::into_inner).admit(self.now());
+        if let Some(limits) = &in_force.rate {
+            let who = knock.peer.key().await;
+            let admitted = limits.lock().unwrap_or_else(PoisonError::into_inner).admit(who, self.now());
             if admitted.is_err() {
                 return Err(busy("too many requests; the web configuration limits them"));
             }

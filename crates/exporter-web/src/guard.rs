@@ -367,7 +367,7 @@ fn name_of(host: &str) -> Option<&str> {
 
 /// A bucket of requests that refills steadily: for endpoints that act.
 #[derive(Debug, Clone)]
-pub struct RateLimit {
+struct RateLimit {
     most: u32,
     refill: Duration,
     used: u32,
@@ -376,12 +376,12 @@ pub struct RateLimit {
 
 impl RateLimit {
     /// Lets `most` requests through at once, and one more each `refill`.
-    pub fn new(most: u32, refill: Duration, now: Steady) -> Self {
+    fn new(most: u32, refill: Duration, now: Steady) -> Self {
         Self { most: most.max(1), refill: refill.max(Duration::from_millis(1)), used: 0, since: now }
     }
 
     /// Lets a request through, or tells how long to wait.
-    pub fn admit(&mut self, now: Steady) -> Result<(), Duration> {
+    fn admit(&mut self, now: Steady) -> Result<(), Duration> {
         let passed = now.since(self.since);
         let refilled = u32::try_from(passed.as_millis() / self.refill.as_millis()).unwrap_or(u32::MAX);
         self.since = if refilled >= self.used { now } else { self.since + self.refill * refilled };

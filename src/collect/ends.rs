@@ -27,6 +27,10 @@ use crate::model::{DaemonEvent, DaemonLine, WallTime};
 const PIECE: u64 = 256 << 10;
 /// Bytes of a log that are read back at the most.
 const FURTHEST_BACK: u64 = 8 << 20;
+/// Bytes of a log that the first look ever goes back, …
+const FIRST_LOOK: u64 = 64 << 10;
+/// … for what is not older than this, in milliseconds.
+const SINCE_BEGIN_MS: i64 = 5000;
 /// Bytes at the end of an app's error log that are looked at.
 const ERROR_TAIL: u64 = 64 << 10;
 /// How long the bus is listened to after an end that could not be decided.
@@ -284,8 +288,10 @@ impl Tail {
             Some(place) if place.inode == inode && place.offset <= length => place,
             // It was emptied, or another has its place.
             Some(_) => Place { inode, offset: 0 },
-            None => Place { inode, offset: length },
+            // The first look ever is for what has ended since it was to begin.
+            None => Place { inode, offset: length.saturating_sub(FIRST_LOOK) },
         };
+        let is_first = self.place.is_none();
         if self.zone_ms.is_none() || place.inode != self.place.map_or(0, |before| before.inode) {
             self.learn_zone(&mut file, length, changed_ms);
         }
@@ -307,6 +313,10 @@ impl Tail {
             offset += line.len() as u64;
             let Some(told) = self.reader.line(String::from_utf8_lossy(line).trim_end_matches('\n')) else { continue };
             latest = told.calendar.or(latest);
+            let is_old = |calendar: WallTime| calendar.0 - self.zone_ms.unwrap_or(0) < wall.0 - SINCE_BEGIN_MS;
+            if is_first && latest.is_none_or(is_old) {
+                continue;
+            }
             let at = latest.map_or(wall, |calendar| WallTime((calendar.0 - self.zone_ms.unwrap_or(0)).min(wall.0)));
             lines.extend(told.events.into_iter().map(|event| DaemonLine { at, event, read_at: Some((inode, offset)) }));
         }

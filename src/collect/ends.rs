@@ -94,7 +94,8 @@ struct Tail {
     /// Milliseconds from UTC to the daemon's calendar.
     zone_ms: Option<i64>,
     is_file: bool,
-    is_known: bool,
+    /// Whether the daemon writes to a pipe, as under pm2-runtime.
+    is_piped: bool,
     is_at_end: bool,
 }
 
@@ -153,7 +154,7 @@ impl EndWatch {
             }
             Err(_late) => self.tail.place = place,
         }
-        let listens_always = self.tail.is_known && !self.tail.is_file && look.is_gone != Some(true);
+        let listens_always = self.tail.is_piped && look.is_gone != Some(true);
         self.listen(listens_always, &mut look.lines).await;
         look
     }
@@ -175,6 +176,9 @@ impl EndWatch {
         }
         if always && self.bus.is_none() {
             self.connect(None).await;
+            if self.bus.is_some() {
+                tracing::info!(home = %self.home.display(), "pm2 writes no log here, so deaths are heard on its bus");
+            }
         }
     }
 
@@ -281,8 +285,10 @@ fn read_error_log(path: &Path, user: u32, since: Option<u64>) -> Option<ErrorLog
 impl Tail {
     /// Reads the lines that are new. Blocks.
     fn read(&mut self, home: &Path, proc: &Path, peer: &Peer, wall: WallTime) -> Vec<DaemonLine> {
-        let opened = log_of(home, proc, peer);
-        (self.is_known, self.is_at_end, self.is_file) = (true, true, opened.is_some());
+        let output = peer.pid.and_then(|pid| std::fs::read_link(proc.join(pid.to_string()).join("fd/1")).ok());
+        self.is_piped = output.as_ref().is_some_and(|output| !output.is_absolute());
+        let opened = log_of(&output.unwrap_or_else(|| home.join("pm2.log")), peer.user);
+        (self.is_at_end, self.is_file) = (true, opened.is_some());
         let Some((mut file, inode, length, changed_ms)) = opened else { return Vec::new() };
         let place = match self.place {
             Some(place) if place.inode == inode && place.offset <= length => place,
@@ -343,13 +349,9 @@ fn piece(file: &mut File, from: u64, most: u64) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// The daemon's log with its inode, its length and when it was last written to: where its output goes, else the usual place; none
-/// where that is no file.
-fn log_of(home: &Path, proc: &Path, peer: &Peer) -> Option<(File, u64, u64, i64)> {
-    let usual = home.join("pm2.log");
-    let link = peer.pid.and_then(|pid| std::fs::read_link(proc.join(pid.to_string()).join("fd/1")).ok());
-    let path = link.unwrap_or(usual);
-    let (file, _) = Home::open(path.parent()?).ok()?.open_file_of(file_name(&path)?, peer.user).ok()?;
+/// A log with its inode, its length and when it was last written to; none where it is no file of this user's.
+fn log_of(path: &Path, user: u32) -> Option<(File, u64, u64, i64)> {
+    let (file, _) = Home::open(path.parent()?).ok()?.open_file_of(file_name(path)?, user).ok()?;
     let about = file.metadata().ok()?;
     Some((file, about.ino(), about.len(), about.mtime() * 1000))
 }

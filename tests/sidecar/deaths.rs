@@ -283,20 +283,12 @@ fn deaths_under_pm2_runtime_are_heard_on_its_bus() {
         .unwrap();
     let mut output = runtime.stdout.take().unwrap();
     std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
-    let marker = pm2.home().join("pub.sock").display().to_string();
-    let listeners = || {
-        let sockets = std::fs::read_to_string("/proc/net/unix").unwrap();
-        sockets.lines().filter(|line| line.ends_with(&marker)).count()
-    };
-    let before = wait_for("pm2-runtime's bus", DEADLINE, || {
-        Some(listeners()).filter(|count| *count > 0).ok_or("none".to_owned())
-    });
     let place = Place::new(&pm2.home(), configuration());
     let sidecar = place.start();
     let names: Vec<String> = kinds.iter().flat_map(|kind| MODES.map(|mode| name(mode, kind))).collect();
     pids(&sidecar, &names);
     wait_for("the bus to be listened to", DEADLINE, || {
-        if listeners() > before { Ok(()) } else { Err(before.to_string()) }
+        if sidecar.logged("deaths are heard on its bus").is_empty() { Err(sidecar.log()) } else { Ok(()) }
     });
     std::fs::write(files.path().join("go"), "").unwrap();
     let told = told(&sidecar, &names);

@@ -369,10 +369,11 @@ pub fn bus_line(topic: &[u8], payload: &[u8]) -> Option<DaemonLine> {
     }
     #[derive(Deserialize)]
     struct Process {
-        pm_id: Option<u32>,
+        // Text for pm2 itself and for the old worker of a reload.
+        pm_id: Option<serde_json::Value>,
     }
     let told: Published = serde_json::from_slice(payload).ok()?;
-    let pm_id = told.process.and_then(|process| process.pm_id);
+    let pm_id = told.process.and_then(|process| process.pm_id?.as_u64()).and_then(|id| u32::try_from(id).ok());
     let event = match topic {
         b"s:log:PM2" => daemon_log::event(told.data?.as_str()?.trim_end_matches('\n'), None)?,
         b"s:process:exception" => {
@@ -385,4 +386,30 @@ pub fn bus_line(topic: &[u8], payload: &[u8]) -> Option<DaemonLine> {
         }
     };
     Some(DaemonLine { at: WallTime(told.at?), event, read_at: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Named;
+
+    #[test]
+    fn the_bus_tells_the_lines_of_the_log_exceptions_and_who_asked() {
+        let read = |topic: &str, json: &str| bus_line(topic.as_bytes(), json.as_bytes());
+        let log = r#"{"process":{"pm_id":"PM2","name":"PM2"},"at":5,"data":"App [api:3] exited with code [0] via signal [SIGSEGV]\n"}"#;
+        let process = Named { app: "api".to_owned(), pm_id: 3, replaced: false };
+        let exited = DaemonEvent::Exited { process, code: 0, signal: "SIGSEGV".to_owned() };
+        assert_eq!(read("s:log:PM2", log), Some(DaemonLine { at: WallTime(5), event: exited, read_at: None }));
+        let exception = r#"{"at":5,"data":{"message":"boom\u001b[31m"},"process":{"pm_id":3,"env":{}}}"#;
+        let event = DaemonEvent::Exception { pm_id: 3, message: "boom [31m".to_owned() };
+        assert_eq!(read("s:process:exception", exception).map(|line| line.event), Some(event));
+        let asked = |event: &str, by_hand: bool| {
+            format!(r#"{{"event":"{event}","manually":{by_hand},"at":5,"process":{{"pm_id":3}}}}"#)
+        };
+        let confirmed = Some(DaemonEvent::Confirmed { pm_id: 3 });
+        assert_eq!(read("s:process:event", &asked("restart", true)).map(|line| line.event), confirmed);
+        for other in [asked("restart", false), asked("exit", true), "{}".to_owned(), "no JSON".to_owned()] {
+            assert_eq!(read("s:process:event", &other), None, "{other}");
+        }
+    }
 }

@@ -27,6 +27,10 @@ use crate::model::{DaemonEvent, DaemonLine, WallTime};
 const PIECE: u64 = 256 << 10;
 /// Bytes of a log that are read back at the most.
 const FURTHEST_BACK: u64 = 8 << 20;
+/// Bytes of a log that the first look ever goes back, …
+const FIRST_LOOK: u64 = 64 << 10;
+/// … for what is not older than this, in milliseconds.
+const SINCE_BEGIN_MS: i64 = 5000;
 /// Bytes at the end of an app's error log that are looked at.
 const ERROR_TAIL: u64 = 64 << 10;
 /// How long the bus is listened to after an end that could not be decided.
@@ -90,7 +94,8 @@ struct Tail {
     /// Milliseconds from UTC to the daemon's calendar.
     zone_ms: Option<i64>,
     is_file: bool,
-    is_known: bool,
+    /// Whether the daemon writes to a pipe, as under pm2-runtime.
+    is_piped: bool,
     is_at_end: bool,
 }
 
@@ -149,7 +154,7 @@ impl EndWatch {
             }
             Err(_late) => self.tail.place = place,
         }
-        let listens_always = self.tail.is_known && !self.tail.is_file && look.is_gone != Some(true);
+        let listens_always = self.tail.is_piped && look.is_gone != Some(true);
         self.listen(listens_always, &mut look.lines).await;
         look
     }
@@ -171,6 +176,9 @@ impl EndWatch {
         }
         if always && self.bus.is_none() {
             self.connect(None).await;
+            if self.bus.is_some() {
+                tracing::info!(home = %self.home.display(), "pm2 writes no log here, so deaths are heard on its bus");
+            }
         }
     }
 
@@ -277,15 +285,19 @@ fn read_error_log(path: &Path, user: u32, since: Option<u64>) -> Option<ErrorLog
 impl Tail {
     /// Reads the lines that are new. Blocks.
     fn read(&mut self, home: &Path, proc: &Path, peer: &Peer, wall: WallTime) -> Vec<DaemonLine> {
-        let opened = log_of(home, proc, peer);
-        (self.is_known, self.is_at_end, self.is_file) = (true, true, opened.is_some());
+        let output = peer.pid.and_then(|pid| std::fs::read_link(proc.join(pid.to_string()).join("fd/1")).ok());
+        self.is_piped = output.as_ref().is_some_and(|output| !output.is_absolute());
+        let opened = log_of(&output.unwrap_or_else(|| home.join("pm2.log")), peer.user);
+        (self.is_at_end, self.is_file) = (true, opened.is_some());
         let Some((mut file, inode, length, changed_ms)) = opened else { return Vec::new() };
         let place = match self.place {
             Some(place) if place.inode == inode && place.offset <= length => place,
             // It was emptied, or another has its place.
             Some(_) => Place { inode, offset: 0 },
-            None => Place { inode, offset: length },
+            // The first look ever is for what has ended since it was to begin.
+            None => Place { inode, offset: length.saturating_sub(FIRST_LOOK) },
         };
+        let is_first = self.place.is_none();
         if self.zone_ms.is_none() || place.inode != self.place.map_or(0, |before| before.inode) {
             self.learn_zone(&mut file, length, changed_ms);
         }
@@ -307,6 +319,10 @@ impl Tail {
             offset += line.len() as u64;
             let Some(told) = self.reader.line(String::from_utf8_lossy(line).trim_end_matches('\n')) else { continue };
             latest = told.calendar.or(latest);
+            let is_old = |calendar: WallTime| calendar.0 - self.zone_ms.unwrap_or(0) < wall.0 - SINCE_BEGIN_MS;
+            if is_first && latest.is_none_or(is_old) {
+                continue;
+            }
             let at = latest.map_or(wall, |calendar| WallTime((calendar.0 - self.zone_ms.unwrap_or(0)).min(wall.0)));
             lines.extend(told.events.into_iter().map(|event| DaemonLine { at, event, read_at: Some((inode, offset)) }));
         }
@@ -333,13 +349,9 @@ fn piece(file: &mut File, from: u64, most: u64) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// The daemon's log with its inode, its length and when it was last written to: where its output goes, else the usual place; none
-/// where that is no file.
-fn log_of(home: &Path, proc: &Path, peer: &Peer) -> Option<(File, u64, u64, i64)> {
-    let usual = home.join("pm2.log");
-    let link = peer.pid.and_then(|pid| std::fs::read_link(proc.join(pid.to_string()).join("fd/1")).ok());
-    let path = link.unwrap_or(usual);
-    let (file, _) = Home::open(path.parent()?).ok()?.open_file_of(file_name(&path)?, peer.user).ok()?;
+/// A log with its inode, its length and when it was last written to; none where it is no file of this user's.
+fn log_of(path: &Path, user: u32) -> Option<(File, u64, u64, i64)> {
+    let (file, _) = Home::open(path.parent()?).ok()?.open_file_of(file_name(path)?, user).ok()?;
     let about = file.metadata().ok()?;
     Some((file, about.ino(), about.len(), about.mtime() * 1000))
 }
@@ -357,10 +369,11 @@ pub fn bus_line(topic: &[u8], payload: &[u8]) -> Option<DaemonLine> {
     }
     #[derive(Deserialize)]
     struct Process {
-        pm_id: Option<u32>,
+        // Text for pm2 itself and for the old worker of a reload.
+        pm_id: Option<serde_json::Value>,
     }
     let told: Published = serde_json::from_slice(payload).ok()?;
-    let pm_id = told.process.and_then(|process| process.pm_id);
+    let pm_id = told.process.and_then(|process| process.pm_id?.as_u64()).and_then(|id| u32::try_from(id).ok());
     let event = match topic {
         b"s:log:PM2" => daemon_log::event(told.data?.as_str()?.trim_end_matches('\n'), None)?,
         b"s:process:exception" => {
@@ -373,4 +386,30 @@ pub fn bus_line(topic: &[u8], payload: &[u8]) -> Option<DaemonLine> {
         }
     };
     Some(DaemonLine { at: WallTime(told.at?), event, read_at: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Named;
+
+    #[test]
+    fn the_bus_tells_the_lines_of_the_log_exceptions_and_who_asked() {
+        let read = |topic: &str, json: &str| bus_line(topic.as_bytes(), json.as_bytes());
+        let log = r#"{"process":{"pm_id":"PM2","name":"PM2"},"at":5,"data":"App [api:3] exited with code [0] via signal [SIGSEGV]\n"}"#;
+        let process = Named { app: "api".to_owned(), pm_id: 3, replaced: false };
+        let exited = DaemonEvent::Exited { process, code: 0, signal: "SIGSEGV".to_owned() };
+        assert_eq!(read("s:log:PM2", log), Some(DaemonLine { at: WallTime(5), event: exited, read_at: None }));
+        let exception = r#"{"at":5,"data":{"message":"boom\u001b[31m"},"process":{"pm_id":3,"env":{}}}"#;
+        let event = DaemonEvent::Exception { pm_id: 3, message: "boom [31m".to_owned() };
+        assert_eq!(read("s:process:exception", exception).map(|line| line.event), Some(event));
+        let asked = |event: &str, by_hand: bool| {
+            format!(r#"{{"event":"{event}","manually":{by_hand},"at":5,"process":{{"pm_id":3}}}}"#)
+        };
+        let confirmed = Some(DaemonEvent::Confirmed { pm_id: 3 });
+        assert_eq!(read("s:process:event", &asked("restart", true)).map(|line| line.event), confirmed);
+        for other in [asked("restart", false), asked("exit", true), "{}".to_owned(), "no JSON".to_owned()] {
+            assert_eq!(read("s:process:event", &other), None, "{other}");
+        }
+    }
 }

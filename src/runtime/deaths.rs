@@ -217,10 +217,14 @@ async fn begin(shared: &Shared, spec: &DaemonSpec, settings: &collect::Settings)
     };
     let place = saved.and_then(|saved| serde_json::from_slice::<Place>(&saved).ok());
     let mut tracker = Tracker::default();
-    for history in shared.pipeline().histories().filter(|history| history.key().daemon == spec.name) {
+    for history in shared.pipeline().histories() {
+        let key = history.key();
+        if key.daemon != spec.name || key.is_daemon() {
+            continue;
+        }
         if let Some(current) = history.current() {
             let run = Run { pid: Some(current.life.pid), started: Some(current.life.started), ..Run::default() };
-            tracker.seed(history.key().pm_id, &history.about().app, run);
+            tracker.seed(key.pm_id, &history.about().app, run);
         }
     }
     let mut known = BTreeMap::new();
@@ -271,6 +275,7 @@ impl Watched {
             let entries = daemon
                 .processes
                 .iter()
+                .filter(|process| !process.key.is_daemon())
                 .map(|process| (&process.listed, run_of(process, published.verdicts.get(&process.key))));
             let is_whole = daemon.processes_left_out == 0;
             self.tracker.take_list(entries, published.snapshot.at, is_whole, daemon.pid);

@@ -32,9 +32,9 @@ const KINDS: &[(&str, &[&str])] = &[
     ("sigkill", &["signal", "undecided"]),
     ("sigterm", &["signal"]),
     ("sigint", &["undecided", "signal"]),
-    ("restart", &["pm2_command"]),
-    ("stop", &["pm2_command"]),
-    ("delete", &["pm2_command"]),
+    ("restart", &["command"]),
+    ("stop", &["command"]),
+    ("delete", &["command"]),
     ("stubborn", &["kill_timeout"]),
     ("watch", &["watch"]),
 ];
@@ -133,6 +133,7 @@ fn stage(alias: &'static str, kinds: &[&str], variables: &[(&str, &str)]) {
     let folder = tempfile::Builder::new().prefix("deaths-").tempdir().unwrap();
     std::fs::create_dir(folder.path().join("watched")).unwrap();
     let mut described = apps(folder.path(), kinds);
+    let boots = described.extract_if(.., |app| app["env"]["DEATH"] == "boot").collect::<Vec<Value>>();
     described.extend(apps(folder.path(), &["reject"]));
     // Lives on when the daemon is gone.
     described.push(json!({ "name": "orphan", "script": app("sleeper.sh"), "interpreter": "bash" }));
@@ -155,6 +156,9 @@ fn stage(alias: &'static str, kinds: &[&str], variables: &[(&str, &str)]) {
         || if collected_at() > first + 5.0 { Ok(()) } else { Err(first.to_string()) },
     );
     std::fs::write(folder.path().join("go"), "").unwrap();
+    if !boots.is_empty() {
+        start(&pm2, &boots);
+    }
     for mode in MODES {
         for (kind, sent) in [("sigkill", Signal::KILL), ("sigterm", Signal::TERM), ("sigint", Signal::INT)] {
             if of(kind) {
@@ -284,9 +288,9 @@ fn deaths_under_pm2_runtime_are_heard_on_its_bus() {
     let names: Vec<String> = kinds.iter().flat_map(|kind| MODES.map(|mode| name(mode, kind))).collect();
     pids(&sidecar, &names);
     wait_for("the bus to be listened to", DEADLINE, || {
-        std::fs::write(files.path().join("go"), "").unwrap();
-        if deaths(&sidecar).is_empty() { Err("nothing is told".to_owned()) } else { Ok(()) }
+        if sidecar.logged("deaths are heard on its bus").is_empty() { Err(sidecar.log()) } else { Ok(()) }
     });
+    std::fs::write(files.path().join("go"), "").unwrap();
     let told = told(&sidecar, &names);
     let allowed = |kind: &str| match kind {
         // V8's text of a worker goes to the output of pm2-runtime, which nobody but its owner reads.

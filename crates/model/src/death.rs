@@ -17,6 +17,7 @@ pub enum Cause {
     /// pm2's `cron_restart`.
     Cron,
     /// pm2 was asked to restart, reload, stop or delete it.
+    #[serde(rename = "command")]
     Pm2Command,
     /// pm2 was asked, and killed it when `kill_timeout` was over.
     KillTimeout,
@@ -73,7 +74,7 @@ impl Cause {
             Self::MaxMemoryRestart => "max_memory_restart",
             Self::Watch => "watch",
             Self::Cron => "cron",
-            Self::Pm2Command => "pm2_command",
+            Self::Pm2Command => "command",
             Self::KillTimeout => "kill_timeout",
             Self::V8HeapLimit => "v8_heap_limit",
             Self::KernelOomKill => "kernel_oom_kill",

@@ -219,7 +219,7 @@ fn asked(asker: &Asker, signs: &Signs) -> Finding {
             ["pm2 was asked at a time that fits cron_restart", "pm2's command line did not ask"],
         ),
         Asker::Somebody => undecided(
-            &["pm2_command", "watch", "cron", "max_memory_restart"],
+            &["command", "watch", "cron", "max_memory_restart"],
             "pm2 was asked to end it, by a command or by its own rules: its log does not tell",
             ["pm2's list shows that it was asked"],
         ),

@@ -289,6 +289,10 @@ impl Tracker {
         // The list may have shown this run before its line was read.
         let is_same = |run: &Run| run.pid.is_some() && run.started.is_some_and(|it| it.abs_diff(at.0) <= SAME_START);
         if tracked.current.as_ref().is_some_and(is_same) {
+            // A run before that has no line yet is the old worker of a rolling reload, which lives on for a while.
+            if let Some((_, since)) = &mut tracked.previous {
+                *since = None;
+            }
             return;
         }
         // A rolling reload starts the new worker before it ends the old one.
@@ -479,7 +483,7 @@ impl Tracker {
         let mut without_line = Vec::new();
         for (pm_id, tracked) in &mut self.processes {
             let late = |since: &Option<Steady>| since.is_some_and(|at| read_to.since(at) >= LINE_AFTER);
-            if let Some((run, _)) = tracked.previous.take_if(|(_, since)| late(since)) {
+            if let Some((run, _)) = tracked.previous.take_if(|(run, since)| late(since) && !lives(run)) {
                 without_line.push((*pm_id, run));
             }
         }

@@ -56,8 +56,8 @@ pub use access::{Access, AccessSettings, Encrypted, LatestLoad, own_certificate}
 pub use actors::Actors;
 pub use exchange::{ExchangeError, exchange};
 pub use guard::{
-    Asker, BearerTokens, HostNames, RateLimits, Refusal, TokenError, guard_acting, guard_browsers,
-    guard_secrets, token_lines, who_acts,
+    Asker, BearerTokens, HostNames, RateLimits, Refusal, TokenError, guard_acting, guard_browsers, guard_secrets,
+    token_lines, who_acts,
 };
 pub use peer::Peer;
 pub use query::Query;

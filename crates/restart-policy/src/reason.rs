@@ -376,7 +376,7 @@ impl fmt::Display for Reason {
             Self::StateNotKept(why) => write!(out, "the restart cannot be written down first ({why})"),
             Self::Silenced { id, comment } => write!(out, "silence {id} covers it: {comment}"),
             Self::SilencesUnknown(why) => write!(out, "whether a silence covers it is not known ({why})"),
-            Self::Asking(Gate::Readiness) => write!(out, "it is being asked how it serves"),
+            Self::Asking(Gate::Readiness) => write!(out, "how it serves is asked as soon as nothing else holds it"),
             Self::Asking(gate) => write!(out, "the answer of {} is awaited", gate.as_str()),
             Self::PromqlClosed { expression } => write!(out, "the expression returns nothing: {expression}"),
             Self::PromqlFailed(why) => write!(out, "Prometheus could not answer ({why})"),

@@ -84,6 +84,9 @@ fn half_pace(ratio: f64) -> String {
 fn until(text: &mut String, limit: Option<(Limit, Option<Duration>)>) {
     // Writing to a string cannot fail.
     let _infallible = match limit {
+        Some((limit, Some(Duration::ZERO))) => {
+            write!(text, "; it is over {} of {}", limit_name(limit.kind), limit.bytes)
+        }
         Some((limit, Some(left))) => {
             write!(text, "; {} of {} in {}", limit_name(limit.kind), limit.bytes, span(left))
         }
@@ -160,7 +163,7 @@ pub(super) fn learning(
             pace(slope.low),
             pace(slope.high),
         );
-        if let Some((limit, left)) = limit.zip(growth.exhaustion) {
+        if let Some((limit, left)) = limit.zip(growth.exhaustion.filter(|left| !left.is_zero())) {
             let _infallible = write!(
                 text,
                 ": at this pace {} of {} in {}; too early to call it a leak",

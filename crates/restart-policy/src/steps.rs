@@ -4,6 +4,7 @@
 //! never ordered again: it is watched until the list shows what became of it.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::audit::{AuditRecord, Outcome, RecordKind};
@@ -13,7 +14,7 @@ use super::effect::{Effect, EffectWatch};
 use super::gates::Evaluation;
 use super::machine::Policy;
 use super::observation::Now;
-use super::reason::{Decision, Gate};
+use super::reason::{Decision, Gate, Reason};
 use super::request::{Action, Request, TargetState, Trigger};
 use super::serving::ProbeCount;
 use super::state::{LedgerEntry, Phase, Step};
@@ -35,7 +36,12 @@ impl Policy {
     /// Begins whatever may begin, one step in each daemon; writes down why everything else is held.
     pub(super) fn start_steps(&mut self, now: Now) {
         let mut lock_wanted = false;
+        // Requests of which the most pressing target is asked how it serves: no other goes before it.
+        let mut asked = BTreeSet::new();
         for (id, pm_id) in self.candidates(now.steady) {
+            if asked.contains(&id) {
+                continue;
+            }
             let Some((request, target)) =
                 self.state.requests.get(&id).and_then(|it| Some((it, it.targets.get(&pm_id)?)))
             else {
@@ -46,6 +52,10 @@ impl Policy {
                 Decision::UnderWay(_) => {}
                 Decision::Hold(_) => {
                     lock_wanted |= self.hold(id, pm_id, &evaluation, now);
+                    let asks = evaluation.hold(Gate::Readiness) == Some(&Reason::Asking(Gate::Readiness));
+                    if asks && evaluation.open_but_for(&[Gate::Readiness]) {
+                        asked.insert(id);
+                    }
                 }
                 Decision::Reload(sentence) | Decision::Restart(sentence) => {
                     let sentence = sentence.clone();

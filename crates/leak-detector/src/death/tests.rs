@@ -216,7 +216,7 @@ fn a_new_worker_that_crashes_while_the_old_one_is_ended_was_not_asked() {
     ]);
     assert_eq!(found[0].asked, Asked::No);
     assert_eq!(found[0].run.started, Some(2000), "the run of the new worker");
-    assert_eq!((found[1].asked(false, false), found[1].run.started), (client("reload"), Some(1000)));
+    assert_eq!((found[1].asked(false, Some(false)), found[1].run.started), (client("reload"), Some(1000)));
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn a_reason_holds_for_one_end() {
         start(),
         exited(false, "SIGTERM"),
     ]);
-    let asked: Vec<Asked> = found.iter().map(|ended| ended.asked(false, false)).collect();
+    let asked: Vec<Asked> = found.iter().map(|ended| ended.asked(false, Some(false))).collect();
     let memory = Asked::By(Asker::Memory { measured: Bytes(2), limit: Bytes(1) });
     assert_eq!(asked, [Asked::By(Asker::Watch), client("restart"), memory, Asked::No]);
     assert_eq!(found[0].then, Aftermath::Restarted { seconds: 1 });
@@ -259,4 +259,14 @@ fn a_farewell_makes_the_ends_that_follow_the_daemons() {
     assert_eq!(found[0].daemon, DaemonEnd::Stopped);
     let again = [DaemonEvent::Farewell, DaemonEvent::Began, DaemonEvent::Ending(named(false)), exited(false, "SIGINT")];
     assert_eq!(ends(again)[0].daemon, DaemonEnd::None);
+}
+
+#[test]
+fn a_restart_while_a_cron_job_is_taken_off_is_undecided_where_its_expression_is_not_known() {
+    let off = DaemonEvent::CronOff { pm_id: 3, calendar: Some(WallTime(0)) };
+    let found = ends([off, DaemonEvent::Ending(named(false)), exited(false, "SIGINT")]);
+    assert_eq!(found[0].asked(false, None), Asked::By(Asker::Somebody));
+    assert_eq!(found[0].asked(false, Some(true)), Asked::By(Asker::Cron));
+    assert_eq!(found[0].asked(true, None), Asked::By(Asker::Leakslope));
+    assert!(matches!(found[0].asked(false, Some(false)), Asked::By(Asker::Client { .. })));
 }

@@ -104,11 +104,15 @@ pub struct Ended {
 
 impl Ended {
     /// Whether pm2 was asked and by what, once it is known whether that was leakslope, and whether the time fits
-    /// `cron_restart`.
-    pub fn asked(&self, is_ours: bool, fits_cron: bool) -> Asked {
+    /// `cron_restart`; none where that is not known.
+    pub fn asked(&self, is_ours: bool, fits_cron: Option<bool>) -> Asked {
+        let has_cron = self.cron_off.is_some();
         match &self.asked {
             Asked::By(_) if is_ours => Asked::By(Asker::Leakslope),
-            Asked::By(Asker::Client { confirmed: false, .. }) if fits_cron => Asked::By(Asker::Cron),
+            Asked::By(Asker::Client { confirmed: false, .. }) if fits_cron == Some(true) => Asked::By(Asker::Cron),
+            Asked::By(Asker::Client { confirmed: false, .. }) if has_cron && fits_cron.is_none() => {
+                Asked::By(Asker::Somebody)
+            }
             Asked::By(Asker::Client { command: "", confirmed }) => {
                 let command = match self.then {
                     Aftermath::Stopped { .. } => "stop",
@@ -503,6 +507,14 @@ impl Tracker {
             std::mem::take(&mut self.pending).into_iter().partition(|ended| ended.judge_at <= now);
         self.pending = wait;
         for ended in &mut due {
+            // A list may have come only after the end.
+            if ended.listed.is_none()
+                && let Some(listed) = self.processes.get(&ended.pm_id).and_then(|tracked| tracked.listed.as_ref())
+                && ended.app.means(&listed.app)
+            {
+                ended.app = listed.app.clone();
+                ended.listed = Some(listed.clone());
+            }
             let Some(pid) = ended.run.pid else { continue };
             ended.heap_full = self.heap_full.contains(&pid);
             ended.killed_after = self.killings.iter().rev().find(|(killed, _)| *killed == pid).map(|(_, after)| *after);

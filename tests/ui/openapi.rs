@@ -221,6 +221,7 @@ fn the_stand_in_of_the_page_answers_by_the_document() {
         ("Preview", "restarts/preview?daemon=default&app=default%2Fshop-api"),
         ("Evidence", "evidence?daemon=default&pm_id=0"),
         ("Evidence", "evidence?daemon=default&pm_id=3"),
+        ("Deaths", "deaths?daemon=default&pm_id=0"),
         ("Error", "nothing"),
     ]
     .into_iter()

@@ -53,7 +53,7 @@ test("the ends of its runs are told with their cause, and what the app wrote sta
   const cells = deaths.getByRole("cell");
   await cells.first().waitFor();
   assert.deepEqual((await cells.allInnerTexts()).slice(-3), ["shop-api-0 died at 03:12:07: V8 ran out of heap (limit 256 MiB)", "certain", "<img src=x onerror=alert(1)>"]);
-  await visit(1);
+  await visit(3);
   await deaths.waitFor({ state: "hidden" });
   assert.deepEqual(browser.complaints, []);
 });

@@ -17,7 +17,7 @@ use tokio::net::UnixStream;
 use super::amp::{INITIATED, SAMPLE_HEAP, VERSION};
 use super::ends;
 use super::socket::{self, SocketErrorKind};
-use crate::model::DaemonLine;
+use crate::model::{DaemonLine, plain};
 
 /// The topic on which pm2's agent sends profiles.
 const PROFILES: &[u8] = b"s:profilings";
@@ -241,7 +241,7 @@ fn reply(payload: &[u8], pm_id: u32) -> Option<Result<String, String>> {
         return uuid.map(Ok);
     }
     let words = err.unwrap_or_else(|| "no reason".to_owned());
-    Some(Err(words.chars().filter(|letter| !letter.is_control()).take(LONGEST_WORDS).collect()))
+    Some(Err(plain(&words, LONGEST_WORDS)))
 }
 
 /// The profile's text where this is the one we asked for; pm2's agent sends it inline.

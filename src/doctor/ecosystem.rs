@@ -20,6 +20,8 @@ use super::gather::{host, says_ready};
 use super::{Gathered, parted};
 use crate::collect::home_file::Home;
 
+use crate::model::plain;
+
 const READER: &str = include_str!("ecosystem.cjs");
 const DEADLINE: Duration = Duration::from_secs(10);
 const LARGEST_FILE: u64 = 1 << 20;
@@ -109,8 +111,7 @@ async fn run(path: &Path, text: &str, (user, group): (u32, u32)) -> Result<Vec<u
     found.filter(|_| status.success()).ok_or_else(|| {
         let said = String::from_utf8_lossy(&complaint).into_owned();
         let last = said.lines().rev().find(|line| line.contains("Error")).unwrap_or("node says nothing");
-        let said: String = last.chars().filter(|letter| !letter.is_control()).take(LONGEST_COMPLAINT).collect();
-        format!("node cannot read it: {said}")
+        format!("node cannot read it: {}", plain(last, LONGEST_COMPLAINT))
     })
 }
 

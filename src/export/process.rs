@@ -186,7 +186,9 @@ pub(super) fn add_deaths(families: &mut Families, snapshot: &Snapshot, deaths: &
         let listed: BTreeSet<_> = daemon.processes.iter().map(|it| (it.key.pm_id, &it.listed.app)).collect();
         lists.insert(&daemon.name, listed);
     }
-    let gone = |key: &ProcessKey, app: &AppName| lists.get(&key.daemon).is_some_and(|listed| !listed.contains(&(key.pm_id, app)));
+    let gone = |key: &ProcessKey, app: &AppName| {
+        lists.get(&key.daemon).is_some_and(|listed| !listed.contains(&(key.pm_id, app)))
+    };
     let mut add = |family, key: &ProcessKey, app: &AppName, cause: Cause, value| {
         if gone(key, app) {
             return;

@@ -22,7 +22,8 @@ impl Turn {
     /// Waits for its turn.
     pub fn wait() -> Self {
         let network = std::fs::metadata("/proc/self/ns/net").unwrap().ino();
-        let file = File::create(std::env::temp_dir().join(format!("leakslope-tests-inspector-{network}.lock"))).unwrap();
+        let file =
+            File::create(std::env::temp_dir().join(format!("leakslope-tests-inspector-{network}.lock"))).unwrap();
         file.lock().unwrap();
         Self(file)
     }

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use super::scan::{Json, Names, Scan};
 
-use crate::model::plain;
+use model::plain;
 
 /// Returns the values of `names` in the object `json`; all are absent where it is no object.
 pub(super) fn fields<'t, const N: usize>(json: Json<'t>, names: &Names<N>) -> [Option<Json<'t>>; N] {

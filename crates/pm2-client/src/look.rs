@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::socket::{Client, Deadlines, Peer, SocketErrorKind};
-use crate::model::{Listed, plain};
+use crate::socket::{Client, Deadlines, Peer, SocketErrorKind};
+use model::{Listed, plain};
 
 /// How long a step that only looks may take.
 pub const LOOK_DEADLINE: Duration = Duration::from_secs(5);

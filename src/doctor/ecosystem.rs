@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use pm2_doctor::{App, Daemon, Facts};
+use super::checks::{App, Daemon, Facts};
 use rustix::process::{Pid, Signal, kill_process_group};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
@@ -54,7 +54,7 @@ pub async fn read(path: &Path) -> Result<Gathered, EcosystemError> {
         .await
         .map_err(|_elapsed| failed(format!("it was stopped after {} s", DEADLINE.as_secs())))?
         .map_err(failed)?;
-    let apps = pm2_doctor::read_ecosystem(&answer).ok_or_else(|| failed("it lists no apps".to_owned()))?;
+    let apps = super::checks::read_ecosystem(&answer).ok_or_else(|| failed("it lists no apps".to_owned()))?;
     if apps.is_empty() {
         return Err(failed("it lists no apps".to_owned()));
     }

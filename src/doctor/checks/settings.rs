@@ -4,7 +4,7 @@
 //! absent. Fields that are not named here are passed over without being decoded. Of `NODE_OPTIONS`, `node_args` and `args`
 //! nothing is kept but a heap limit, and of `NODE_ENV` whether it says production.
 
-use model::{AppName, Bytes, DEFAULT_NAMESPACE, plain};
+use crate::model::{AppName, Bytes, DEFAULT_NAMESPACE, plain};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use model::Bytes;
+use crate::model::Bytes;
 
-use crate::facts::{App, Daemon, Group, Host};
-use crate::finding::{Check, Finding, Severity};
+use super::facts::{App, Daemon, Group, Host};
+use super::finding::{Check, Finding, Severity};
 
 const MIB: u64 = 1 << 20;
 /// How often pm2 looks at memory, in seconds.

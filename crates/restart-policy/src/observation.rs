@@ -165,6 +165,8 @@ pub struct DaemonObservation {
 /// Everything the policy sees at one collection. A daemon that is left out was not looked at.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Observation {
+    /// When the lists began to be read.
+    pub at: Steady,
     /// The daemons.
     pub daemons: Vec<DaemonObservation>,
     /// The machine's memory.
@@ -188,6 +190,6 @@ impl Observation {
                 .map(|sample| ProcessObservation::from_sample(sample, verdicts.get(&sample.key)))
                 .collect(),
         });
-        Self { daemons: daemons.collect(), host: snapshot.host }
+        Self { at: snapshot.at, daemons: daemons.collect(), host: snapshot.host }
     }
 }

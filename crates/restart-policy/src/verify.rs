@@ -43,6 +43,9 @@ pub struct Verification {
     old_was_young: bool,
     new: Option<NewLife>,
     lives: u32,
+    /// Whether somebody asked pm2 for another start while this was under way.
+    #[serde(default)]
+    asked_again: bool,
     late: bool,
     /// What shows that the new instance serves; none where nobody asks.
     #[serde(default)]
@@ -81,6 +84,9 @@ pub(super) enum Expected {
 struct NewLife {
     life: Life,
     restarts: Option<u64>,
+    /// What pm2 says of when its start was asked for.
+    #[serde(default)]
+    created_at: Option<i64>,
     steady_since: Option<Steady>,
     /// The greatest age at which it was seen launching.
     launching: Duration,
@@ -255,6 +261,7 @@ impl Verification {
             old_was_young: age < before.min_uptime + AGE_SLACK,
             new: None,
             lives: 0,
+            asked_again: false,
             late: false,
             expected: expected.filter(|_| settings.ready),
             reaches,
@@ -283,6 +290,7 @@ impl Verification {
 
     /// Notes that pm2 refused: a life that is still the old one a little later will stay.
     pub fn refused(&mut self, now: Steady) {
+        self.answered = true;
         self.deadline = self.deadline.min(now + self.listen_timeout + Duration::from_secs(5));
     }
 
@@ -302,7 +310,7 @@ impl Verification {
     pub fn socket_question(&self) -> Option<SocketQuestion> {
         let online = self.new.as_ref().is_some_and(|new| new.steady_since.is_some());
         match &self.expected {
-            _ if !online || self.late || self.serves() => None,
+            _ if !online || self.late() || self.serves() => None,
             Some(Expected::Listens(_)) => Some(SocketQuestion::Ports),
             Some(Expected::Connection) => self.answered.then_some(SocketQuestion::Connection),
             None => None,
@@ -344,6 +352,11 @@ impl Verification {
         self.expected.is_none() || none || seen || word
     }
 
+    /// Whether pm2 stopped waiting for the newest instance: its word is about the first one.
+    fn late(&self) -> bool {
+        self.late && self.lives <= 1
+    }
+
     fn absent(&mut self, now: Steady) -> Progress {
         let since = *self.absent_since.get_or_insert(now);
         if now.since(since) >= REMOVED_AFTER { Progress::Removed } else { Progress::Waiting(Stage::NewLife) }
@@ -363,7 +376,9 @@ impl Verification {
         // from then on one more is one too many.
         let begun = self.new.is_some() || process.life.is_some_and(|life| life != self.old);
         let counted = if begun { Some(0) } else { self.unstable_before };
-        let allowed = counted.map(|count| count + u64::from(self.old_was_young));
+        let first_asked = self.new.as_ref().and_then(|new| new.created_at);
+        self.asked_again |= first_asked.zip(process.created_at).is_some_and(|(first, latest)| first != latest);
+        let allowed = counted.map(|count| count + u64::from(self.old_was_young || self.asked_again));
         // One that pm2 is ending was asked to: young as it is, its end counts as well, and is no crash.
         let counts = process.unstable_restarts.filter(|_| process.status != Status::Stopping);
         if counts.zip(allowed).is_some_and(|(found, allowed)| found > allowed) {
@@ -411,6 +426,7 @@ impl Verification {
             self.new = Some(NewLife {
                 life,
                 restarts: process.restarts,
+                created_at: process.created_at,
                 steady_since: None,
                 launching: Duration::ZERO,
                 serving: Serving::NotSeen,
@@ -419,12 +435,10 @@ impl Verification {
             if self.lives > MOST_LIVES {
                 return Progress::Failed(Failure::Restless);
             }
-            if self.lives > 1 {
-                // Somebody else restarted it meanwhile: the newest life has its own time.
-                self.deadline = self.deadline.max(now + self.stable_for + self.listen_timeout);
-            }
+            // Where somebody else restarted it meanwhile, or pm2 refused our order, the newest life has its own time.
+            self.deadline = self.deadline.max(now + self.stable_for + self.listen_timeout);
         }
-        let starts = self.lives;
+        let (starts, late) = (self.lives, self.late());
         let new = self.new.as_mut().expect("invariant: set just above");
         if process.restarts > new.restarts {
             new.restarts = process.restarts;
@@ -437,7 +451,7 @@ impl Verification {
         }
         let since = *new.steady_since.get_or_insert(now);
         let never_ready = process.wait_ready && new.launching + LAST_MOMENT >= self.listen_timeout;
-        if self.late || never_ready {
+        if late || never_ready {
             return Progress::Failed(Failure::NeverReady { waited: self.listen_timeout });
         }
         if now.since(since) < self.stable_for {
@@ -698,6 +712,32 @@ mod tests {
         verification.observe(Some(&process(Status::Online, Some(life(13)))), YOUNG, at(20));
         let fourth = process(Status::Online, Some(life(14)));
         assert_eq!(verification.observe(Some(&fourth), YOUNG, at(21)), Progress::Failed(Failure::Restless));
+    }
+
+    /// pm2 counts the end of our young instance, stops waiting for it, or refuses our order, since another is under way.
+    #[test]
+    fn what_somebody_else_asked_for_meanwhile_is_no_failure() {
+        let theirs = Life { pid: 12, started: 12_000 };
+        let new = ProcessObservation {
+            unstable_restarts: Some(1),
+            created_at: Some(2),
+            ..process(Status::Online, Some(theirs))
+        };
+        let refused = |it: &mut Verification| it.refused(at(1));
+        let late = |it: &mut Verification| it.answered(Some(false));
+        let answers: [&dyn Fn(&mut Verification); 2] = [&refused, &late];
+        for answer in answers {
+            let old = process(Status::Online, Some(OLD));
+            let settings = VerifySettings::default();
+            let mut verification = Verification::begin(OLD, GROWN, &old, None, &settings, Steady(0));
+            verification.observe(Some(&process(Status::Launching, Some(NEW))), YOUNG, at(1));
+            answer(&mut verification);
+            assert_eq!(verification.observe(Some(&new), YOUNG, at(8)), Progress::Waiting(Stage::Stable));
+            assert_eq!(verification.socket_question(), Some(SocketQuestion::Connection));
+            verification.probed(Some(theirs), &seen(Sockets::Reached([80].into())), at(9));
+            let progress = verification.observe(Some(&new), YOUNG, at(18));
+            assert_eq!(progress, Progress::Verified { life: theirs, starts: 2 });
+        }
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub(super) struct World {
 #[derive(Debug, Clone)]
 pub(super) struct Seen {
     pub(super) at: Steady,
+    /// When its list began to be read.
+    pub(super) asked_at: Steady,
     pub(super) up: bool,
     pub(super) reload_lock: Option<WallTime>,
     /// By `pm_id`; kept from the last time it answered while it does not.
@@ -40,19 +42,31 @@ impl World {
     }
 
     /// Takes in a collection.
+    ///
+    /// A whole collection takes its time. While a replacement is watched, newer lists have been seen before it arrives, and
+    /// it would bring dead lives back.
     pub(super) fn observe(&mut self, observation: &Observation, settings: &RestartSettings, now: Now) {
         self.host = observation.host;
         for daemon in &observation.daemons {
-            self.observe_daemon(daemon, settings, now);
+            if self.daemons.get(&daemon.name).is_none_or(|seen| seen.asked_at <= observation.at) {
+                self.observe_daemon(daemon, observation.at, settings, now);
+            }
         }
     }
 
-    fn observe_daemon(&mut self, daemon: &DaemonObservation, settings: &RestartSettings, now: Now) {
+    fn observe_daemon(
+        &mut self,
+        daemon: &DaemonObservation,
+        asked_at: Steady,
+        settings: &RestartSettings,
+        now: Now,
+    ) {
         if !daemon.up {
             if let Some(seen) = self.daemons.get_mut(&daemon.name) {
                 seen.up = false;
+                seen.asked_at = asked_at;
             } else {
-                let seen = Seen { at: now.steady, up: false, reload_lock: None, processes: BTreeMap::new() };
+                let seen = Seen { at: now.steady, asked_at, up: false, reload_lock: None, processes: BTreeMap::new() };
                 self.daemons.insert(daemon.name.clone(), seen);
             }
             return;
@@ -66,7 +80,7 @@ impl World {
             self.note_life(process, now);
             self.note_memory(process, settings, now);
         }
-        let seen = Seen { at: now.steady, up: true, reload_lock: daemon.reload_lock, processes };
+        let seen = Seen { at: now.steady, asked_at, up: true, reload_lock: daemon.reload_lock, processes };
         self.daemons.insert(daemon.name.clone(), seen);
     }
 

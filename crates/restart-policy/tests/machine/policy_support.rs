@@ -242,6 +242,7 @@ impl World {
 
     pub fn observation(&self) -> Observation {
         Observation {
+            at: self.now.steady,
             daemons: vec![DaemonObservation {
                 name: DAEMON.into(),
                 up: self.up,

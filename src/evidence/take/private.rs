@@ -7,7 +7,6 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use ring::rand::{SystemRandom, generate};
 use subtle::ConstantTimeEq as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -15,9 +14,8 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::evidence::inspector::Inspector;
+use crate::http::{SECRET_DIGITS, secret};
 
-/// A secret in hexadecimal digits.
-const SECRET: usize = 64;
 /// How long whoever connects may take to show it, …
 const SHOWN: Duration = Duration::from_secs(5);
 /// … and how many may be waited for at a time.
@@ -65,7 +63,7 @@ const BRIDGE: &str = "((inspector, net, port, ours, theirs) => {
 pub(super) async fn carried_over(mut inspector: Inspector, pid: u32, step: Duration) -> Result<Inspector, String> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(|error| error.to_string())?;
     let port = listener.local_addr().map_err(|error| error.to_string())?.port();
-    let (ours, theirs) = (secret()?, secret()?);
+    let (ours, theirs) = secret().zip(secret()).ok_or("the system gives no random bytes")?;
     let expression = format!("{BRIDGE}(require('inspector'), require('net'), {port}, '{ours}', '{theirs}')");
     inspector.evaluate(&expression, true, step).await.map_err(|error| error.to_string())?;
     let mut stream = timeout(step, connected(&listener, &ours))
@@ -96,17 +94,7 @@ async fn connected(listener: &TcpListener, secret: &str) -> Result<TcpStream, St
 }
 
 async fn shown(mut stream: TcpStream, secret: String) -> Option<TcpStream> {
-    let mut bytes = [0; SECRET];
+    let mut bytes = [0; SECRET_DIGITS];
     stream.read_exact(&mut bytes).await.ok()?;
     bool::from(bytes.ct_eq(secret.as_bytes())).then_some(stream)
-}
-
-fn secret() -> Result<String, String> {
-    use std::fmt::Write as _;
-    let bytes: [u8; SECRET / 2] =
-        generate(&SystemRandom::new()).map_err(|_unspecified| "the system gives no random bytes")?.expose();
-    Ok(bytes.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").ok();
-        text
-    }))
 }

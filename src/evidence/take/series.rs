@@ -89,8 +89,9 @@ pub async fn snapshots(
     tell: &mut impl FnMut(Step<'_>),
 ) -> Result<Vec<Snapshot>, TakeError> {
     let error = |kind| TakeError { app: target.app.clone(), process: target.key.clone(), kind };
-    let series = Series { target, order, folder, wall };
+    let mut series = Series { target, order, folder, wall, user: None };
     let look = series.look().await.map_err(TakeErrorKind::Refused).map_err(error)?;
+    series.user = look.user_of(target.life.pid);
     // Where the list tells the heap's size, much is refused before anything is opened.
     let heap = target.heap_used.unwrap_or_default();
     series.check(&look, &[], &estimate(heap, None)).await.map_err(TakeErrorKind::Refused).map_err(error)?;
@@ -117,6 +118,7 @@ struct Series<'a, Wall> {
     order: &'a SeriesOrder,
     folder: &'a Path,
     wall: Wall,
+    user: Option<u32>,
 }
 
 impl<Wall: Fn() -> WallTime> Series<'_, Wall> {
@@ -174,7 +176,7 @@ impl<Wall: Fn() -> WallTime> Series<'_, Wall> {
             Expected { heap_bytes: heap, pause_seconds: estimate.pause.as_secs_f64(), file_bytes: estimate.size };
         let pause_seconds = Some(written.pause.as_secs_f64());
         let cost = Cost { road: Road::Inspector, pause_seconds, expected: Some(expected) };
-        let record = Record { kind: Kind::HeapSnapshot, ..target.record(file, at, Some(cost)) };
+        let record = Record { kind: Kind::HeapSnapshot, user: self.user, ..target.record(file, at, Some(cost)) };
         let finishing = tokio::task::spawn_blocking(move || begun.finish(Some(&record)));
         let finished = finishing.await.map_err(|panicked| panicked.to_string())?;
         Ok((finished.map_err(|error| error.to_string())?, written))

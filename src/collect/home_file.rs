@@ -29,9 +29,6 @@ const MOST_THREADS: usize = 32;
 /// How many of them wait for folders that are one user's.
 const MOST_OF_A_USER: usize = 4;
 const ROOT: u32 = 0;
-/// Everybody may read it, and nobody else but its owner write.
-const READ_BY_ALL: Mode = Mode::ROTH;
-const WRITTEN_BY_OTHERS: Mode = Mode::WGRP.union(Mode::WOTH);
 /// The mode of a file that is made: as pm2 makes its own.
 const MODE: Mode = Mode::from_raw_mode(0o644);
 
@@ -166,7 +163,9 @@ impl Home {
     pub fn open_file_for(&self, name: &str, user: Option<u32>) -> Result<File, HomeFileError> {
         let (file, about) = self.open_regular(name, OFlags::RDONLY)?;
         let mode = Mode::from_raw_mode(about.st_mode);
-        let is_public = mode.contains(READ_BY_ALL) && !mode.intersects(WRITTEN_BY_OTHERS);
+        // In root's group is nobody else: files that are copied into an image often have it write.
+        let writable = mode.contains(Mode::WOTH) || (mode.contains(Mode::WGRP) && about.st_gid != ROOT);
+        let is_public = mode.contains(Mode::ROTH) && !writable;
         if user == Some(about.st_uid) || (about.st_uid == ROOT && is_public) {
             Ok(file)
         } else {

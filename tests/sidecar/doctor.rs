@@ -219,8 +219,10 @@ fn a_file_that_need_not_run_is_read_never_as_root_and_bounded_in_time() {
     let tells = "let terminal = 'one'; try { require('fs').openSync('/dev/tty', 'r+'); } catch { terminal = 'none'; }\n\
         throw new Error(`I run as ${process.getuid()} in ${process.getgroups()} ${process.getgid()} with terminal ${terminal}`);";
     fs::write(&file, tells).unwrap();
-    std::os::unix::fs::chown(&file, Some(stranger::UID), Some(0))
-        .expect("this test needs a second user: run it as root");
+    for of_root in [theirs.path(), &file] {
+        let chown = std::os::unix::fs::chown(of_root, Some(stranger::UID), Some(0));
+        chown.expect("this test needs a second user: run it as root");
+    }
     let program = format!("{} doctor {}", env!("CARGO_BIN_EXE_leakslope"), file.display());
     let output = Command::new("script").args(["-qec", &program, "/dev/null"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).split_whitespace().collect::<Vec<_>>().join(" ");

@@ -109,7 +109,7 @@ fn a_profile_that_names_what_its_app_may_not_read_learns_nothing() {
         (0, 0o644, true),
         (0, 0o600, false),
         (0, 0o640, false),
-        (0, 0o664, false),
+        (0, 0o664, true),
         (0, 0o646, false),
         (1, 0o644, false),
     ] {

@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use self::attach::{Attached, Manner};
+use self::attach::Attached;
 pub use self::ledger::Ledger;
 pub use self::left_open::{Closer, LeftOpen};
 use crate::collect::look::{LOOK_DEADLINE, Look, client, look};
@@ -242,8 +242,7 @@ async fn sample(
     if listed.pmx && !order.inspector {
         return Ok((action::sample(&mut client, target, order).await?, user));
     }
-    let manner = Manner { opens: order.opens, stays_open: false };
-    let mut attached = attach::attach(target, &look, ledger, order.at, manner).await?;
+    let mut attached = attach::attach(target, &look, ledger, order.at, order.opens).await?;
     match sample_attached(&mut attached, order).await {
         Ok((profile, notes)) => {
             let released = attached.release().await;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncWriteExt as _, BufWriter};
 
-use super::attach::{Attached, ENDED, Manner, STEP, attach};
+use super::attach::{Attached, ENDED, STEP, attach};
 use super::estimate::{Estimate, Facts, Measured, Wishes, estimate, objections};
 use super::{Ledger, TakeError, TakeErrorKind, Target, file_name, objection};
 use crate::collect::look::{LOOK_DEADLINE, Look, client, look};
@@ -95,8 +95,7 @@ pub async fn snapshots(
     // Where the list tells the heap's size, much is refused before anything is opened.
     let heap = target.heap_used.unwrap_or_default();
     series.check(&look, &[], &estimate(heap, None)).await.map_err(TakeErrorKind::Refused).map_err(error)?;
-    let manner = Manner { opens: true, stays_open: true };
-    let mut attached = attach(target, &look, ledger, (series.wall)(), manner).await.map_err(error)?;
+    let mut attached = attach(target, &look, ledger, (series.wall)(), true).await.map_err(error)?;
     let run = series.run(&mut attached, tell).await;
     if let Err(TakeErrorKind::Failed(why)) = run {
         return Err(error(attached.given_up(why).await));
@@ -149,7 +148,6 @@ impl<Wall: Fn() -> WallTime> Series<'_, Wall> {
             let snapshot = Snapshot { number, path, measured, resident: [machine.resident, after] };
             tell(Step::Taken(&snapshot));
             taken.push(snapshot);
-            attached.alone().map_err(TakeErrorKind::Failed)?;
         }
         Ok(taken)
     }

@@ -22,7 +22,7 @@
 //! | `evidence`     | heap snapshots and profiles: which code holds the memory    | reading is |
 //! | `export`       | snapshot and verdicts to Prometheus families                | yes  |
 //! | `http`         | the crate `exporter-web`: the server and its limits         | no   |
-//! | `doctor`       | facts for `crates/pm2-doctor`, which finds what is wrong with a set-up | no |
+//! | `doctor`       | what is wrong with the way apps run; its `checks` are pure | no |
 //! | `ui`           | the page's files and the shapes of its views                | yes  |
 //! | `runtime`      | clocks, tasks, signals: the only room that reads the time   | no   |
 //! | `cli`          | commands and what they print                                | no   |

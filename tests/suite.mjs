@@ -4,14 +4,15 @@
 // prints, a line for each test and a result for each program, so that whatever reads cargo's output can count.
 import { spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, openSync, closeSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { cpus, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 
-// Most tests wait, for pm2, Prometheus or time to pass, and run six at a time; those that compute or start many processes, two.
-const ROOM = 6;
-const COMPUTING = 3;
-const COMPUTE = [/^heap::/, /^machine::random/, /^rules::(detection|docs_commands|deploy_debian)/, /^ui::page/, /^sidecar::deaths::/, /^unit tests/];
+// Most tests wait, for pm2, Prometheus or time to pass: another one begins whenever the processors have room. At least and at most so many run.
+const LEAST = 4;
+const MOST = 14;
+const BUSY = 0.85;
+const TICK_MS = 200;
 // The longest begin first, in this order.
 const LONGEST = [/^evidence::(attach|left_open|policy|series|versions)/, /^ui::page::/, /^heap::patterns/, /^policy::(end_to_end|pm2)/, /^rules::(alerts_end_to_end|docs_commands|deploy)/, /^sidecar::(demo|live|pm2)/, /^evidence::/, /^unit tests/];
 // These wait for the port of Node's inspector, which there is once in a network: each has a network of its own, where the
@@ -91,7 +92,6 @@ for (const program of programs) {
 const rank = (name) => LONGEST.findIndex((pattern) => pattern.test(name));
 const place = (name) => (rank(name) === -1 ? LONGEST.length : rank(name));
 jobs.sort((one, other) => place(one.name) - place(other.name));
-const costs = (job) => (COMPUTE.some((pattern) => pattern.test(job.name)) ? COMPUTING : 1);
 
 async function judge(job) {
   const start = Date.now();
@@ -108,27 +108,42 @@ async function judge(job) {
   else for (const test of job.tests) console.log(`test ${job.program.name}::${test} ... ok${took}`);
 }
 
+/** Time that the processors have spent, all in all and at rest, in milliseconds. */
+function spent() {
+  let [all, idle] = [0, 0];
+  for (const { times } of cpus()) {
+    all += Object.values(times).reduce((sum, time) => sum + time);
+    idle += times.idle;
+  }
+  return { all, idle };
+}
+
 const waiting = [...jobs];
-let room = ROOM;
+let going = 0;
 let turn = false;
+let busy = 0;
+let before = spent();
 await new Promise((resolve) => {
-  const next = () => {
-    if (waiting.length === 0 && room === ROOM) resolve();
-    for (;;) {
-      const index = waiting.findIndex((job) => costs(job) <= room && !(turn && OWN_PORT.test(job.name)));
-      if (index === -1) return;
-      const [job] = waiting.splice(index, 1);
-      const takesTurn = !NETWORKS && OWN_PORT.test(job.name);
-      turn ||= takesTurn;
-      room -= costs(job);
-      judge(job).then(() => {
-        room += costs(job);
-        if (takesTurn) turn = false;
-        next();
-      });
+  const ticks = setInterval(() => {
+    const now = spent();
+    if (now.all > before.all) busy = 0.5 * busy + 0.5 * (1 - (now.idle - before.idle) / (now.all - before.all));
+    before = now;
+    if (going === 0 && waiting.length === 0) {
+      clearInterval(ticks);
+      resolve();
     }
-  };
-  next();
+    if (going >= MOST || (busy > BUSY && going >= LEAST)) return;
+    const index = waiting.findIndex((job) => !(turn && OWN_PORT.test(job.name)));
+    if (index === -1) return;
+    const [job] = waiting.splice(index, 1);
+    const takesTurn = !NETWORKS && OWN_PORT.test(job.name);
+    turn ||= takesTurn;
+    going += 1;
+    judge(job).then(() => {
+      going -= 1;
+      if (takesTurn) turn = false;
+    });
+  }, TICK_MS);
 });
 const good = failed === 0 && passed > 0;
 console.log(`\ntest result: ${good ? 'ok' : 'FAILED'}. ${passed} passed; ${failed} failed; 0 ignored; 0 measured; 0 filtered out; finished in ${((Date.now() - began) / 1000).toFixed(2)}s`);

@@ -1,6 +1,6 @@
 //! Process lists from arbitrary bytes: no panic, bounds kept, and no error that quotes what was read.
 //!
-//! Run with `cargo +nightly fuzz run list` after `cargo install cargo-fuzz`; the bodies in `tests/fixtures/pm2` make a good
+//! Run with `cargo +nightly fuzz run list` after `cargo install cargo-fuzz`; the bodies in `crates/pm2-client/tests/fixtures` make a good
 //! first corpus.
 
 #![no_main]

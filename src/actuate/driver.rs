@@ -18,7 +18,9 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{announce, fleet_lock, hook, http, pm2, promql, reload_lock, serving};
+use pm2_client::reload_lock;
+
+use super::{announce, fleet_lock, hook, http, pm2, promql, serving};
 use crate::alertmanager::{LARGEST_BODY, build_alerts, parse_silences};
 use crate::collect::system::own_pids;
 use crate::collect::{Collector, DaemonSpec, Settings as CollectSettings, Source, join_all};

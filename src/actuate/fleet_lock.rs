@@ -12,6 +12,8 @@ use super::http::Ask;
 use crate::policy::LockAnswer;
 use crate::policy::settings::FleetLockSettings;
 
+use crate::model::plain;
+
 /// The longest answer that is read.
 const LARGEST_ANSWER: usize = 64 << 10;
 
@@ -56,9 +58,8 @@ pub fn read_lock_reply(status: u16, body: &[u8]) -> LockAnswer {
         kind: String,
         value: String,
     }
-    let clean = |text: &str| -> String { text.chars().filter(|letter| !letter.is_control()).take(200).collect() };
     let why = match serde_json::from_slice::<Error>(body) {
-        Ok(error) => format!("{}: {}", clean(&error.kind), clean(&error.value)),
+        Ok(error) => format!("{}: {}", plain(&error.kind, 200), plain(&error.value, 200)),
         Err(_no_reason) => format!("status {status} without a reason"),
     };
     match status {

@@ -12,6 +12,8 @@ use tokio::time::timeout;
 
 use crate::policy::HookOrder;
 
+use crate::model::plain;
+
 /// The most output that is kept; the rest is read and thrown away, so that the command does not block.
 const KEPT_OUTPUT: usize = 4096;
 
@@ -47,7 +49,7 @@ pub(super) async fn run(order: &HookOrder) -> Result<(), String> {
     if status.success() {
         return Ok(());
     }
-    let said: String = said.trim().chars().filter(|letter| !letter.is_control()).take(200).collect();
+    let said = plain(&said, 200);
     Err(if said.is_empty() { status.to_string() } else { format!("{status}: {said}") })
 }
 

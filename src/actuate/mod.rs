@@ -4,7 +4,6 @@
 //! |---------------|------------------------------------------------------------------|------|
 //! | `driver`      | the loop: inputs to the policy, its orders to the parts below    | no   |
 //! | `pm2`         | one reload or restart by a daemon's socket                       | no   |
-//! | `reload_lock` | pm2's reload lock, honoured and taken                            | the text form |
 //! | `serving`     | sockets and probes: does an instance serve                       | no   |
 //! | `hook`        | a command before a replacement                                   | no   |
 //! | `http`        | requests to others, with a deadline and a limit on everything    | no   |
@@ -22,12 +21,11 @@ mod hook;
 mod http;
 mod pm2;
 mod promql;
-mod reload_lock;
 mod serving;
 
 pub use driver::{Clock, Closed, Driver, Handle, Keeper, Spec, Verdicts, Witness};
 pub use fleet_lock::{LockStep, encode_lock_request, read_lock_reply};
 pub use http::{HttpError, HttpErrorKind};
 pub use pm2::{Act, replace};
+pub use pm2_client::reload_lock::{read_reload_lock, reload_lock_since};
 pub use promql::{encode_query, read_instant};
-pub use reload_lock::{read_reload_lock, reload_lock_since};

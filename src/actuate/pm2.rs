@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::reload_lock::Held;
 use crate::collect::amp::Request;
 use crate::collect::home_file::{Home, within};
 use crate::collect::look::{LOOK_DEADLINE, Look, client, look, refusal};
 use crate::collect::target::CheckedTarget;
 use crate::model::{Listed, Status, WallTime};
 use crate::policy::{Action, Answer, Order};
+use pm2_client::reload_lock::Held;
 
 /// The longest stretch of pm2's log that is read after a reload.
 const LONGEST_LOG: u64 = 256 << 10;

@@ -11,6 +11,8 @@ use serde::de::IgnoredAny;
 use super::http::Ask;
 use crate::policy::Endpoint;
 
+use crate::model::plain;
+
 /// The longest answer that is read: a gate's expression is expected to return a handful of samples.
 const LARGEST_ANSWER: usize = 4 << 20;
 
@@ -60,8 +62,7 @@ pub fn read_instant(body: &[u8]) -> Result<bool, String> {
     let unreadable = |error: serde_json::Error| format!("unreadable: {error}");
     let answer: Answer<'_> = serde_json::from_slice(body).map_err(unreadable)?;
     if answer.status != "success" {
-        let why: String = answer.error.unwrap_or_default().chars().filter(|it| !it.is_control()).take(200).collect();
-        return Err(format!("it answered with an error: {why}"));
+        return Err(format!("it answered with an error: {}", plain(&answer.error.unwrap_or_default(), 200)));
     }
     if !answer.warnings.is_empty() {
         return Err("it answered with warnings, so the answer may be partial".to_owned());

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use exporter_web::accounts::user_name;
 use thiserror::Error;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, timeout};
@@ -277,7 +278,7 @@ impl Daemon {
     async fn by_command(&mut self) -> Result<Answer, CommandError> {
         let Settings { proc, deadline, reply_limit, .. } = &self.settings;
         let DaemonSpec { home, pm2_command: command, .. } = &self.spec;
-        let order = Jlist { command, home, proc, deadline: *deadline, limit: *reply_limit };
+        let order = Jlist { command, home, proc, user_name, deadline: *deadline, limit: *reply_limit };
         if let Some(daemon) = self.started_by_command {
             return Err(order.failed(CommandErrorKind::Barred(daemon)));
         }

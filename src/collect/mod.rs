@@ -4,22 +4,14 @@
 //! system about the processes right after, and puts both into one [`Snapshot`]. Daemons are asked side by side, each
 //! within its deadline, and none ever affects another: a bad one costs one failed collection of its own.
 //!
+//! What speaks with pm2 itself is the crate `pm2-client`. Here:
+//!
 //! | part        | what it is for                                        | pure |
 //! |-------------|-------------------------------------------------------|------|
-//! | `amp`       | the framing of pm2's sockets                          | yes  |
-//! | `banner`    | the list in what the pm2 command prints               | yes  |
-//! | `list`      | the list itself, by an allow-list                     | yes  |
-//! | `budget`    | how much of it is kept                                | yes  |
 //! | `identity`  | whose a pid is                                        | yes  |
 //! | `freshness` | metrics that stand still                              | yes  |
 //! | `system`    | `/proc` and control groups; the parsers are pure      | no   |
-//! | `socket`    | the client of a daemon                                | no   |
-//! | `command`   | the pm2 command, where it is configured               | no   |
-//! | `home_file` | the one door to files of others                       | no   |
 //! | `target`    | the process that may be acted on, proven              | no   |
-//! | `look`      | a look just before something is asked of a process    | no   |
-//! | `bus`       | profiles on a daemon's public socket                  | no   |
-//! | `daemon_log`| lines of pm2's log and of an app's error log         | yes  |
 //! | `ends`      | where the signs of an end are read                    | no   |
 //! | `discover`  | homes that nobody configured                          | no   |
 //! | `daemon`    | one daemon's collection                               | no   |
@@ -30,26 +22,18 @@
 //! This room refuses to start a daemon, to change one, to read a clock (`now` is an argument; only durations are measured),
 //! and to pass on anything of an app's environment.
 
-pub mod amp;
-pub mod banner;
-pub mod budget;
-pub mod bus;
-pub mod command;
 mod daemon;
-pub mod daemon_log;
 mod discover;
 pub mod ends;
 mod exposed;
 pub mod exposition;
 pub mod freshness;
-pub mod home_file;
 pub mod identity;
-pub mod list;
-pub mod look;
 mod metrics_url;
-pub mod socket;
 pub mod system;
 pub mod target;
+
+pub use pm2_client::{amp, banner, budget, bus, command, daemon_log, home_file, list, look, socket};
 
 pub use self::exposed::ExposedReader;
 pub use self::metrics_url::{MetricsTarget, MetricsUrl};

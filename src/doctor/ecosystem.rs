@@ -11,16 +11,17 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use exporter_web::accounts;
-use pm2_doctor::{App, Daemon, Facts};
 use rustix::process::{Pid, Signal, kill_process_group};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 use tokio::time::timeout;
 
+use super::checks::{App, Daemon, Facts};
 use super::gather::{host, says_ready};
 use super::{Gathered, parted};
 use crate::collect::home_file::Home;
+use crate::model::plain;
 
 const READER: &str = include_str!("ecosystem.cjs");
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -54,7 +55,7 @@ pub async fn read(path: &Path) -> Result<Gathered, EcosystemError> {
         .await
         .map_err(|_elapsed| failed(format!("it was stopped after {} s", DEADLINE.as_secs())))?
         .map_err(failed)?;
-    let apps = pm2_doctor::read_ecosystem(&answer).ok_or_else(|| failed("it lists no apps".to_owned()))?;
+    let apps = super::checks::read_ecosystem(&answer).ok_or_else(|| failed("it lists no apps".to_owned()))?;
     if apps.is_empty() {
         return Err(failed("it lists no apps".to_owned()));
     }
@@ -113,8 +114,7 @@ async fn run(path: &Path, text: &str, user: u32) -> Result<Vec<u8>, String> {
     found.filter(|_| status.success()).ok_or_else(|| {
         let said = String::from_utf8_lossy(&complaint).into_owned();
         let last = said.lines().rev().find(|line| line.contains("Error")).unwrap_or("node says nothing");
-        let said: String = last.chars().filter(|letter| !letter.is_control()).take(LONGEST_COMPLAINT).collect();
-        format!("node cannot read it: {said}")
+        format!("node cannot read it: {}", plain(last, LONGEST_COMPLAINT))
     })
 }
 

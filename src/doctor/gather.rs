@@ -5,7 +5,7 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use pm2_doctor::{App, AppSettings, Daemon, Dump, Facts, Group, Host, Journal, Live, LogFile, Output, Unit};
+use super::checks::{App, AppSettings, Daemon, Dump, Facts, Group, Host, Journal, Live, LogFile, Output, Unit};
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -99,7 +99,7 @@ fn reads_kernel_log() -> Option<bool> {
 async fn settings(home: &Path) -> Result<(Vec<AppSettings>, u32), String> {
     let mut client = look::client(home, DEADLINE);
     let reply = client.call(Request::GetMonitorData).await.map_err(|error| error.to_string())?;
-    let settings = pm2_doctor::read_reply(reply.json()).ok_or_else(|| "its list cannot be read".to_owned())?;
+    let settings = super::checks::read_reply(reply.json()).ok_or_else(|| "its list cannot be read".to_owned())?;
     Ok((settings, reply.peer.user))
 }
 
@@ -261,7 +261,7 @@ fn log(path: &str, user: u32) -> LogFile {
 
 fn dump(home: &Path) -> Option<Dump> {
     match Home::open(home).ok()?.read("dump.pm2", LARGEST_DUMP) {
-        Ok(bytes) => Some(pm2_doctor::read_dump(&bytes).map_or(Dump::Broken, Dump::Names)),
+        Ok(bytes) => Some(super::checks::read_dump(&bytes).map_or(Dump::Broken, Dump::Names)),
         Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => Some(Dump::Missing),
         Err(_unreadable) => None,
     }

@@ -1,15 +1,17 @@
-//! Facts for the checks of `pm2-doctor`: how the daemons that run and their apps are set up, or an ecosystem file.
+//! What is wrong with the way apps run under pm2: facts about the daemons that run, or an ecosystem file, for the checks of
+//! `checks`, which are pure.
 //!
 //! It reads what the collectors read, files of a home by `home_file` alone, and of variables only whether a flag stands in
 //! them. It refuses to change anything, and to run an ecosystem file as root.
 
+pub mod checks;
 mod ecosystem;
 mod gather;
 
 use std::path::PathBuf;
 
-pub use pm2_doctor::Check;
-use pm2_doctor::{Finding, Restart, Severity};
+pub use self::checks::Check;
+use self::checks::{Finding, Restart, Severity};
 use serde::Serialize;
 
 pub use self::ecosystem::{EcosystemError, read as read_ecosystem};
@@ -38,7 +40,7 @@ pub struct Report {
 #[derive(Debug, Clone, Default)]
 pub struct Gathered {
     /// The facts.
-    pub facts: pm2_doctor::Facts,
+    pub facts: checks::Facts,
     /// What could not be had.
     pub unexamined: Vec<String>,
 }
@@ -46,14 +48,14 @@ pub struct Gathered {
 impl Gathered {
     /// Runs every check.
     pub fn report(self) -> Report {
-        let findings = pm2_doctor::examine(&self.facts);
+        let findings = checks::examine(&self.facts);
         Report {
             schema: 1,
             examined: self.facts.daemons.iter().map(|daemon| daemon.name.clone()).collect(),
             processes: self.facts.daemons.iter().map(|daemon| daemon.apps.len()).sum(),
             critical: findings.iter().filter(|finding| finding.severity == Severity::Critical).count(),
             findings,
-            restarts: pm2_doctor::restarts(&self.facts),
+            restarts: checks::restarts(&self.facts),
             unexamined: self.unexamined,
         }
     }

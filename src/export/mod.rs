@@ -83,7 +83,7 @@ pub fn render_collected(collected: &Collected<'_>) -> String {
     let mut families = Families::default();
     process::add(&mut families, collected.snapshot);
     verdict::add(&mut families, collected);
-    process::add_deaths(&mut families, collected.deaths);
+    process::add_deaths(&mut families, collected.snapshot, collected.deaths);
     if let Some(restarts) = collected.restarts {
         restart::add(&mut families, restarts);
     }

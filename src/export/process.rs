@@ -179,8 +179,20 @@ fn add_gc(families: &mut Families, gc: &GcReport, labels: &Labels<'_>) {
     families.add_some(&family::EXTERNAL, own, gc.external.map(Bytes::as_f64));
 }
 
-pub(super) fn add_deaths(families: &mut Families, deaths: &DeathCounts) {
+/// Deaths of processes that pm2 may still list: what was deleted has no series, as nothing else of it has.
+pub(super) fn add_deaths(families: &mut Families, snapshot: &Snapshot, deaths: &DeathCounts) {
+    let mut lists = BTreeMap::new();
+    for daemon in snapshot.daemons.iter().filter(|daemon| daemon.up && daemon.processes_left_out == 0) {
+        let listed: BTreeSet<_> = daemon.processes.iter().map(|it| (it.key.pm_id, &it.listed.app)).collect();
+        lists.insert(&daemon.name, listed);
+    }
+    let gone = |key: &ProcessKey, app: &AppName| {
+        lists.get(&key.daemon).is_some_and(|listed| !listed.contains(&(key.pm_id, app)))
+    };
     let mut add = |family, key: &ProcessKey, app: &AppName, cause: Cause, value| {
+        if gone(key, app) {
+            return;
+        }
         let pm_id = key.pm_id.to_string();
         families.add(
             family,

@@ -175,13 +175,6 @@ impl Pipeline {
         self.watched.values().map(of).sum()
     }
 
-    /// Says of a life that it is about to end by our own hand.
-    pub fn restarted_by_us(&mut self, key: &ProcessKey, life: Life) -> Option<LifeSummary> {
-        let history = &mut self.watched.get_mut(key)?.history;
-        let current = history.current().map(|current| current.life);
-        if current == Some(life) { history.end(LifeEnd::RestartedByUs) } else { None }
-    }
-
     fn observe(&mut self, process: &ProcessSample, at: Steady, outcome: &mut Outcome) {
         let retention = self.retention;
         let watched = self.watched.entry(process.key.clone()).or_insert_with(|| {

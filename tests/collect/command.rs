@@ -19,7 +19,7 @@ use crate::support::{steady, wait_for, wall};
 use leakslope::collect::{Collector, DaemonSpec, Settings, Source};
 use leakslope::model::DaemonSample;
 
-const BANNER: &str = include_str!("../fixtures/pm2/jlist-out-of-date-banner.stdout");
+const BANNER: &str = include_str!("../../crates/pm2-client/tests/fixtures/jlist-out-of-date-banner.stdout");
 
 /// A script in place of pm2, with a folder that it may write to as `$OUT`.
 pub(crate) struct Script {

@@ -140,7 +140,7 @@ fn javascript_is_read_by_node_and_names_what_is_there() {
 
 #[test]
 fn the_sudo_rule_allows_what_the_sidecar_runs_and_nothing_else() {
-    let source = fs::read_to_string(root().join("src/collect/command.rs")).unwrap();
+    let source = fs::read_to_string(root().join("crates/pm2-client/src/command.rs")).unwrap();
     every("sudoers", |block| {
         let rule = block.piece.text.trim();
         let (head, command) = rule.split_once(" NOPASSWD: ").ok_or("no rule")?;

@@ -44,7 +44,8 @@ const FROM_THE_LIST: [&str; 13] = [
 
 /// A captured list, its pids moved beyond those that a machine gives.
 fn captured(version: u32) -> Vec<Value> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/pm2/jlist-pm2-{version}.json"));
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join(format!("crates/pm2-client/tests/fixtures/jlist-pm2-{version}.json"));
     let mut list: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     for entry in &mut list {
         if let Some(pid) = entry["pid"].as_u64().filter(|pid| *pid > 0) {

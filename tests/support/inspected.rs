@@ -1,6 +1,7 @@
 //! Real apps that are looked into by their inspector: one after the other, for all open it on the same port.
 
 use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::Output;
 
@@ -13,14 +14,16 @@ use super::wait_for;
 /// Where Node opens its inspector.
 pub const PORT: u16 = 9229;
 
-/// Holds the inspector's port against every other test of this machine.
+/// Holds the inspector's port against every other test in this network.
 #[derive(Debug)]
 pub struct Turn(#[expect(dead_code, reason = "it is held")] File);
 
 impl Turn {
     /// Waits for its turn.
     pub fn wait() -> Self {
-        let file = File::create(std::env::temp_dir().join("leakslope-tests-inspector.lock")).unwrap();
+        let network = std::fs::metadata("/proc/self/ns/net").unwrap().ino();
+        let file =
+            File::create(std::env::temp_dir().join(format!("leakslope-tests-inspector-{network}.lock"))).unwrap();
         file.lock().unwrap();
         Self(file)
     }

@@ -145,7 +145,7 @@ test("on paper the facts remain and the controls are gone", async () => {
   assert.equal(pdf.subarray(0, 4).toString(), "%PDF");
 });
 
-test("the first visit loads less than 200 KB and nothing from elsewhere", async () => {
+test("the first visit loads less than 90 KB and nothing from elsewhere", async () => {
   browser.complaints.length = 0;
   const session = await page.context().newCDPSession(page);
   await session.send("Network.enable");
@@ -154,6 +154,6 @@ test("the first visit loads less than 200 KB and nothing from elsewhere", async 
   session.on("Network.loadingFinished", (event) => { bytes += event.encodedDataLength; });
   await visit("#/");
   await session.detach();
-  assert.ok(bytes > 50_000 && bytes < 200_000, String(bytes));
+  assert.ok(bytes > 30_000 && bytes < 90_000, String(bytes));
   assert.deepEqual(browser.complaints, []);
 });

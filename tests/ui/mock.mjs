@@ -5,6 +5,7 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { fileURLToPath } from "node:url";
+import { gzipSync } from "node:zlib";
 
 const ROOT = fileURLToPath(new URL("../../src/ui/", import.meta.url));
 const RUST = readFileSync(`${ROOT}mod.rs`, "utf8");
@@ -245,6 +246,17 @@ export const series = (state, growth) => ({
   sentence: "the Map `sessions` in sessions.js only grows: by Session × 12,412 (41 MiB), alive by … → sessions (Map) → Session × 12,412",
 });
 
+const deathsOf = (one, state) => ({
+  deaths: one?.state !== "leaking" ? [] : [{
+    id: 7, at: state.now - 7200, daemon: one.daemon, namespace: "default", app: one.app, pm_id: one.pm_id, pid: 4242,
+    cause: "v8_heap_limit", detail: "", certainty: "certain", between: [], signs: ["it ended by SIGABRT", "V8 told of a full heap"],
+    then: { state: "restarted", seconds: 1 }, in_a_row: 0,
+    resident_memory_bytes: 301_000_000, heap_used_bytes: 262_000_000, heap_limit_bytes: 268_435_456, limit: { kind: "heap", bytes: 268_435_456 },
+    slope_bytes_per_second: 902.5, state: "leaking", age_seconds: 219_600, evidence: null, message: "<img src=x onerror=alert(1)>",
+    sentence: `${one.app}-${one.pm_id} died at 03:12:07: V8 ran out of heap (limit 256 MiB)`,
+  }],
+});
+
 const evidenceOf = (one, state) => ({
   acting: actingOf(state),
   standing: one.state === "leaking" ? "this life has had its profile when it was found to leak (shop-api-0-1)" : "a profile is taken when this process is found to leak; its verdict is stable",
@@ -268,11 +280,12 @@ export const start = async (changes = {}) => {
   const log = { orders: [], requests: 0, unchanged: 0 };
   const server = createServer((request, response) => {
     const url = new URL(request.url, "http://127.0.0.1");
-    const reply = (status, type, body, headers = {}) => {
+    const reply = (status, type, text, headers = {}) => {
+      const body = /\bgzip\b/.test(request.headers["accept-encoding"] ?? "") ? gzipSync(text) : text;
       const tag = `"${createHash("sha1").update(body).digest("hex")}"`;
       const same = status === 200 && request.headers["if-none-match"] === tag;
       if (same) log.unchanged += 1;
-      response.writeHead(same ? 304 : status, { "Content-Type": type, "Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache", ETag: tag, ...headers });
+      response.writeHead(same ? 304 : status, { "Content-Type": type, "Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache", ETag: tag, ...(body === text ? {} : { "Content-Encoding": "gzip" }), ...headers });
       response.end(same ? undefined : body);
     };
     const json = (value, status = 200) => reply(status, "application/json", JSON.stringify(value));
@@ -290,6 +303,7 @@ export const start = async (changes = {}) => {
       return part[3] === "history" ? json(history) : reply(200, "text/csv; charset=utf-8", csvOf(history));
     }
     if (url.pathname === "/api/v1/compare" && one) return json(compareOf(one, state));
+    if (url.pathname === "/api/v1/deaths") return json(deathsOf(one, state));
     if (url.pathname === "/api/v1/evidence" && request.method === "GET" && one) return json(evidenceOf(one, state));
     if (url.pathname === "/api/v1/restarts/preview") return json(previewOf(state, url.searchParams));
     if (url.pathname === "/api/v1/restarts" && request.method === "GET") return json(restartsOf(state));

@@ -221,6 +221,7 @@ fn the_stand_in_of_the_page_answers_by_the_document() {
         ("Preview", "restarts/preview?daemon=default&app=default%2Fshop-api"),
         ("Evidence", "evidence?daemon=default&pm_id=0"),
         ("Evidence", "evidence?daemon=default&pm_id=3"),
+        ("Deaths", "deaths?daemon=default&pm_id=0"),
         ("Error", "nothing"),
     ]
     .into_iter()
@@ -325,11 +326,20 @@ fn processes() {
 #[test]
 fn doctor() {
     let apps =
-        pm2_doctor::read_ecosystem(br#"[{"name":"a","exec_interpreter":"node","stop_exit_codes":[0]}]"#).unwrap();
-    let apps = apps.into_iter().map(|settings| pm2_doctor::App { settings, ..pm2_doctor::App::default() }).collect();
-    let daemon =
-        pm2_doctor::Daemon { name: text("default"), apps, stamps: Some(false), ..pm2_doctor::Daemon::default() };
-    let facts = pm2_doctor::Facts { daemons: vec![daemon], ..pm2_doctor::Facts::default() };
+        leakslope::doctor::checks::read_ecosystem(br#"[{"name":"a","exec_interpreter":"node","stop_exit_codes":[0]}]"#)
+            .unwrap();
+    let apps = apps
+        .into_iter()
+        .map(|settings| leakslope::doctor::checks::App { settings, ..leakslope::doctor::checks::App::default() })
+        .collect();
+    let daemon = leakslope::doctor::checks::Daemon {
+        name: text("default"),
+        apps,
+        stamps: Some(false),
+        ..leakslope::doctor::checks::Daemon::default()
+    };
+    let facts =
+        leakslope::doctor::checks::Facts { daemons: vec![daemon], ..leakslope::doctor::checks::Facts::default() };
     let report = leakslope::doctor::Gathered { facts, unexamined: vec![text("daemon other: it is down")] }.report();
     assert_eq!((report.findings.len(), report.restarts.len()), (2, 1));
     holds("Doctor", &report);

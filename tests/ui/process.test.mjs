@@ -47,6 +47,17 @@ test("the verdict comes with its reason as a sentence and with its figures", asy
   assert.deepEqual(browser.complaints, []);
 });
 
+test("the ends of its runs are told with their cause, and what the app wrote stays text", async () => {
+  await visit();
+  const deaths = page.getByRole("region", { name: "Deaths" });
+  const cells = deaths.getByRole("cell");
+  await cells.first().waitFor();
+  assert.deepEqual((await cells.allInnerTexts()).slice(-3), ["shop-api-0 died at 03:12:07: V8 ran out of heap (limit 256 MiB)", "certain", "<img src=x onerror=alert(1)>"]);
+  await visit(3);
+  await deaths.waitFor({ state: "hidden" });
+  assert.deepEqual(browser.complaints, []);
+});
+
 test("the chart shows the series over the chosen range, to the limit", async () => {
   await visit();
   const asked = [];

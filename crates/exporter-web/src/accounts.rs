@@ -55,6 +55,11 @@ pub fn group_of(user: u32) -> Option<u32> {
     entries(&read(USERS, LONGEST_LIST)).find(|entry| entry.number == Some(user))?.group()
 }
 
+/// The name of a user of this machine, where they have one.
+pub fn user_name(user: u32) -> Option<String> {
+    entries(&read(USERS, LONGEST_LIST)).find(|entry| entry.number == Some(user)).map(|entry| entry.name.to_owned())
+}
+
 /// The entries of a list; what is no entry is left out.
 pub fn entries(text: &str) -> impl Iterator<Item = Entry<'_>> {
     text.lines().filter_map(|line| {

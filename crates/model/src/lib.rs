@@ -11,6 +11,7 @@ mod memory;
 mod problem;
 mod process;
 mod snapshot;
+mod text;
 mod time;
 mod units;
 mod values;
@@ -26,6 +27,7 @@ pub use process::{
     AppMetrics, CustomMetric, Ending, GcReport, Listed, MemoryLimits, MemorySource, ProcessSample, Status, SystemSample,
 };
 pub use snapshot::{CollectorName, CollectorReport, DaemonSample, Orphan, Snapshot};
+pub use text::plain;
 pub use time::{Steady, WallTime};
 pub use units::Bytes;
 pub use values::{CronText, Endpoint, Pattern, ProbeAddress, Size, Span, Spoken, ValueError, ValueErrorKind, Zone};

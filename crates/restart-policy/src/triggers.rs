@@ -14,7 +14,7 @@ use super::request::{AlertCall, PersonCall, Request, RequestEnd, Target, TargetS
 use super::settings::{Mode, Only, PolicySettings};
 use super::state::AlertMemory;
 use model::Spoken;
-use model::{AppName, Bytes, DaemonName, LeakState, Life, Status, Steady, WallTime};
+use model::{AppName, Bytes, DaemonName, LeakState, Life, Status, Steady, WallTime, plain};
 
 /// Open requests at the most; what asks beyond that is refused and asks again later.
 const MOST_REQUESTS: usize = 2000;
@@ -701,5 +701,5 @@ fn waiting(targets: BTreeMap<u32, Life>, reason: &str) -> BTreeMap<u32, Target> 
 
 /// Keeps a person's words short and on one line.
 fn bounded(text: &str) -> String {
-    text.chars().filter(|letter| !letter.is_control()).take(200).collect()
+    plain(text, 200)
 }

@@ -20,7 +20,7 @@ pub(super) async fn metrics(shared: Arc<Shared>, request: Request) -> Response {
     let collected = shared.published.load().as_ref().map(|published| published.metrics()).unwrap_or_default();
     let parts = vec![collected, Bytes::from(sidecar)];
     let open = request.header(ACCEPT).is_some_and(openmetrics::is_preferred);
-    let packed = request.header(ACCEPT_ENCODING).is_some_and(takes_gzip);
+    let packed = packs(&request);
     let parts = if open || packed {
         // Thousands of processes make megabytes: not on the thread that serves the others.
         let work = move || made(parts, open, packed);
@@ -48,11 +48,21 @@ fn made(parts: Vec<Bytes>, open: bool, packed: bool) -> Vec<Bytes> {
     if !packed {
         return parts;
     }
+    vec![gzip(parts.iter().map(|part| &**part))]
+}
+
+/// Packs the parts of a body.
+pub(super) fn gzip<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Bytes {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    for part in &parts {
+    for part in parts {
         encoder.write_all(part).expect("invariant: writing to memory does not fail");
     }
-    vec![Bytes::from(encoder.finish().expect("invariant: writing to memory does not fail"))]
+    encoder.finish().expect("invariant: writing to memory does not fail").into()
+}
+
+/// Whether the reader of the answer takes gzip.
+pub(super) fn packs(request: &Request) -> bool {
+    request.header(ACCEPT_ENCODING).is_some_and(takes_gzip)
 }
 
 /// Whether an `Accept-Encoding` names gzip and does not rule it out.

@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use super::LARGEST_BODY;
 use crate::silence::{Matcher, Silence};
+use model::plain;
 
 /// The most silences that are looked at.
 const MOST_SILENCES: usize = 20_000;
@@ -64,7 +65,7 @@ pub fn parse_silences(body: &[u8]) -> Result<Vec<Silence>, SilencesError> {
     Ok(active
         .map(|silence| Silence {
             id: silence.id.chars().take(64).collect(),
-            comment: silence.comment.chars().filter(|letter| !letter.is_control()).take(200).collect(),
+            comment: plain(&silence.comment, 200),
             matchers: silence
                 .matchers
                 .iter()

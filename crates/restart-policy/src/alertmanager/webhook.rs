@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use model::{AppName, DaemonName};
+use model::{AppName, DaemonName, plain};
 
 use super::LARGEST_BODY;
 use crate::request::{AlertCall, Wish};
@@ -139,7 +139,7 @@ fn read_alert(alert: &RawValue) -> Result<AlertCall, Ignored> {
     };
     Ok(AlertCall {
         id: digest(&alert.labels),
-        name: label("alertname").unwrap_or("without a name").chars().filter(|c| !c.is_control()).take(100).collect(),
+        name: plain(label("alertname").unwrap_or("without a name"), 100),
         starts_at: alert.starts_at.as_millisecond(),
         resolved: alert.status == Status::Resolved,
         daemon,

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use model::Bytes;
+use crate::model::Bytes;
 
-use crate::facts::{Daemon, Dump, Host, Output};
-use crate::finding::{Check, Finding, Severity};
+use super::facts::{Daemon, Dump, Host, Output};
+use super::finding::{Check, Finding, Severity};
 
 /// A log of this size is one that nobody rotates.
 const LARGE_LOG: u64 = 1 << 30;
@@ -184,7 +184,7 @@ fn oom_score(daemon: &Daemon) -> Option<Finding> {
 
 fn core_pattern(host: &Host, daemon: &Daemon) -> Option<Finding> {
     let pattern = host.core_pattern.as_deref()?;
-    let crashes = |app: &crate::App| {
+    let crashes = |app: &super::App| {
         let past = daemon.journal.as_ref().and_then(|journal| journal.of(app.settings.pm_id));
         past.is_some_and(|past| past.native_crashes > 0)
     };

@@ -12,10 +12,10 @@
 use thiserror::Error;
 
 /// The version of the framing, in the upper half of a frame's first byte.
-pub(super) const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 1;
 const LENGTH_SIZE: usize = 4;
 /// What an argument that is JSON begins with.
-pub(super) const JSON_MARK: &[u8] = b"j:";
+pub(crate) const JSON_MARK: &[u8] = b"j:";
 /// An argument's buffer starts no larger than this, whatever length is announced: a liar costs nothing.
 const FIRST_RESERVE: usize = 64 * 1024;
 

@@ -9,6 +9,8 @@ use std::borrow::Cow;
 
 use super::scan::{Json, Names, Scan};
 
+use model::plain;
+
 /// Returns the values of `names` in the object `json`; all are absent where it is no object.
 pub(super) fn fields<'t, const N: usize>(json: Json<'t>, names: &Names<N>) -> [Option<Json<'t>>; N] {
     Scan::new(json.0).fields(names).unwrap_or([None; N])
@@ -31,9 +33,8 @@ pub(super) fn clean(text: &str, limit: usize) -> Option<Cow<'_, str>> {
         let text = text.trim_ascii();
         return (!text.is_empty()).then_some(Cow::Borrowed(text));
     }
-    let kept: String = text.trim().chars().filter(|character| !character.is_control()).take(limit).collect();
-    let kept = kept.trim_end();
-    (!kept.is_empty()).then(|| Cow::Owned(kept.to_owned()))
+    let kept = plain(text, limit);
+    (!kept.is_empty()).then_some(Cow::Owned(kept))
 }
 
 /// Reads a word that holds nothing but letters, digits and `.+-_`: versions and revisions. Anything else is absent.

@@ -1,9 +1,9 @@
 //! What the checks may know. Each fact that could not be had is `None`, never a guess.
 
-use model::{Bytes, Orphan};
+use crate::model::{Bytes, Orphan};
 
-use crate::journal::Journal;
-use crate::settings::AppSettings;
+use super::journal::Journal;
+use super::settings::AppSettings;
 
 /// The host and what is examined on it.
 #[derive(Debug, Clone, PartialEq, Default)]

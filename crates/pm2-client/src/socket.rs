@@ -16,9 +16,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::amp::{Decoder, Frame, FrameError, JSON_MARK, Request, RequestId};
-use super::home_file::{Home, HomeFileError, LateError, within_of};
-use super::list::{ArrivingReply, ListError, ProcessList};
+use crate::amp::{Decoder, Frame, FrameError, JSON_MARK, Request, RequestId};
+use crate::home_file::{Home, HomeFileError, LateError, within_of};
+use crate::list::{ArrivingReply, ListError, ProcessList};
 
 /// With what is left of an entry it stays below the size from which the allocator maps a block by itself, and unmaps it again.
 const READ_SIZE: usize = 48 * 1024;
@@ -328,7 +328,7 @@ impl Client {
 }
 
 /// Connects to a socket of a home, off the event loop: a home may lie on a file server that is gone.
-pub(super) async fn connect(
+pub async fn connect(
     path: &Path,
     named_by: Option<u32>,
     limit: Duration,

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::collect::home_file::{Home, HomeFileError, LateError, within};
-use crate::model::WallTime;
+use crate::home_file::{Home, HomeFileError, LateError, within};
+use model::WallTime;
 
 /// The file's name in a home.
 const NAME: &str = "reload.lock";
@@ -28,7 +28,7 @@ const DEADLINE: Duration = Duration::from_secs(2);
 
 /// Why the lock was not taken.
 #[derive(Debug, Error)]
-pub(super) enum LockError {
+pub enum LockError {
     /// Somebody else has it.
     #[error("somebody else holds pm2's reload lock")]
     Held,
@@ -52,14 +52,14 @@ pub fn read_reload_lock(home: &Path) -> Option<WallTime> {
 }
 
 /// [`read_reload_lock`] off the event loop; none as well where the home does not answer by the deadline.
-pub(super) async fn reload_lock(home: &Path, deadline: Duration) -> Option<WallTime> {
+pub async fn reload_lock(home: &Path, deadline: Duration) -> Option<WallTime> {
     let folder = home.to_owned();
     within(home, deadline, move || read_reload_lock(&folder)).await.ok().flatten()
 }
 
 /// The lock while it is ours; it is freed when this is let go, whichever way that comes.
 #[derive(Debug)]
-pub(super) struct Held {
+pub struct Held {
     home: PathBuf,
     file: Option<File>,
     at: WallTime,
@@ -67,14 +67,14 @@ pub(super) struct Held {
 
 impl Held {
     /// Takes the lock, unless somebody else has it.
-    pub(super) async fn take(home: &Path, now: WallTime) -> Result<Self, LockError> {
+    pub async fn take(home: &Path, now: WallTime) -> Result<Self, LockError> {
         let folder = home.to_owned();
         let file = within(home, DEADLINE, move || take(&folder, now)).await??;
         Ok(Self { home: home.to_owned(), file: Some(file), at: now })
     }
 
     /// Frees the lock, and waits until that is done or the home does not answer.
-    pub(super) async fn free(mut self) {
+    pub async fn free(mut self) {
         let (home, at) = (self.home.clone(), self.at);
         if let Some(file) = self.file.take() {
             let folder = home.clone();

@@ -14,10 +14,10 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, BufReader};
 use tokio::net::UnixStream;
 
-use super::amp::{INITIATED, SAMPLE_HEAP, VERSION};
-use super::ends;
-use super::socket::{self, SocketErrorKind};
-use crate::model::DaemonLine;
+use crate::amp::{INITIATED, SAMPLE_HEAP, VERSION};
+use crate::daemon_log;
+use crate::socket::{self, SocketErrorKind};
+use model::{DaemonEvent, DaemonLine, WallTime, plain};
 
 /// The topic on which pm2's agent sends profiles.
 const PROFILES: &[u8] = b"s:profilings";
@@ -126,7 +126,7 @@ impl Bus {
             let heard = next(&mut self.stream, LARGEST_FRAME).await;
             let heard = heard.map_err(|kind| BusError { path: self.path.clone(), kind })?;
             let Some(Heard { topic: topic @ (LOG | EVENTS | EXCEPTIONS), payload }) = heard else { continue };
-            if let Some(line) = payload.strip_prefix(b"j:").and_then(|json| ends::bus_line(topic, json)) {
+            if let Some(line) = payload.strip_prefix(b"j:").and_then(|json| bus_line(topic, json)) {
                 return Ok(line);
             }
         }
@@ -241,7 +241,7 @@ fn reply(payload: &[u8], pm_id: u32) -> Option<Result<String, String>> {
         return uuid.map(Ok);
     }
     let words = err.unwrap_or_else(|| "no reason".to_owned());
-    Some(Err(words.chars().filter(|letter| !letter.is_control()).take(LONGEST_WORDS).collect()))
+    Some(Err(plain(&words, LONGEST_WORDS)))
 }
 
 /// The profile's text where this is the one we asked for; pm2's agent sends it inline.
@@ -259,9 +259,42 @@ fn ours(payload: &[u8], pm_id: u32, name: &str) -> Option<String> {
     (process.pm_id == pm_id && data.r#type == "heapprofile" && asked).then_some(data.text)
 }
 
+/// Reads one line that the bus published, with the time it tells.
+fn bus_line(topic: &[u8], payload: &[u8]) -> Option<DaemonLine> {
+    #[derive(Deserialize)]
+    struct Published {
+        at: Option<i64>,
+        event: Option<String>,
+        #[serde(default)]
+        manually: bool,
+        data: Option<serde_json::Value>,
+        process: Option<Process>,
+    }
+    #[derive(Deserialize)]
+    struct Process {
+        // Text for pm2 itself and for the old worker of a reload.
+        pm_id: Option<serde_json::Value>,
+    }
+    let told: Published = serde_json::from_slice(payload).ok()?;
+    let pm_id = told.process.and_then(|process| process.pm_id?.as_u64()).and_then(|id| u32::try_from(id).ok());
+    let event = match topic {
+        b"s:log:PM2" => daemon_log::event(told.data?.as_str()?.trim_end_matches('\n'), None)?,
+        b"s:process:exception" => {
+            let message = told.data?.get("message")?.as_str().map(daemon_log::cut)?;
+            DaemonEvent::Exception { pm_id: pm_id?, message }
+        }
+        _ => {
+            let asked = matches!(told.event.as_deref(), Some("restart" | "reload" | "stop"));
+            (asked && told.manually).then_some(DaemonEvent::Confirmed { pm_id: pm_id? })?
+        }
+    };
+    Some(DaemonLine { at: WallTime(told.at?), event, read_at: None })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::Named;
 
     fn frame(topic: &str, payload: &str) -> Vec<u8> {
         let mut bytes = vec![0x12];
@@ -350,5 +383,25 @@ mod tests {
         assert_eq!(read(payload(4, SAMPLE_HEAP, busy)), None);
         assert_eq!(read(payload(3, "km:heap:sampling:stop", busy)), None);
         assert_eq!(read(payload(3, "refresh", r#""done""#)), None);
+    }
+
+    #[test]
+    fn the_bus_tells_the_lines_of_the_log_exceptions_and_who_asked() {
+        let read = |topic: &str, json: &str| bus_line(topic.as_bytes(), json.as_bytes());
+        let log = r#"{"process":{"pm_id":"PM2","name":"PM2"},"at":5,"data":"App [api:3] exited with code [0] via signal [SIGSEGV]\n"}"#;
+        let process = Named { app: "api".to_owned(), pm_id: 3, replaced: false };
+        let exited = DaemonEvent::Exited { process, code: 0, signal: "SIGSEGV".to_owned() };
+        assert_eq!(read("s:log:PM2", log), Some(DaemonLine { at: WallTime(5), event: exited, read_at: None }));
+        let exception = r#"{"at":5,"data":{"message":"boom\u001b[31m"},"process":{"pm_id":3,"env":{}}}"#;
+        let event = DaemonEvent::Exception { pm_id: 3, message: "boom [31m".to_owned() };
+        assert_eq!(read("s:process:exception", exception).map(|line| line.event), Some(event));
+        let asked = |event: &str, by_hand: bool| {
+            format!(r#"{{"event":"{event}","manually":{by_hand},"at":5,"process":{{"pm_id":3}}}}"#)
+        };
+        let confirmed = Some(DaemonEvent::Confirmed { pm_id: 3 });
+        assert_eq!(read("s:process:event", &asked("restart", true)).map(|line| line.event), confirmed);
+        for other in [asked("restart", false), asked("exit", true), "{}".to_owned(), "no JSON".to_owned()] {
+            assert_eq!(read("s:process:event", &other), None, "{other}");
+        }
     }
 }

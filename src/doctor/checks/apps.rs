@@ -1,9 +1,9 @@
 //! The checks of one app that need nothing but its own set-up, its past and its processes.
 
-use crate::facts::{App, Daemon};
-use crate::finding::{Check, Finding, Severity};
-use crate::journal::Past;
-use crate::settings::AppSettings;
+use super::facts::{App, Daemon};
+use super::finding::{Check, Finding, Severity};
+use super::journal::Past;
+use super::settings::AppSettings;
 
 /// What pm2 takes where nothing is set, in milliseconds.
 const KILL_TIMEOUT: u64 = 1600;

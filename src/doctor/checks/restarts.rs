@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::facts::{App, Facts};
+use super::facts::{App, Facts};
 
 /// What a restart costs an app.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::civil::DateTime;
 
-use crate::model::{Bytes, DaemonEvent, Named, WallTime};
+use model::{Bytes, DaemonEvent, Named, WallTime};
 
 /// What stands between the stamp and pm2's words.
 const MARK: &str = "PM2 log: ";

@@ -6,9 +6,9 @@ use serde_json::json;
 use super::*;
 
 const BODIES: [(&str, &str); 3] = [
-    ("5", include_str!("../../../tests/fixtures/pm2/jlist-pm2-5.json")),
-    ("6", include_str!("../../../tests/fixtures/pm2/jlist-pm2-6.json")),
-    ("7", include_str!("../../../tests/fixtures/pm2/jlist-pm2-7.json")),
+    ("5", include_str!("../../tests/fixtures/jlist-pm2-5.json")),
+    ("6", include_str!("../../tests/fixtures/jlist-pm2-6.json")),
+    ("7", include_str!("../../tests/fixtures/jlist-pm2-7.json")),
 ];
 
 fn list(json: &str) -> ProcessList {
@@ -120,7 +120,7 @@ fn an_environment_that_overwrites_pm2s_fields_costs_only_those() {
     assert_eq!((entry.max_old_space, entry.kill_timeout_ms), (Some(Bytes(512 << 20)), Some(1600)));
     assert_eq!((entry.monit_memory, entry.monit_cpu_percent), (None, None));
     assert_eq!(entry.interpreter.as_deref(), Some("node"));
-    assert_eq!(entry.metrics, crate::model::AppMetrics::default());
+    assert_eq!(entry.metrics, model::AppMetrics::default());
 }
 
 #[test]

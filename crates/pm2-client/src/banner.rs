@@ -19,10 +19,10 @@ mod tests {
     #[test]
     fn the_list_is_found_through_every_banner() {
         let banners = [
-            include_str!("../../tests/fixtures/pm2/jlist-cold-home-pm2-5.stdout"),
-            include_str!("../../tests/fixtures/pm2/jlist-cold-home-pm2-6.stdout"),
-            include_str!("../../tests/fixtures/pm2/jlist-cold-home-pm2-7.stdout"),
-            include_str!("../../tests/fixtures/pm2/jlist-out-of-date-banner.stdout"),
+            include_str!("../tests/fixtures/jlist-cold-home-pm2-5.stdout"),
+            include_str!("../tests/fixtures/jlist-cold-home-pm2-6.stdout"),
+            include_str!("../tests/fixtures/jlist-cold-home-pm2-7.stdout"),
+            include_str!("../tests/fixtures/jlist-out-of-date-banner.stdout"),
             "[PM2] Applying action\n",
             "[{\"an\": \"earlier list\"}]\n",
             "",

@@ -5,7 +5,7 @@
 //! budget, and all together have one: for what is shown of every process, and apart from that for what apps publish themselves.
 //! What is beyond it is left out when it arrives, and counted.
 
-use crate::model::Listed;
+use model::Listed;
 
 /// What a process is written out in at the most, …
 const SERIES: usize = 50;
@@ -57,7 +57,7 @@ impl Default for Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::collect::list::read_list;
+    use crate::list::read_list;
 
     fn list(processes: usize, metrics: usize, name: &str) -> Vec<u8> {
         let monitor: Vec<String> = (0..metrics).map(|number| format!(r#""metric {number}":{{"value":1}}"#)).collect();

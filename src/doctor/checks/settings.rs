@@ -4,7 +4,7 @@
 //! absent. Fields that are not named here are passed over without being decoded. Of `NODE_OPTIONS`, `node_args` and `args`
 //! nothing is kept but a heap limit, and of `NODE_ENV` whether it says production.
 
-use model::{AppName, Bytes, DEFAULT_NAMESPACE};
+use crate::model::{AppName, Bytes, DEFAULT_NAMESPACE, plain};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -238,7 +238,7 @@ fn text(raw: Option<&RawValue>, limit: usize) -> Option<String> {
         Value::Number(number) => number.to_string(),
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
     };
-    let kept: String = written.trim().chars().filter(|letter| !letter.is_control()).take(limit).collect();
+    let kept = plain(&written, limit);
     (!kept.is_empty()).then_some(kept)
 }
 

@@ -18,8 +18,8 @@ use thiserror::Error;
 
 use self::fields::{fields, flag, label, number, whole, word};
 use self::scan::{Json, Names, Scan};
-use super::budget::Budget;
-use crate::model::{AppMetrics, AppName, Bytes, DEFAULT_NAMESPACE, Ending, Listed, Status};
+use crate::budget::Budget;
+use model::{AppMetrics, AppName, Bytes, DEFAULT_NAMESPACE, Ending, Listed, Status};
 
 pub use self::arriving::ArrivingReply;
 pub use self::metrics::CUSTOM_LIMIT;

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::fields::{clean, label, number};
 use super::scan::{Json, Names, Scan};
-use crate::model::{AppMetrics, Bytes, CustomMetric, GcReport};
+use model::{AppMetrics, Bytes, CustomMetric, GcReport};
 
 /// The most custom metrics kept of one process; beyond, the last by name are dropped.
 pub const CUSTOM_LIMIT: usize = 64;

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use model::Bytes;
+use crate::model::Bytes;
 
-use crate::facts::{App, Daemon, Group, Host};
-use crate::finding::{Check, Finding, Severity};
+use super::facts::{App, Daemon, Group, Host};
+use super::finding::{Check, Finding, Severity};
 
 const MIB: u64 = 1 << 20;
 /// How often pm2 looks at memory, in seconds.
@@ -135,19 +135,13 @@ fn heap_flag(daemon: &Daemon, app: &App) -> Option<Finding> {
     }
     if let Some(reported) = live.and_then(|live| live.heap_limit) {
         let off = reported < flag || reported.0 > flag.0.saturating_add(YOUNG);
-        return off.then(|| {
-            Finding::new(
-                Check::HeapFlag,
-                Severity::Warning,
-                &daemon.name,
-                format!("a heap limit of {flag} is configured, and the process reports {reported}"),
-                why,
-                format!(
-                    "`pm2 restart {} --update-env`, or pm2 delete and start where node_args changed",
-                    settings.name
-                ),
-            )
-        });
+        if !off {
+            return None;
+        }
+        return finding(
+            format!("a heap limit of {flag} is configured, and the process reports {reported}"),
+            format!("`pm2 restart {} --update-env`, or pm2 delete and start where node_args changed", settings.name),
+        );
     }
     let used = live.and_then(|live| live.heap_used);
     if let Some(used) = used.filter(|used| used.0 > flag.0.saturating_add(YOUNG)) {

@@ -23,9 +23,8 @@ use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::home_file::{Home, HomeFileError, LateError, within};
-use super::socket::{self, SocketErrorKind};
-use exporter_web::accounts;
+use crate::home_file::{Home, HomeFileError, LateError, within};
+use crate::socket::{self, SocketErrorKind};
 
 /// How long a daemon may take to accept a connection that only asks whether it lives.
 const ALIVE_DEADLINE: Duration = Duration::from_secs(1);
@@ -37,10 +36,8 @@ const GONE_DEADLINE: Duration = Duration::from_millis(500);
 const LONGEST_TITLE: u64 = 4096;
 /// … an environment no further than this, …
 const LONGEST_ENVIRONMENT: u64 = 1 << 20;
-/// … a pid file no further than this, …
+/// … and a pid file no further than this.
 const LONGEST_PID: u64 = 32;
-/// … and the list of users no further than this.
-const LONGEST_PASSWD: u64 = 1 << 20;
 /// What marks the command and whatever it leaves behind.
 const MARK: &str = "LEAKSLOPE_JLIST";
 const ROOT: u32 = 0;
@@ -119,6 +116,8 @@ pub struct Jlist<'a> {
     pub home: &'a Path,
     /// Where the process file system is.
     pub proc: &'a Path,
+    /// The name of a user of this machine.
+    pub user_name: fn(u32) -> Option<String>,
     /// The longest that it may take.
     pub deadline: Duration,
     /// The most bytes that it may print.
@@ -162,7 +161,7 @@ impl Jlist<'_> {
     /// Has the command run as the owner of the home: it does so by itself, or we become that user for it as root.
     fn become_owner(&self, command: &mut Command, owner: Owner) -> Result<(), CommandErrorKind> {
         let own = rustix::process::geteuid().as_raw();
-        let name = user_name(owner.user);
+        let name = (self.user_name)(owner.user);
         if owner.user == own || becomes(self.command, owner.user, name.as_deref()) {
             return Ok(());
         }
@@ -327,11 +326,6 @@ fn becomes(command: &[String], user: u32, name: Option<&str>) -> bool {
     PROGRAMS.iter().any(|known| program == *known) && command[1..].iter().any(names_user)
 }
 
-fn user_name(user: u32) -> Option<String> {
-    let text = accounts::read(accounts::USERS, LONGEST_PASSWD);
-    accounts::entries(&text).find(|entry| entry.number == Some(user)).map(|entry| entry.name.to_owned())
-}
-
 /// A text that nobody else can know before the command runs.
 fn mark() -> String {
     let mut bytes = [0_u8; 16];
@@ -361,7 +355,7 @@ fn end_marked(proc: &Path, pid: u32, mark: &str, signal: Signal) {
 }
 
 /// Lists the daemons that `/proc` shows, with the home each has in its title.
-pub(super) fn daemons(proc: &Path) -> Vec<(u32, PathBuf)> {
+pub fn daemons(proc: &Path) -> Vec<(u32, PathBuf)> {
     pids(proc).into_iter().filter_map(|pid| Some((pid, home_in_title(&title(proc, pid)?)?))).collect()
 }
 

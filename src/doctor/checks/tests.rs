@@ -1,6 +1,6 @@
 //! Each check with facts that it is about, and a host on which none finds anything.
 
-use model::{Bytes, Orphan};
+use crate::model::{Bytes, Orphan};
 
 use super::*;
 

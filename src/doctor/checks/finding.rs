@@ -138,7 +138,7 @@ impl Finding {
     }
 
     /// The same about an app.
-    pub(crate) fn of(self, app: &crate::AppSettings) -> Self {
+    pub(crate) fn of(self, app: &super::AppSettings) -> Self {
         Self { app: Some(app.name.clone()), pm_ids: app.pm_id.into_iter().collect(), ..self }
     }
 }

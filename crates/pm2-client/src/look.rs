@@ -10,8 +10,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::socket::{Client, Deadlines, Peer, SocketErrorKind};
-use crate::model::Listed;
+use crate::socket::{Client, Deadlines, Peer, SocketErrorKind};
+use model::{Listed, plain};
 
 /// How long a step that only looks may take.
 pub const LOOK_DEADLINE: Duration = Duration::from_secs(5);
@@ -86,9 +86,7 @@ pub fn refusal(json: &[u8]) -> Option<String> {
     }
     match serde_json::from_slice::<Reply>(json) {
         Ok(Reply { error: None | Some(serde_json::Value::Null) }) => None,
-        Ok(Reply { error: Some(serde_json::Value::String(text)) }) => {
-            Some(text.chars().filter(|letter| !letter.is_control()).take(200).collect())
-        }
+        Ok(Reply { error: Some(serde_json::Value::String(text)) }) => Some(plain(&text, 200)),
         Ok(Reply { error: Some(_) }) => Some("an error without words".to_owned()),
         Err(_no_json) => Some("a reply that is no JSON".to_owned()),
     }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::arguments::{Flags, Format};
-use super::output::{print, wrap};
+use super::output::{clean, print, wrap};
 use super::restarts::{COLUMNS, ask, escaped, instant};
 use crate::ui::DeathsView;
 
@@ -33,14 +33,15 @@ pub(super) fn run(flags: &Flags, arguments: &DeathsArguments) -> anyhow::Result<
     if arguments.json || arguments.format == Format::Json {
         print(&format!("{}\n", serde_json::to_string_pretty(&view)?))?;
     } else {
-        print(&text(&view))?;
+        print(&text(&view, arguments.app.as_deref()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn text(view: &DeathsView) -> String {
+fn text(view: &DeathsView, app: Option<&str>) -> String {
     if view.deaths.is_empty() {
-        return "No process has ended since the sidecar watches.\n".to_owned();
+        let of = app.map_or(String::new(), |app| format!(" of {}", clean(app)));
+        return format!("The sidecar knows of no process{of} that has ended.\n");
     }
     let mut text = String::new();
     for death in &view.deaths {

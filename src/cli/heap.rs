@@ -16,6 +16,7 @@ use super::arguments::Flags;
 use super::heap_snapshot::{self, SnapshotArguments};
 use super::heap_take::{self, TakeArguments};
 use crate::evidence::export::Export;
+use crate::evidence::keep;
 use crate::evidence::original::{Originals, Places};
 use crate::evidence::profile::{self, ProfileDiff, ProfileSummary, report::FunctionRow};
 use crate::evidence::snapshot::analysis::{Analysis, analyse};
@@ -99,8 +100,11 @@ pub struct SourceOptions {
 }
 
 impl SourceOptions {
-    fn places(&self) -> Places {
-        Places { moved: self.path_map.clone(), maps: self.source_maps.clone() }
+    /// What looks up where the code of this file was written; what comes by standard input counts as our own, but not as root's.
+    fn originals(&self, file: &Path) -> Originals {
+        let own = Some(rustix::process::geteuid()).filter(|user| !user.is_root());
+        let user = if file == Path::new("-") { own.map(rustix::fs::Uid::as_raw) } else { keep::user(file) };
+        Originals::new(Places { moved: self.path_map.clone(), maps: self.source_maps.clone() }, user)
     }
 }
 
@@ -183,7 +187,7 @@ pub fn execute(command: &ReadCommand, out: &mut impl Write) -> anyhow::Result<()
         ReadCommand::Summary { file, options } => {
             let analysis = load(file, options, &[])?;
             let mut summary = summarise(&analysis, &file.display().to_string(), options.extent());
-            Originals::new(options.sources.places()).of_findings(&mut summary.findings);
+            options.sources.originals(file).of_findings(&mut summary.findings);
             match options.format {
                 Format::Text => write_summary(out, &summary),
                 Format::Json => write_json(out, &summary),
@@ -214,15 +218,17 @@ fn profile_summary(
     rows: usize,
     sources: &SourceOptions,
 ) -> anyhow::Result<()> {
-    let mut originals = Originals::new(sources.places());
     let mut profiles = Vec::new();
+    let mut notes = Vec::new();
     for path in files {
+        let mut originals = sources.originals(path);
         let name = path.display().to_string();
         let mut read = profile::read(open(path, FileKind::HeapProfile)?, &name)?;
         originals.of_profile(&mut read);
+        notes.extend(originals.notes().map(str::to_owned));
         profiles.push((read, name));
     }
-    for note in originals.notes().filter(|_| format == ProfileFormat::Text) {
+    for note in notes.iter().filter(|_| format == ProfileFormat::Text) {
         writeln!(out, "note: {}", printable(note))?;
     }
     match (profiles.as_slice(), format) {
@@ -299,7 +305,7 @@ impl SnapshotOptions {
 fn load(path: &Path, options: &SnapshotOptions, known: &[Interface]) -> anyhow::Result<Analysis> {
     let name = path.display().to_string();
     let mut heap = read(open(path, FileKind::Snapshot)?, &name, &options.limits())?;
-    Originals::new(options.sources.places()).of_heap(&mut heap);
+    options.sources.originals(path).of_heap(&mut heap);
     Ok(analyse(heap, known))
 }
 
@@ -345,7 +351,7 @@ pub(super) fn diff(files: &[PathBuf], options: &SnapshotOptions) -> anyhow::Resu
     }
     let analysis = load(last, options, &known)?;
     let mut diff = compare(&digests, &analysis, &last.display().to_string(), options.extent());
-    Originals::new(options.sources.places()).of_findings(&mut diff.findings);
+    options.sources.originals(last).of_findings(&mut diff.findings);
     Ok(diff)
 }
 

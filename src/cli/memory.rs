@@ -1,5 +1,6 @@
 //! `leakslope memory`: what holds the memory of an app, and what its growth comes from, as the running sidecar sees it.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
@@ -51,7 +52,9 @@ pub(super) fn run(flags: &Flags, arguments: &MemoryArguments) -> anyhow::Result<
     };
     let processes: Vec<&ProcessView> = view.processes.iter().filter(meant).collect();
     if let Some(app) = arguments.app.as_ref().filter(|_| processes.is_empty()) {
-        bail!("pm2 lists no app {app:?}");
+        let there: BTreeSet<String> = view.processes.iter().map(app_name).collect();
+        let there: Vec<&str> = there.iter().map(String::as_str).collect();
+        bail!("pm2 lists no app {app:?}; there are: {}", clean(&there.join(", ")));
     }
     match arguments.format {
         Format::Json => print(&format!("{}\n", serde_json::to_string_pretty(&processes)?))?,

@@ -23,6 +23,7 @@ mod signals;
 mod status;
 mod watch;
 
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
@@ -123,7 +124,8 @@ fn load(flags: &Flags) -> Result<Loaded, ConfigError> {
 
 /// The running sidecar, as far as the settings tell where and how it serves. A token comes from the file that a command
 /// names, else from the sidecar's own where this user may read it; but unasked it goes only over a Unix socket or to the
-/// holder of our certificate, for on a port of this machine anybody may listen while the sidecar does not.
+/// holder of our certificate, for on a port of this machine anybody may listen while the sidecar does not; for the same reason
+/// one that is named is sent only once it is seen who listens.
 fn beside(flags: &Flags, settings: &Settings, token_file: Option<&std::path::Path>) -> anyhow::Result<Beside> {
     let web = &settings.web;
     let certificate = match &web.config_file {
@@ -143,7 +145,9 @@ fn beside(flags: &Flags, settings: &Settings, token_file: Option<&std::path::Pat
         (None, None) => None,
     };
     let otherwise = web.listen_addresses.first().map(|first| client::reachable(first));
-    Ok(Beside { address: client::reachable(&address), otherwise, certificate, token })
+    // Root alone makes it, for the user of the service.
+    let service = std::fs::metadata(config::SYSTEM_RUNTIME_DIRECTORY).ok().map(|about| about.uid());
+    Ok(Beside { address: client::reachable(&address), otherwise, certificate, token, service })
 }
 
 /// Of the addresses that the sidecar listens on the one to reach it at: a Unix socket that answers, the one for commands before

@@ -100,7 +100,8 @@ type SystemTask = (SystemReader, Result<SystemReading, String>);
 
 impl Daemon {
     pub(super) fn new(spec: DaemonSpec, settings: &Settings) -> Self {
-        let client = Client::new(spec.home.join("rpc.sock"), settings.deadlines(), settings.reply_limit);
+        let client =
+            Client::new(spec.home.join("rpc.sock"), settings.deadlines(), settings.reply_limit).named_by(spec.named_by);
         Self {
             spec,
             settings: settings.clone(),
@@ -436,6 +437,7 @@ mod tests {
             source: Source::Socket,
             pm2_command: Vec::new(),
             expected: true,
+            named_by: None,
         };
         let settings = Settings { deadline: Duration::from_secs(2), ..Settings::default() };
         let mut daemon = Daemon::new(spec, &settings);

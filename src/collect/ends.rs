@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 
 use super::bus::Bus;
 use super::daemon_log::{self, FullHeaps, LogReader, Stack};
-use super::home_file::{Home, within};
+use super::home_file::{Home, within_of};
 use super::list::ProcessList;
 use super::socket::{Client, Peer};
 use super::{DaemonSpec, STEP_LIMIT, Settings};
@@ -71,6 +71,8 @@ pub struct EndWatch {
     peer: Option<Peer>,
     tail: Tail,
     bus: Option<Listening>,
+    /// Whether a folder that it names has not answered since the last look: no other is asked then.
+    is_late: bool,
 }
 
 #[derive(Debug)]
@@ -107,10 +109,12 @@ impl EndWatch {
             proc: settings.proc.clone(),
             limit: settings.process_limit,
             deadline: settings.deadline,
-            client: Client::new(spec.home.join("rpc.sock"), settings.deadlines(), settings.reply_limit),
+            client: Client::new(spec.home.join("rpc.sock"), settings.deadlines(), settings.reply_limit)
+                .named_by(spec.named_by),
             peer: None,
             tail: Tail { place, ..Tail::default() },
             bus: None,
+            is_late: false,
         }
     }
 
@@ -137,6 +141,7 @@ impl EndWatch {
     /// Reads what is new.
     pub async fn look(&mut self, wall: WallTime) -> Look {
         let mut look = Look::default();
+        self.is_late = false;
         let Some(peer) = self.peer else { return look };
         if let Some(pid) = peer.pid {
             look.is_gone = Some(!self.proc.join(pid.to_string()).exists());
@@ -147,7 +152,7 @@ impl EndWatch {
             let lines = tail.read(&home, &proc, &peer, wall);
             (tail, lines)
         };
-        match within(&self.home, STEP_LIMIT, read).await {
+        match within_of(Some(peer.user), &self.home, STEP_LIMIT, read).await {
             Ok((tail, lines)) => {
                 self.tail = tail;
                 (look.lines, look.is_read) = (lines, self.tail.is_at_end);
@@ -217,17 +222,19 @@ impl EndWatch {
     }
 
     /// Reads what an app's error log has got since it was so long.
-    pub async fn error_log(&self, path: &str, since: Option<u64>) -> Option<ErrorLog> {
-        let user = self.peer?.user;
+    pub async fn error_log(&mut self, path: &str, since: Option<u64>) -> Option<ErrorLog> {
+        let user = self.peer.filter(|_| !self.is_late)?.user;
         let path = PathBuf::from(path);
         let folder = path.parent()?.to_owned();
         let read = move || read_error_log(&path, user, since);
-        within(&folder, STEP_LIMIT, read).await.ok()?
+        let read = within_of(Some(user), &folder, STEP_LIMIT, read).await;
+        self.is_late = read.is_err();
+        read.ok()?
     }
 
-    /// The lengths of error logs now, those of one folder together.
-    pub async fn lengths(&self, paths: &[String]) -> Vec<(String, u64)> {
-        let Some(peer) = self.peer else { return Vec::new() };
+    /// The lengths of error logs now, those of one folder together, up to the first folder that does not answer.
+    pub async fn lengths(&mut self, paths: &[String]) -> Vec<(String, u64)> {
+        let Some(peer) = self.peer.filter(|_| !self.is_late) else { return Vec::new() };
         let mut folders: std::collections::BTreeMap<PathBuf, Vec<String>> = std::collections::BTreeMap::new();
         for path in paths {
             if let Some(folder) = Path::new(path).parent() {
@@ -249,7 +256,11 @@ impl EndWatch {
                 };
                 paths.into_iter().filter_map(length).collect()
             };
-            lengths.extend(within(&folder, STEP_LIMIT, read).await.unwrap_or_default());
+            let Ok(read) = within_of(Some(peer.user), &folder, STEP_LIMIT, read).await else {
+                self.is_late = true;
+                break;
+            };
+            lengths.extend(read);
         }
         lengths
     }

@@ -81,6 +81,8 @@ pub struct DaemonSpec {
     pub pm2_command: Vec<String>,
     /// Whether it counts as down before it has answered for the first time; else nothing is told of it until then.
     pub expected: bool,
+    /// Who named the home, where it was found and not configured.
+    pub named_by: Option<u32>,
 }
 
 /// How to collect.

@@ -17,7 +17,9 @@ use std::time::Duration;
 pub use exporter_web::UNIX_PREFIX;
 pub use exporter_web::trust::{Readers, Untrusted, check_ours, read_trusted, read_trusted_text, tighten_folder};
 pub use model::{ConfigError, Problem};
-pub use search::{Candidate, Choice, Found, Surroundings, control_sockets, find, look_for, state_directory};
+pub use search::{
+    Candidate, Choice, Found, SYSTEM_RUNTIME_DIRECTORY, Surroundings, control_sockets, find, look_for, state_directory,
+};
 pub use text::{parse_duration, parse_size};
 
 use crate::collect::{DaemonSpec, MetricsUrl};

@@ -120,7 +120,8 @@ pub fn state_directory(surroundings: &Surroundings) -> Option<PathBuf> {
 }
 
 /// The runtime directory of the sidecar that systemd runs, for commands that are run by hand.
-const SYSTEM_RUNTIME_DIRECTORY: &str = "/run/leakslope";
+/// The folder of the service's sockets, which systemd makes for its user.
+pub const SYSTEM_RUNTIME_DIRECTORY: &str = "/run/leakslope";
 /// The part of an address that the name of a socket holds: the path of one may have 107 bytes.
 const LONGEST_NAME: usize = 40;
 

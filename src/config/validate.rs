@@ -353,6 +353,7 @@ fn daemons(
             pm2_command: usual_command(),
             // Whoever has homes looked for need not have one here.
             expected: !discover || surroundings.pm2_home.is_some(),
+            named_by: None,
         }];
     }
     let mut names = BTreeSet::new();
@@ -410,6 +411,7 @@ fn daemons(
             source: list_source,
             pm2_command,
             expected: true,
+            named_by: None,
         });
     }
     specs

@@ -1,25 +1,26 @@
 //! Facts of an ecosystem file that need not run: Node.js reads it, as its owner.
 //!
 //! Such a file is a program. It is run by the `node` of the path, never as root: root runs one of another user as that user,
-//! and one of its own as nobody, which then finds no other file that only root may read. It gets nothing of our environment
-//! but the path, ten seconds, and a bounded heap; its output is bounded, too.
+//! in the group that the list of users gives them (a file's own group may be one they are not in), and one of its own as
+//! nobody, which then finds no other file that only root may read. It gets nothing of our environment but the path, no
+//! terminal that it could type into, ten seconds, and a bounded heap; its output is bounded, too.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use super::checks::{App, Daemon, Facts};
+use exporter_web::accounts;
 use rustix::process::{Pid, Signal, kill_process_group};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 use tokio::time::timeout;
 
+use super::checks::{App, Daemon, Facts};
 use super::gather::{host, says_ready};
 use super::{Gathered, parted};
 use crate::collect::home_file::Home;
-
 use crate::model::plain;
 
 const READER: &str = include_str!("ecosystem.cjs");
@@ -58,13 +59,14 @@ pub async fn read(path: &Path) -> Result<Gathered, EcosystemError> {
     if apps.is_empty() {
         return Err(failed("it lists no apps".to_owned()));
     }
-    let apps = apps.into_iter().map(|settings| App { says_ready: says_ready(&settings), settings, ..App::default() });
+    let apps =
+        apps.into_iter().map(|settings| App { says_ready: says_ready(&settings, owner), settings, ..App::default() });
     let daemon = Daemon { name: path.display().to_string(), apps: apps.collect(), ..Daemon::default() };
     Ok(Gathered { facts: Facts { host: host().await, daemons: vec![daemon] }, unexamined: Vec::new() })
 }
 
 /// The text of the file, as JSON where it is YAML, and whose it is.
-fn text(path: &Path) -> Result<(String, (u32, u32)), String> {
+fn text(path: &Path) -> Result<(String, u32), String> {
     let (folder, name) = path.to_str().and_then(parted).ok_or("its name is no text")?;
     let file = Home::open(&folder).and_then(|home| home.open_file(&name)).map_err(|error| error.to_string())?;
     let about = file.metadata().map_err(|error| error.to_string())?;
@@ -79,23 +81,24 @@ fn text(path: &Path) -> Result<(String, (u32, u32)), String> {
             serde_saphyr::from_str(&text).map_err(|_quotes_the_text| "it is no YAML that can be read".to_owned())?;
         text = value.to_string();
     }
-    Ok((text, (about.uid(), about.gid())))
+    Ok((text, about.uid()))
 }
 
-async fn run(path: &Path, text: &str, (user, group): (u32, u32)) -> Result<Vec<u8>, String> {
-    let mut command = Command::new("node");
-    command.args(["--max-old-space-size=256", "--no-warnings", "-e", READER]).arg(path).arg(MARK);
+async fn run(path: &Path, text: &str, user: u32) -> Result<Vec<u8>, String> {
+    // A session of its own has no terminal, and is a process group, too.
+    let mut command = Command::new("setsid");
+    command.args(["node", "--max-old-space-size=256", "--no-warnings", "-e", READER]).arg(path).arg(MARK);
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-    command.current_dir("/").process_group(0).kill_on_drop(true);
+    command.current_dir("/").kill_on_drop(true);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let own = rustix::process::geteuid().as_raw();
     match (own, user) {
         (ROOT, ROOT) => command.uid(NOBODY).gid(NOBODY),
-        (ROOT, _) => command.uid(user).gid(group),
+        (ROOT, _) => command.uid(user).gid(accounts::group_of(user).filter(|group| *group != ROOT).unwrap_or(NOBODY)),
         (own, user) if own == user || user == ROOT => &mut command,
         _ => return Err("it is another user's, and a program: run this as that user".to_owned()),
     };
-    let mut child = command.spawn().map_err(|error| format!("node cannot be started: {error}"))?;
+    let mut child = command.spawn().map_err(|error| format!("setsid and node cannot be started: {error}"))?;
     let group = Group(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)));
     let mut input = child.stdin.take().ok_or("it takes no input")?;
     let feed = async {

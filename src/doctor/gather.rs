@@ -51,8 +51,8 @@ pub async fn gather(collector: &Collector, snapshot: &Snapshot, watched: impl Fn
         }
         let Some(home) = homes.get(&sample.name) else { continue };
         match settings(home).await {
-            Ok(settings) => {
-                let daemon = daemon(home, sample, settings, snapshot.wall.0, &watched).await;
+            Ok((settings, user)) => {
+                let daemon = daemon(home, user, sample, settings, snapshot.wall.0, &watched).await;
                 if daemon.pid.is_some() && daemon.output.is_none() {
                     gathered.unexamined.push(format!(
                         "daemon {}: its environment and its output are not ours to see; run this as its user or as root",
@@ -95,14 +95,17 @@ fn reads_kernel_log() -> Option<bool> {
     }
 }
 
-async fn settings(home: &Path) -> Result<Vec<AppSettings>, String> {
+/// How the apps are set up, and whose daemon says so.
+async fn settings(home: &Path) -> Result<(Vec<AppSettings>, u32), String> {
     let mut client = look::client(home, DEADLINE);
     let reply = client.call(Request::GetMonitorData).await.map_err(|error| error.to_string())?;
-    super::checks::read_reply(reply.json()).ok_or_else(|| "its list cannot be read".to_owned())
+    let settings = super::checks::read_reply(reply.json()).ok_or_else(|| "its list cannot be read".to_owned())?;
+    Ok((settings, reply.peer.user))
 }
 
 async fn daemon(
     home: &Path,
+    user: u32,
     sample: &DaemonSample,
     settings: Vec<AppSettings>,
     now: i64,
@@ -113,7 +116,7 @@ async fn daemon(
     let known: BTreeMap<u32, Watched> =
         sample.processes.iter().map(|process| (process.key.pm_id, watched(&process.key))).collect();
     let (pid, folder) = (sample.pid, home.to_owned());
-    let read = move || read(&folder, pid, settings, now, &processes, &known);
+    let read = move || read(&folder, user, pid, settings, now, &processes, &known);
     let mut daemon = within(home, DEADLINE, read).await.unwrap_or_default();
     if let Some(unit) = &mut daemon.unit {
         unit.oom_policy = oom_policy(&unit.name).await;
@@ -124,6 +127,7 @@ async fn daemon(
 /// Reads all that lies in files. Blocks.
 fn read(
     home: &Path,
+    user: u32,
     pid: Option<u32>,
     settings: Vec<AppSettings>,
     now: i64,
@@ -138,9 +142,9 @@ fn read(
         _ => Output::Elsewhere,
     });
     let journal = match &output {
-        Some(Output::File(path)) => tail(path),
+        Some(Output::File(path)) => tail(path, user),
         Some(Output::Nowhere | Output::Elsewhere) => None,
-        None => tail(&home.join("pm2.log").to_string_lossy()),
+        None => tail(&home.join("pm2.log").to_string_lossy(), user),
     };
     let stamps = pid.and_then(|pid| {
         reader.variable(pid, "PM2_LOG_DATE_FORMAT", |format| format.is_none_or(|format| !format.is_empty()))
@@ -150,8 +154,8 @@ fn read(
         let sample = processes.get(&number).filter(|process| process.listed.status.has_live_pid());
         let watched = known.get(&number).copied().unwrap_or_default();
         let live = sample.and_then(|process| live(&mut reader, process, &settings, now, watched));
-        let logs = settings.logs.iter().filter(|path| !path.starts_with("/dev/")).map(|path| log(path)).collect();
-        App { live, logs, says_ready: says_ready(&settings), settings }
+        let logs = settings.logs.iter().filter(|path| !path.starts_with("/dev/")).map(|path| log(path, user)).collect();
+        App { live, logs, says_ready: says_ready(&settings, user), settings }
     });
     Daemon {
         apps: apps.collect(),
@@ -232,21 +236,20 @@ async fn oom_policy(unit: &str) -> Option<String> {
 }
 
 /// The end of pm2's log.
-fn tail(path: &str) -> Option<Journal> {
+fn tail(path: &str, user: u32) -> Option<Journal> {
     let (folder, name) = parted(path)?;
-    let mut file = Home::open(&folder).ok()?.open_file(&name).ok()?;
-    let length = file.metadata().ok()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL))).ok()?;
+    let (mut file, about) = Home::open(&folder).ok()?.open_file_of(&name, user).ok()?;
+    file.seek(SeekFrom::Start(u64::try_from(about.st_size).ok()?.saturating_sub(LOG_TAIL))).ok()?;
     let mut bytes = Vec::new();
     file.take(LOG_TAIL).read_to_end(&mut bytes).ok()?;
     Some(Journal::read(&String::from_utf8_lossy(&bytes)))
 }
 
-fn log(path: &str) -> LogFile {
+fn log(path: &str, user: u32) -> LogFile {
     let opened = || -> Result<u64, HomeFileError> {
         let missing = || HomeFileError::Io(std::io::ErrorKind::InvalidFilename.into());
         let (folder, name) = parted(path).ok_or_else(missing)?;
-        Ok(Home::open(&folder)?.open_file(&name)?.metadata()?.len())
+        Ok(Home::open(&folder)?.open_file_of(&name, user)?.0.metadata()?.len())
     };
     let (size, unreadable) = match opened() {
         Ok(size) => (Some(size), None),
@@ -265,12 +268,14 @@ fn dump(home: &Path) -> Option<Dump> {
 }
 
 /// Whether a script can say that it is ready; none where it loads others, which may.
-pub(super) fn says_ready(settings: &AppSettings) -> Option<bool> {
+pub(super) fn says_ready(settings: &AppSettings, user: u32) -> Option<bool> {
     if !settings.wait_ready {
         return None;
     }
     let (folder, name) = parted(settings.script.as_deref()?)?;
-    let bytes = Home::open(&folder).ok()?.read(&name, LARGEST_SCRIPT).ok()?;
+    let file = Home::open(&folder).ok()?.open_file_for(&name, Some(user)).ok()?;
+    let mut bytes = Vec::new();
+    file.take(LARGEST_SCRIPT).read_to_end(&mut bytes).ok()?;
     let text = String::from_utf8_lossy(&bytes);
     let loads =
         ["require('.", "require(\".", "from '.", "from \".", "import('.", "import(\".", "import '.", "import \"."];

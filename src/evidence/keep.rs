@@ -6,7 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,7 @@ const RECORDS: usize = 1000;
 const RECORD_BYTES: u64 = 16 << 10;
 /// Files kept, whatever their size; more would no longer be read at a glance.
 const MOST_KEPT: usize = 500;
+const ROOT: u32 = 0;
 /// Entries of the folder that are weighed, at the most.
 const ENTRIES: usize = 20_000;
 
@@ -87,6 +88,9 @@ pub struct Record {
     pub app: AppName,
     /// pm2's number.
     pub pm_id: u32,
+    /// The user whose app it is, where that was written down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<u32>,
     /// The life it is of, where that was written down.
     #[serde(default)]
     pub life: Option<Life>,
@@ -322,6 +326,17 @@ pub fn records(folder: &Path) -> Vec<Record> {
     records
 }
 
+/// The user whose app a file is of: as its record tells where the file is ours, else whoever has made it. None where that is
+/// root, who may have it from anybody.
+pub fn user(file: &Path) -> Option<u32> {
+    let owner = std::fs::metadata(file).ok()?.uid();
+    let mut beside = file.as_os_str().to_owned();
+    beside.push(".json");
+    let told = || record(Path::new(&beside))?.user;
+    let is_ours = owner == ROOT || owner == rustix::process::geteuid().as_raw();
+    told().filter(|_| is_ours).or_else(|| (owner != ROOT).then_some(owner))
+}
+
 /// The path of a record's file.
 pub fn path(folder: &Path, record: &Record) -> PathBuf {
     folder.join(&record.file)
@@ -382,6 +397,7 @@ mod tests {
         Record {
             kind: Kind::HeapProfile,
             trigger: Trigger::Person,
+            user: None,
             life: None,
             daemon: "default".into(),
             app: "shop".into(),

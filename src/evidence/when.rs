@@ -264,6 +264,7 @@ mod tests {
             daemon: of.0.daemon.clone(),
             app: of.1.clone(),
             pm_id: of.0.pm_id,
+            user: None,
             life: Some(of.2),
             taken_at: WallTime(hour * HOUR),
             sampled_seconds: None,

@@ -372,7 +372,7 @@ impl Watched {
     }
 
     /// What the app's own error log says, where it can be read and it is of use.
-    async fn error_log(&self, ended: &Ended, is_late: bool) -> Option<ErrorLog> {
+    async fn error_log(&mut self, ended: &Ended, is_late: bool) -> Option<ErrorLog> {
         // Where it matters what the app wrote: pm2's word alone does not tell.
         let signal = ended.signal.as_deref();
         let tells = matches!(signal, None | Some("SIGINT" | "SIGABRT" | "SIGTRAP" | "SIGILL"));

@@ -317,7 +317,7 @@ impl Evidence {
         let folder = self.folder.as_ref().ok_or("the file is gone")?;
         let file = std::fs::File::open(keep::path(folder, record)).map_err(|error| error.to_string())?;
         let profile = profile::read(file.take(LARGEST_PROFILE.0), &record.file).map_err(|error| error.to_string())?;
-        let (profile, _notes) = with_originals(profile, &self.settings().sources);
+        let (profile, _notes) = with_originals(profile, &self.settings().sources, record.user);
         export.write(&profile, &record.file).map_err(|error| error.to_string())
     }
 
@@ -344,7 +344,7 @@ impl Evidence {
                 let read = std::fs::File::open(&path)
                     .map_err(|error| error.to_string())
                     .and_then(|file| profile::read(file, &record.file).map_err(|error| error.to_string()));
-                let read = read.map(|profile| with_originals(profile, &self.settings().sources));
+                let read = read.map(|profile| with_originals(profile, &self.settings().sources, record.user));
                 (read.is_ok(), EvidenceItemView::of_profile(record, Some(size), read))
             }
             // Only its report is read; it may still come.
@@ -366,9 +366,9 @@ impl Evidence {
 const SOURCES: Duration = Duration::from_secs(20);
 
 /// Names the author's own lines, with what could not be named; the app's folders may lie on a file server that is gone.
-fn with_originals(profile: Profile, places: &Places) -> (Profile, Vec<String>) {
+fn with_originals(profile: Profile, places: &Places, user: Option<u32>) -> (Profile, Vec<String>) {
     let (ends, end) = mpsc::channel();
-    let (mut named, mut originals) = (profile.clone(), Originals::new(places.clone()));
+    let (mut named, mut originals) = (profile.clone(), Originals::new(places.clone(), user));
     let naming = std::thread::Builder::new().name("source maps".to_owned()).spawn(move || {
         originals.of_profile(&mut named);
         // Nobody waits any more where it comes too late.
@@ -528,6 +528,7 @@ mod tests {
             daemon: "default".into(),
             app: "shop".into(),
             pm_id: 0,
+            user: None,
             life: None,
             taken_at: WallTime(5),
             sampled_seconds: None,

@@ -58,7 +58,7 @@ pub struct DeathView {
     pub age_seconds: Option<f64>,
     /// The newest evidence of that run.
     pub evidence: Option<String>,
-    /// The first line of the exception, as the app wrote it: untrusted text.
+    /// The first line of the exception, as the app wrote it: untrusted text, for those alone who may act.
     pub message: Option<String>,
     /// The whole story in one sentence.
     pub sentence: String,

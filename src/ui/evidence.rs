@@ -129,6 +129,7 @@ mod tests {
         Record {
             kind: Kind::HeapProfile,
             trigger: Trigger::Leak,
+            user: None,
             life: None,
             daemon: "default".into(),
             app: "shop".into(),

@@ -47,7 +47,14 @@ impl Script {
 
     pub(crate) fn spec(&self, home: &Path, source: Source) -> DaemonSpec {
         let pm2_command = vec!["/bin/sh".to_owned(), self.file("pm2").display().to_string()];
-        DaemonSpec { name: "default".into(), home: home.to_owned(), source, pm2_command, expected: true }
+        DaemonSpec {
+            name: "default".into(),
+            home: home.to_owned(),
+            source,
+            pm2_command,
+            expected: true,
+            named_by: None,
+        }
     }
 }
 

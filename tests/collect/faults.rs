@@ -127,6 +127,7 @@ async fn a_bad_daemon_costs_its_neighbours_nothing() {
         source: Source::Auto,
         pm2_command: Vec::new(),
         expected: true,
+        named_by: None,
     };
     let mut collector = Collector::new(vec![missing, good.spec("good"), bad.spec("bad")], settings());
     for _ in 0..3 {

@@ -184,13 +184,17 @@ struct LyingDaemon {
 
 impl LyingDaemon {
     fn start(pid: u32, uptime: i64) -> Self {
+        Self::start_by(as_other("node"), &[pid.to_string(), uptime.to_string()])
+    }
+
+    /// The same by a program that becomes the other user, with further arguments.
+    fn start_by(mut program: Command, arguments: &[String]) -> Self {
         let home = theirs();
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/collect/lying-daemon.cjs");
         let own = home.path().join("daemon.cjs");
         fs::copy(script, &own).unwrap();
-        let mut command = as_other("node");
-        command.arg(&own).arg(home.path()).args([pid.to_string(), uptime.to_string()]);
-        let process = Running(command.stdin(Stdio::null()).spawn().unwrap());
+        program.arg(&own).arg(home.path()).args(arguments);
+        let process = Running(program.stdin(Stdio::null()).spawn().unwrap());
         let socket = home.path().join("rpc.sock");
         wait_for("the lying daemon", DEADLINE, || {
             std::os::unix::net::UnixStream::connect(&socket).map(|_| ()).map_err(|error| error.to_string())
@@ -203,19 +207,25 @@ impl LyingDaemon {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_daemon_that_lists_what_is_not_its_own_has_nobody_signalled_and_nothing_restarted() {
-    let errors = tempfile::NamedTempFile::new().unwrap();
+/// A Node.js app of ours that would open its inspector at the signal, and would say so.
+fn victim(errors: &tempfile::NamedTempFile) -> Running {
     let mut victim = Command::new("node");
     victim.args(["-e", "setInterval(() => {}, 1000)"]).stdout(Stdio::null()).stderr(errors.reopen().unwrap());
     let victim = Running(victim.spawn().unwrap());
-    let (pid, uptime) = (victim.0.id(), wall().0);
     wait_for("the victim to be Node", DEADLINE, || {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let status = fs::read_to_string(format!("/proc/{}/status", victim.0.id())).unwrap();
         let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap().trim().to_owned();
         let mask = u64::from_str_radix(&caught, 16).unwrap();
         if mask & 0x200 == 0 { Err(caught) } else { Ok(()) }
     });
+    victim
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_that_lists_what_is_not_its_own_has_nobody_signalled_and_nothing_restarted() {
+    let errors = tempfile::NamedTempFile::new().unwrap();
+    let victim = victim(&errors);
+    let (pid, uptime) = (victim.0.id(), wall().0);
     let why = "not that of a process of pm2's";
     let daemon = LyingDaemon::start(pid, uptime);
     let place = Place::new(daemon.home.path(), "");
@@ -233,6 +243,182 @@ async fn a_daemon_that_lists_what_is_not_its_own_has_nobody_signalled_and_nothin
     assert!(daemon.methods().lines().all(|method| method == "getMonitorData"), "{}", daemon.methods());
     assert!(is_alive(pid));
     assert_eq!(fs::read_to_string(errors.path()).unwrap(), "", "its inspector was never opened");
+}
+
+#[test]
+fn a_number_of_another_pid_namespace_is_nobodys() {
+    let errors = tempfile::NamedTempFile::new().unwrap();
+    let victim = victim(&errors);
+    let profile = |place: &Place, program: &str, arguments: &[&str]| {
+        let mut command = place.program(program);
+        command.args(arguments).arg(env!("CARGO_BIN_EXE_leakslope"));
+        said(&command.args(["heap", "profile", "victim", "--duration", "1s"]).output().unwrap())
+    };
+    // The daemon lives in a namespace of its own, and the number that it lists means somebody else here.
+    let mut inside = Command::new("unshare");
+    inside.args([
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "setpriv",
+        "--reuid",
+        "65534",
+        "--regid",
+        "65534",
+        "--clear-groups",
+        "node",
+    ]);
+    let daemon = LyingDaemon::start_by(inside, &[victim.0.id().to_string(), wall().0.to_string()]);
+    let told = profile(&Place::new(daemon.home.path(), ""), "env", &[]);
+    assert!(told.contains("not that of a process of pm2's"), "{told}");
+
+    // We live in a namespace of our own, where the number that is listed is a Node.js app of ours.
+    let daemon = LyingDaemon::start(2, wall().0);
+    let script = "node -e 'setInterval(() => {}, 1000)' & test $! = 2 || exit 9; \"$@\"; kill -0 2 && kill 2";
+    let own = ["--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", script, "-"];
+    let told = profile(&Place::new(daemon.home.path(), ""), "unshare", &own);
+    assert!(told.contains("cannot be seen from here (another pid namespace"), "{told}");
+    assert!(is_alive(victim.0.id()));
+    assert_eq!(fs::read_to_string(errors.path()).unwrap(), "", "its inspector was never opened");
+}
+
+#[test]
+fn a_pid_that_comes_to_mean_another_process_between_list_and_act_is_not_acted_on() {
+    use leakslope::collect::list::read_list;
+    use leakslope::collect::socket::Peer;
+    use leakslope::collect::target::CheckedTarget;
+    // We play the daemon, so that the one who gets the pid is its child as well: only who it is tells them apart.
+    let spawn = || Command::new("sleep").arg("1000").spawn().map(Running).unwrap();
+    let own = rustix::process::geteuid().as_raw();
+    let peer = Peer {
+        pid: Some(std::process::id()),
+        user: own,
+        socket_owner: own,
+        home_owner: own,
+        seen_at: Duration::from_secs(u64::MAX / 4),
+    };
+    let first = spawn();
+    let pid = first.0.id();
+    let listed = format!(r#"[{{"pm_id":0,"pid":{pid},"pm2_env":{{"status":"online","pm_uptime":1}}}}]"#);
+    let listed = read_list(listed.as_bytes(), 1).unwrap().entries.remove(0);
+    let target = CheckedTarget::check(&listed, &peer).unwrap();
+    // Times are told in hundredths of a second.
+    std::thread::sleep(Duration::from_millis(50));
+    drop(first);
+    let second = wait_for("the pid to be given out again", DEADLINE, || {
+        fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string())
+            .expect("this test chooses pids: run it as root");
+        let next = spawn();
+        if next.0.id() == pid { Ok(next) } else { Err(next.0.id().to_string()) }
+    });
+    assert!(CheckedTarget::check(&listed, &peer).is_ok(), "whoever looks only now takes it for the app");
+    for signal in [Signal::USR1, Signal::KILL] {
+        assert_eq!(target.signal(signal), Err("it has ended".to_owned()));
+    }
+    assert_eq!(target.check_again(&peer), Err("it has ended".to_owned()));
+    assert!(is_alive(second.0.id()));
+}
+
+/// A file server that never answers, mounted until it is dropped.
+struct DeadMount(tempfile::TempDir, Running);
+
+impl DeadMount {
+    fn new() -> Self {
+        let folder = tempfile::tempdir_in("/tmp").unwrap();
+        let script = "exec 5<>/dev/fuse && mount -i -t fuse -o fd=5,rootmode=40000,user_id=0,group_id=0,allow_other none \"$1\" && \
+            echo mounted && exec sleep 1000";
+        let mut server = Command::new("bash");
+        server.args(["-c", script, "-"]).arg(folder.path()).stdout(Stdio::piped());
+        let mut server = Running(server.spawn().unwrap());
+        let mut line = String::new();
+        let mut lines = std::io::BufReader::new(server.0.stdout.take().unwrap());
+        std::io::BufRead::read_line(&mut lines, &mut line).unwrap();
+        assert_eq!(line, "mounted\n", "this test mounts: run it as root");
+        Self(folder, server)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for DeadMount {
+    fn drop(&mut self) {
+        // Whoever waits for it is let go.
+        let _ended_already = self.1.0.kill();
+        let _gone = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn a_dead_file_server_costs_its_own_daemon_and_nobody_else() {
+    let dead = DeadMount::new();
+    let good = FakeDaemon::start(Behaviour::List(fake_daemon::list(2)));
+    // A daemon that answers, and names logs in many folders that do not.
+    let mut entries: Vec<serde_json::Value> = serde_json::from_str(&fake_daemon::list(40)).unwrap();
+    for (number, entry) in entries.iter_mut().enumerate() {
+        entry["pm2_env"]["pm_err_log_path"] = format!("{}/{number}/error.log", dead.path().display()).into();
+    }
+    let hostile = FakeDaemon::start(Behaviour::List(serde_json::Value::Array(entries).to_string()));
+    let place = Place::new(good.home(), "");
+    let daemon = |name: &str, home: &Path| format!("[[pm2]]\nname = \"{name}\"\nhome = \"{}\"\n", home.display());
+    place.configure(&format!(
+        "interval = \"1s\"\n{}{}{}",
+        daemon("good", good.home()),
+        daemon("hostile", hostile.home()),
+        daemon("dead", dead.path())
+    ));
+    let mut sidecar = place.start();
+    sidecar.collections(10);
+    let metrics = sidecar.metrics();
+    let up = |name: &str| metrics.value("pm2_up", &[("daemon", name)]);
+    assert_eq!((up("good"), up("hostile"), up("dead")), (Some(1.0), Some(1.0), Some(0.0)), "{}", sidecar.log());
+    assert!(sidecar.log().contains("did not answer within"), "{}", sidecar.log());
+    let tasks = fs::read_dir(format!("/proc/{}/task", sidecar.pid())).unwrap().flatten();
+    let waiting = tasks.filter(|task| fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name == "home\n"));
+    assert!(waiting.count() < 8, "threads pile up");
+    // What needs a thread of its own still gets one.
+    good.die();
+    good.listen();
+    sidecar.collections(3);
+    assert_eq!(sidecar.metrics().value("pm2_up", &[("daemon", "good")]), Some(1.0), "{}", sidecar.log());
+    let (_, took) = sidecar.stop(Signal::TERM);
+    assert!(took < DEADLINE, "{took:?}");
+}
+
+#[test]
+fn a_daemon_of_another_user_that_lists_without_end_takes_nothing_from_ours() {
+    let good = FakeDaemon::start(Behaviour::List(fake_daemon::list(3)));
+    let place = Place::new(good.home(), "");
+    let collect = "interval = \"2m\"\n[collect]\ndeadline = \"100s\"\n";
+    let daemon = |name: &str, home: &Path| format!("[[pm2]]\nname = \"{name}\"\nhome = \"{}\"\n", home.display());
+    let series = |body: &str| -> std::collections::BTreeSet<String> {
+        let ours = body.lines().filter(|line| line.contains("daemon=\"good\"") && line.starts_with("pm2_"));
+        ours.map(|line| line.rsplit_once(' ').unwrap().0.to_owned()).collect()
+    };
+    place.configure(&format!("{collect}{}", daemon("good", good.home())));
+    let alone = series(&place.start().get("/metrics"));
+    assert!(alone.len() > 50, "{alone:#?}");
+
+    let arguments = ["0", "1", "5000", "64"].map(str::to_owned);
+    let hostile = LyingDaemon::start_by(as_other("node"), &arguments);
+    place.configure(&format!("{collect}{}{}", daemon("good", good.home()), daemon("another", hostile.home.path())));
+    let sidecar = place.start();
+    let body = sidecar.get("/metrics");
+    assert_eq!(series(&body), alone);
+    assert!(body.len() < 64 << 20, "{} MiB", body.len() >> 20);
+    let of_theirs = |family: &str| {
+        let line = format!("{family}{{daemon=\"another\"");
+        body.lines().filter(move |row| row.starts_with(&line)).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let value = |family: &str| -> usize { of_theirs(family)[0].rsplit_once(' ').unwrap().1.parse().unwrap() };
+    let left_out = [value("leakslope_processes_left_out"), value("leakslope_app_metrics_left_out")];
+    let shown = [of_theirs("pm2_process_status").len(), of_theirs("pm2_process_custom_metric").len()];
+    assert_eq!((left_out[0] + shown[0], left_out[1] + shown[1]), (5000, 5000 * 64), "{left_out:?} {shown:?}");
+    assert!(left_out[1] > 0 && shown[1] > 0, "{left_out:?} {shown:?}");
+    assert_eq!(sidecar.logged("it lists more than one daemon may take").len(), 1, "{}", sidecar.log());
+    let resident = body.lines().find_map(|line| line.strip_prefix("process_resident_memory_bytes ")).unwrap();
+    assert!(resident.parse::<f64>().unwrap() < 420e6, "{resident}");
 }
 
 #[test]
@@ -391,7 +577,21 @@ fn no_column_of_status_steers_the_terminal() {
             if body.contains("\"learning\"") { Ok(body) } else { Err(body) }
         })
     };
-    let body = body.replace("\"learning\"", "\"\\u001b[2Jlearning\"");
+    // Every text that it tells, but the words that the command itself goes by.
+    fn steer(value: &mut serde_json::Value) {
+        match value {
+            serde_json::Value::String(text) => *text = format!("\u{1b}[2J\u{202e}{text}"),
+            serde_json::Value::Array(values) => values.iter_mut().for_each(steer),
+            serde_json::Value::Object(fields) => {
+                let words = ["kind", "signal", "basis"];
+                fields.iter_mut().filter(|(key, _)| !words.contains(&key.as_str())).for_each(|(_, value)| steer(value));
+            }
+            serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) => {}
+        }
+    }
+    let mut body: serde_json::Value = serde_json::from_str(&body).unwrap();
+    steer(&mut body);
+    let body = body.to_string();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let server = std::thread::spawn(move || {
@@ -402,7 +602,7 @@ fn no_column_of_status_steers_the_terminal() {
             format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
         stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
     });
-    let told = said(&place.run(&["status", "--web.listen-address", &address]));
+    let told = said(&place.run(&["status", "--wide", "--web.listen-address", &address]));
     server.join().unwrap();
-    assert!(told.contains("learning") && !told.contains('\u{1b}'), "{told:?}");
+    assert!(told.contains("learni") && !told.contains(['\u{1b}', '\u{202e}']), "{told:?}");
 }

@@ -1,17 +1,21 @@
-// A daemon in somebody's own home that lists the process of somebody else: `node lying-daemon.cjs HOME PID UPTIME`.
+// A daemon in somebody's own home that lists the process of somebody else, COUNT times with so many metrics of its own:
+// `node lying-daemon.cjs HOME PID UPTIME [COUNT METRICS]`; a PID of 0 is a child of its own.
 const fs = require('node:fs');
 const net = require('node:net');
-const [home, pid, uptime] = process.argv.slice(2);
+const [home, listed, uptime, count = 1, metrics = 0] = process.argv.slice(2);
+const pid = Number(listed) || require('node:child_process').spawn('sleep', ['1000']).pid;
 
 const argument = bytes => {
   const length = Buffer.alloc(4);
   length.writeUInt32BE(bytes.length);
   return Buffer.concat([length, bytes]);
 };
-const entry = {
-  pid: Number(pid), name: 'victim', pm_id: 0, monit: { memory: 1, cpu: 0 },
-  pm2_env: { status: 'online', pm_uptime: Number(uptime), pmx: false, exec_mode: 'cluster_mode', node_args: [] },
-};
+const axm_monitor = Object.fromEntries(Array.from({ length: Number(metrics) }, (_, at) => [`metric ${at}`, { value: at }]));
+const entry = (pm_id) => ({
+  pid, name: 'victim', pm_id, monit: { memory: 1, cpu: 0 },
+  pm2_env: { status: 'online', pm_uptime: Number(uptime), pmx: false, exec_mode: 'cluster_mode', node_args: [], axm_monitor },
+});
+const list = Array.from({ length: Number(count) }, (_, pm_id) => entry(pm_id));
 const serve = server => server.on('connection', stream => {
   let held = Buffer.alloc(0);
   stream.on('error', () => {});
@@ -29,7 +33,7 @@ const serve = server => server.on('connection', stream => {
     held = held.subarray(at);
     const { method } = JSON.parse(parts[0].toString().slice(2));
     fs.appendFileSync(`${home}/methods`, `${method}\n`);
-    const args = method === 'getMonitorData' ? [[entry]] : ['7.0.4'];
+    const args = method === 'getMonitorData' ? [list] : ['7.0.4'];
     stream.write(Buffer.concat([Buffer.from([0x12]), argument(Buffer.from(`j:${JSON.stringify({ args })}`)), argument(parts[1])]));
   });
 });

@@ -358,4 +358,13 @@ async fn two_versions_side_by_side_and_discovered() {
     let homes = snapshot.daemons.iter().filter(|daemon| daemon.name.as_str().contains(&user_home)).count();
     assert_eq!(homes, 0, "each home once, though its daemon's title shows it too");
     assert!(Path::new(&user_home).exists());
+
+    // Who links to the home of another lends it no name.
+    let eve = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(new.home(), eve.path().join(".pm2")).unwrap();
+    fs::write(passwd.path(), format!("eve:x:65534:65534::{}:/bin/sh\n", eve.path().display())).unwrap();
+    let settings = Settings { discover: true, passwd: passwd.path().to_owned(), ..self::settings() };
+    let snapshot = Collector::new(vec![old.spec(Source::Auto)], settings).collect(steady(), wall()).await;
+    let names: Vec<&str> = snapshot.daemons.iter().map(|daemon| daemon.name.as_str()).collect();
+    assert!(names.contains(&new.home().to_str().unwrap()) && !names.contains(&"eve"), "{names:?}");
 }

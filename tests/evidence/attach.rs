@@ -211,7 +211,7 @@ fn another_user_gets_nothing_while_allocations_are_sampled_and_is_cut_off_where_
 
     // Who attaches while it is open has it closed, though they hold on, and the app goes on.
     let said = "somebody else connected to its inspector at 127.0.0.1:9229 while it was open, so it was closed at once";
-    let long = ["heap", "snapshot", "app", "--wait", "30m", "--warm-up", "1s", "--i-accept-a-pause-of", "10m"];
+    let long = ["heap", "snapshot", "app", "--wait", "1s", "--warm-up", "1s", "--i-accept-a-pause-of", "10m"];
     for arguments in [&long[..], &SHORT] {
         let intruder = stranger::command("node")
             .args(["-e", INTRUDER, &PORT.to_string()])

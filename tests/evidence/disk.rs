@@ -18,6 +18,7 @@ fn write(folder: &Path) -> Result<(), String> {
         daemon: "default".into(),
         app: "shop".into(),
         pm_id: 3,
+        user: None,
         life: None,
         taken_at: WallTime(1),
         sampled_seconds: Some(30.0),

@@ -7,22 +7,28 @@ use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
 use crate::support::inspected::{PORT, Turn, assert_untouched, is_open, left_alone, pid, run, sampled, told};
-use crate::support::pm2::{Pm2, app};
+use crate::support::pm2::{Pm2, app, signal};
 use crate::support::raw::exchange;
 use crate::support::sidecar::{DEADLINE, Place, Sidecar};
 use crate::support::wait_for;
 use leakslope::evidence::inspector::Inspector;
+use rustix::process::Signal;
 
-/// Far longer than a test waits.
-const SNAPSHOTS: [&str; 9] =
-    ["heap", "snapshot", "app", "--wait", "30m", "--warm-up", "1s", "--i-accept-a-pause-of", "10m"];
+const PROFILE: [&str; 5] = ["heap", "profile", "app", "--duration", "2s"];
+/// In an app: while there is a file `stall` beside it, the app connects to nobody, so that its inspector stays open until
+/// whoever waits for it gives up.
+const STALL: &str = "const net = require('net'); const { connect } = net; \
+    net.connect = (...to) => require('fs').existsSync(`${__dirname}/stall`) ? new net.Socket() : connect(...to);";
 /// A command that has nothing to do but to close what was left open.
 const NOBODY: [&str; 3] = ["heap", "profile", "nobody"];
 
 fn started() -> (Pm2, Place, u32) {
     let pm2 = Pm2::start("pm2-7");
-    pm2.run(&["start", &app("leaker.js"), "--name", "app", "--no-pmx"]);
     let place = Place::new(&pm2.home(), "interval = \"1s\"\n");
+    let stall = place.state().with_file_name("stall.js");
+    std::fs::write(&stall, STALL).unwrap();
+    let arguments = format!("--require={}", stall.display());
+    pm2.run(&["start", &app("leaker.js"), "--name", "app", "--no-pmx", "--node-args", &arguments]);
     let pid = pid(&pm2, "app");
     (pm2, place, pid)
 }
@@ -32,9 +38,11 @@ fn records(place: &Place) -> Vec<PathBuf> {
     all.filter(|path| path.parent().is_some_and(|folder| folder.ends_with("inspectors"))).collect()
 }
 
-/// Runs a command until the inspector is open and written down as such, as the app goes on.
+/// Runs a command until the inspector is open and written down as such, and stops it there.
 fn opened(place: &Place, pid: u32) -> Child {
-    let spawn = || place.command(&SNAPSHOTS).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let stall = place.state().with_file_name("stall");
+    std::fs::write(&stall, "").unwrap();
+    let spawn = || place.command(&PROFILE).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let mut command = spawn();
     wait_for("the inspector", DEADLINE * 2, || {
         if let Some(status) = command.try_wait().unwrap() {
@@ -44,6 +52,8 @@ fn opened(place: &Place, pid: u32) -> Child {
         }
         noted(place, pid)
     });
+    signal(command.id(), Signal::STOP);
+    std::fs::remove_file(stall).unwrap();
     command
 }
 
@@ -88,7 +98,7 @@ fn the_next_command_closes_it_and_leaves_those_that_are_at_work_alone() {
     assert_untouched(first, &text);
     assert_eq!(records(&place), [] as [PathBuf; 0]);
     // The app can be looked into as before.
-    let text = run(&place, &["heap", "profile", "app", "--duration", "2s"]);
+    let text = run(&place, &PROFILE);
     assert!(text.contains("keepForEver") && text.contains("it is as it was before"), "{text}");
 
     // Another life of the app is another process: there is nothing to close, and nothing to tell.

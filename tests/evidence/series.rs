@@ -5,10 +5,10 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::support::inspected::{Turn, assert_untouched, is_open, pid, refused, run, told};
+use crate::support::inspected::{PORT, Turn, assert_untouched, is_open, is_sampled, pid, refused, run, told};
 use crate::support::pm2::{Pm2, app, is_alive};
 use crate::support::sidecar::{DEADLINE, Place};
-use crate::support::wait_for;
+use crate::support::{stranger, wait_for};
 use leakslope::evidence::keep::{self, Kind, Road};
 
 /// What a person says of an app that has just been started and whose pauses hurt nobody.
@@ -154,7 +154,10 @@ fn an_app_that_ends_between_two_snapshots_leaves_the_first_one_whole() {
         }
         if keep::records(&folder).is_empty() { Err("none".to_owned()) } else { Ok(()) }
     });
-    assert!(is_open(first), "the session lasts until the last one");
+    // The session lasts until the last one, and its inspector is closed all the while.
+    assert!(is_sampled(first) && !is_open(first));
+    let answer = stranger::exchange(&format!("127.0.0.1:{PORT}"), "GET /json/list HTTP/1.1\r\nhost: x\r\n\r\n");
+    assert!(answer.is_err(), "{answer:?}");
     pm2.run(&["restart", "app"]);
     let output = running.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));

@@ -732,6 +732,7 @@ async fn play_the_sidecar(home: &str, kept: &str) {
         source: Source::Socket,
         pm2_command: vec![],
         expected: true,
+        named_by: None,
     };
     let keeper = FileKeeper { path: kept.into(), writes: Mutex::new(()) };
     let mut settings = settings();

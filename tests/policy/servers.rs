@@ -193,6 +193,7 @@ impl Stage {
                 source: Source::Socket,
                 pm2_command: Vec::new(),
                 expected: true,
+                named_by: None,
             }],
             kept: None,
             keeper: Arc::clone(&keeper) as Arc<dyn Keeper>,

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::support::pm2::{Pm2, app, folder, kill, signal};
 use crate::support::sidecar::{Place, Sidecar};
-use crate::support::wait_for;
+use crate::support::{stranger, wait_for};
 
 const DEADLINE: Duration = Duration::from_secs(90);
 const MODES: [&str; 2] = ["fork", "cluster"];
@@ -120,6 +120,21 @@ fn check(kind: &str, allowed: &[&str], death: &Value) {
         !death["between"].as_array().unwrap().is_empty() && cause != "boot_loop",
         "{death:#}"
     );
+}
+
+/// What apps wrote is not for another user of this machine, and the rest is.
+fn assert_told_to_those_who_act_alone(sidecar: &Sidecar) {
+    let host = sidecar.address();
+    let request = format!("GET /api/v1/deaths HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    wait_for("the same deaths for both", DEADLINE, || {
+        let mut own = deaths(sidecar);
+        let body: Value = serde_json::from_str(&stranger::exchange(host, &request).unwrap().body).unwrap();
+        let theirs = body["deaths"].as_array().unwrap();
+        assert!(theirs.iter().all(|death| death["message"].is_null()), "{theirs:#?}");
+        let is_told = own.iter().any(|death| death["message"].is_string());
+        own.iter_mut().for_each(|death| death["message"] = Value::Null);
+        if is_told && own == *theirs { Ok(()) } else { Err(format!("{own:#?} {theirs:#?}")) }
+    });
 }
 
 fn configuration() -> &'static str {
@@ -307,6 +322,7 @@ fn deaths_under_pm2_runtime_are_heard_on_its_bus() {
         }
     }
     assert_eq!(told["c-throw"][0]["message"], "boom in a timer [31m");
+    assert_told_to_those_who_act_alone(&sidecar);
     kill(runtime.id());
     runtime.wait().unwrap();
 }

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use leakslope::doctor::Check;
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::support::pm2::Pm2;
 use crate::support::sidecar::Place;
-use crate::support::wait_for;
+use crate::support::{stranger, wait_for};
 
 const SCRIPTS: [(&str, &str); 6] = [
     ("app.js", "require('http').createServer((request, response) => response.end()).listen(0);"),
@@ -212,6 +213,20 @@ fn a_file_that_need_not_run_is_read_never_as_root_and_bounded_in_time() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1));
     assert!(said.contains("I run as ") && !said.contains("I run as 0 ") && said.contains("undefined"), "{said}");
+    // One of another user in a folder that gives its files a group which that user is not in.
+    let theirs = Folder::new();
+    let file = theirs.path().join("theirs.config.js");
+    let tells = "let terminal = 'one'; try { require('fs').openSync('/dev/tty', 'r+'); } catch { terminal = 'none'; }\n\
+        throw new Error(`I run as ${process.getuid()} in ${process.getgroups()} ${process.getgid()} with terminal ${terminal}`);";
+    fs::write(&file, tells).unwrap();
+    for of_root in [theirs.path(), &file] {
+        let chown = std::os::unix::fs::chown(of_root, Some(stranger::UID), Some(0));
+        chown.expect("this test needs a second user: run it as root");
+    }
+    let program = format!("{} doctor {}", env!("CARGO_BIN_EXE_leakslope"), file.display());
+    let output = Command::new("script").args(["-qec", &program, "/dev/null"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(said.contains("I run as 65534 in 65534 65534 with terminal none"), "{said}");
     let (code, _, said) = doctor(&place, &[&write("endless.config.js", "for (;;);")]);
     assert!(code == Some(1) && said.contains("stopped after 10 s"), "{said}");
     let (code, _, said) = doctor(&place, &[]);

@@ -289,6 +289,40 @@ fn where_there_is_a_token_it_alone_acts() {
 }
 
 #[test]
+fn a_token_is_not_sent_to_whoever_listens_while_the_sidecar_is_down() {
+    let daemon = daemon();
+    let place = Place::new(daemon.home(), "");
+    let file = place.state().join("tokens");
+    fs::write(&file, TOKEN).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let script = "const server = require('net').createServer((socket) => socket.on('data', (bytes) => \
+        { console.log(JSON.stringify(String(bytes))); socket.end(); }).on('error', () => {})); \
+        server.listen(0, '127.0.0.1', () => console.log(server.address().port));";
+    let mut thief =
+        stranger::command("node").args(["-e", script]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(thief.stdout.take().unwrap()));
+    let address = format!("127.0.0.1:{}", lines.next().unwrap().unwrap());
+    let token = file.to_str().unwrap();
+    for words in [&["restart", "app-0", "--token-file", token][..], &["open", "--token-file", token]] {
+        let output = place.run(&[&["--web.listen-address", &address], words].concat());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("user 65534 listens there") && said.contains("the token was not sent"), "{said}");
+    }
+    // What holds no token is answered, so the thief has heard nothing before it.
+    place.run(&["--web.listen-address", &address, "status"]);
+    let heard = lines.next().unwrap().unwrap();
+    assert!(heard.contains("GET ") && !heard.contains(TOKEN), "{heard}");
+    thief.kill().unwrap();
+    thief.wait().unwrap();
+
+    place.configure(&format!("interval = \"1s\"\n[web]\ntoken_file = \"{token}\"\n"));
+    let sidecar = place.start();
+    let output = place.run(&["--web.listen-address", sidecar.address(), "restart", "app-0", "--token-file", token]);
+    assert!(output.status.success(), "ours gets it: {output:?}");
+}
+
+#[test]
 fn beyond_loopback_nothing_acts_without_authentication_and_the_start_says_so_once() {
     let daemon = daemon();
     let place = Place::new(daemon.home(), "interval = \"1s\"\n[restart]\nmode = \"enforce\"\n");

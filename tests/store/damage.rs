@@ -260,3 +260,49 @@ fn of_a_damaged_history_all_is_read_but_what_stood_on_the_damage() {
         assert!(aside >= 4 && (!clean || read * 2 >= aside), "{told}");
     }
 }
+
+#[test]
+fn a_panic_over_damage_is_caught_and_not_printed() {
+    use std::io::{BufRead as _, BufReader};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    static PANICS: AtomicUsize = AtomicUsize::new(0);
+    let whole = history(true);
+    let opened = |bytes: &[u8]| {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join(FILE), bytes).unwrap();
+        drop(Keeper::open(directory.path(), StoreSettings::default(), Steady(0), WALL));
+    };
+    // Where the database gives up depends on its version, so a place is looked for.
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|panic| {
+        let of_the_database = panic.location().is_some_and(|place| place.file().contains("/redb-"));
+        PANICS.fetch_add(usize::from(of_the_database), Ordering::Relaxed);
+    }));
+    let damaged = (0..whole.len() - 64).step_by(256).find_map(|at| {
+        let mut bytes = whole.clone();
+        bytes[at..at + 64].fill(0xff);
+        let before = PANICS.load(Ordering::Relaxed);
+        opened(&bytes);
+        (PANICS.load(Ordering::Relaxed) > before).then_some(bytes)
+    });
+    std::panic::set_hook(print);
+
+    let state = tempfile::tempdir().unwrap();
+    fs::create_dir(state.path().join("leakslope")).unwrap();
+    fs::write(state.path().join("leakslope").join(FILE), damaged.expect("a place at which it panics")).unwrap();
+    let mut sidecar = std::process::Command::new(env!("CARGO_BIN_EXE_leakslope"));
+    sidecar.env_clear().env("XDG_STATE_HOME", state.path()).env("PM2_HOME", state.path()).current_dir(state.path());
+    sidecar.args(["--web.listen-address", "127.0.0.1:0"]).stderr(std::process::Stdio::piped());
+    let mut sidecar = sidecar.spawn().unwrap();
+    let mut log = String::new();
+    for line in BufReader::new(sidecar.stderr.take().unwrap()).lines() {
+        log.push_str(&line.unwrap());
+        log.push('\n');
+        if log.contains("no pm2 daemon answers") {
+            break;
+        }
+    }
+    sidecar.kill().unwrap();
+    sidecar.wait().unwrap();
+    assert!(log.contains("set aside as") && !log.contains("panicked"), "{log}");
+}

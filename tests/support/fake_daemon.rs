@@ -122,6 +122,7 @@ impl FakeDaemon {
             source: Source::Socket,
             pm2_command: Vec::new(),
             expected: true,
+            named_by: None,
         }
     }
 

@@ -66,7 +66,14 @@ impl Pm2 {
 
     /// How a collector reaches this daemon.
     pub fn spec(&self, source: Source) -> DaemonSpec {
-        DaemonSpec { name: "default".into(), home: self.home(), source, pm2_command: self.command(), expected: true }
+        DaemonSpec {
+            name: "default".into(),
+            home: self.home(),
+            source,
+            pm2_command: self.command(),
+            expected: true,
+            named_by: None,
+        }
     }
 
     /// Runs a pm2 command and asserts that it succeeds.

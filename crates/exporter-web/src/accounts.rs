@@ -50,6 +50,11 @@ pub fn read(path: impl AsRef<Path>, limit: u64) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
+/// The number of a user's first group, where the list has the user.
+pub fn group_of(user: u32) -> Option<u32> {
+    entries(&read(USERS, LONGEST_LIST)).find(|entry| entry.number == Some(user))?.group()
+}
+
 /// The name of a user of this machine, where they have one.
 pub fn user_name(user: u32) -> Option<String> {
     entries(&read(USERS, LONGEST_LIST)).find(|entry| entry.number == Some(user)).map(|entry| entry.name.to_owned())

@@ -11,6 +11,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 
 use super::exchange::exchange;
+use super::peer::Peer;
 use super::pin;
 use crate::UNIX_PREFIX;
 
@@ -53,6 +54,9 @@ pub enum ClientError {
     },
 }
 
+/// How often it is looked who has taken a connection, and how far apart.
+const LOOKS: (usize, Duration) = (100, Duration::from_millis(20));
+
 /// The running sidecar, as a command beside it reaches it.
 #[derive(Clone, Default)]
 pub struct Beside {
@@ -62,8 +66,10 @@ pub struct Beside {
     pub otherwise: Option<String>,
     /// The certificate it serves with; none where it does not encrypt.
     pub certificate: Option<CertificateDer<'static>>,
-    /// A bearer token.
+    /// A bearer token. Over plain HTTP of this machine it goes only to root, to our own user, and …
     pub token: Option<String>,
+    /// … to this one.
+    pub service: Option<u32>,
 }
 
 impl std::fmt::Debug for Beside {
@@ -139,6 +145,30 @@ pub async fn get(address: &str, path: &str, deadline: Duration, limit: usize) ->
     Beside { address: address.to_owned(), ..Beside::default() }.get(path, deadline, limit).await
 }
 
+/// Sees who has taken a connection within this machine: while the sidecar is down anybody may listen at its port.
+///
+/// # Errors
+/// A sentence: somebody else has, or it cannot be told.
+async fn check_server(stream: &TcpStream, service: Option<u32>) -> Result<(), String> {
+    let ends = stream.peer_addr().and_then(|peer| Ok((peer, stream.local_addr()?)));
+    let (peer, local) = ends.map_err(|error| error.to_string())?;
+    if !peer.ip().to_canonical().is_loopback() {
+        return Ok(());
+    }
+    let (looks, apart) = LOOKS;
+    for _ in 0..looks {
+        if let Some(user) = Peer::tcp(peer, local).user().await {
+            let own = rustix::process::geteuid().as_raw();
+            let known = [Some(0), Some(own), service].contains(&Some(user.uid));
+            let why =
+                format!("user {} listens there, who is neither root nor you nor the user of the service", user.uid);
+            return if known { Ok(()) } else { Err(format!("{why}: the token was not sent")) };
+        }
+        tokio::time::sleep(apart).await;
+    }
+    Err("it cannot be told who listens there: the token was not sent".to_owned())
+}
+
 async fn send(
     beside: &Beside,
     request: hyper::http::Result<hyper::Request<Full<Bytes>>>,
@@ -157,6 +187,9 @@ async fn send(
         }
         let stream = TcpStream::connect(address).await.map_err(unreachable)?;
         let Some(certificate) = &beside.certificate else {
+            if beside.token.is_some() {
+                check_server(&stream, beside.service).await.map_err(broken)?;
+            }
             return exchange(stream, request, limit).await.map_err(told);
         };
         let connector = pin::connector(certificate.clone()).map_err(|error| broken(error.to_string()))?;

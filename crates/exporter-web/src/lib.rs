@@ -69,5 +69,16 @@ pub use server::{Listener, OccupancyHandle, Plain, ServeError, ServeErrorKind, S
 pub use sessions::LINK_LASTS;
 pub use settings::HttpSettings;
 
+/// How many hexadecimal digits a secret has.
+pub const SECRET_DIGITS: usize = 64;
+
+/// A random text that nobody guesses; none where the system gives no random bytes.
+pub fn secret() -> Option<String> {
+    use ring::rand::SecureRandom as _;
+    let mut bytes = [0; SECRET_DIGITS / 2];
+    ring::rand::SystemRandom::new().fill(&mut bytes).ok()?;
+    Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 /// What the address of a Unix socket begins with.
 pub const UNIX_PREFIX: &str = "unix:";

@@ -4,14 +4,13 @@
 //! A session that began on this machine is good for the user who began it alone, since a browser sends a cookie to every
 //! port of a host, and behind another one somebody else may listen. Nothing of it outlives the process.
 
-use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ring::rand::{SecureRandom as _, SystemRandom};
 use subtle::ConstantTimeEq as _;
 
 use super::peer::PeerKey;
+use crate::secret;
 use model::Steady;
 
 /// How long a link is good for.
@@ -20,7 +19,6 @@ pub const LINK_LASTS: Duration = Duration::from_mins(2);
 pub(super) const SESSION_LASTS: Duration = Duration::from_hours(12);
 /// Links that wait and sessions at a time; the oldest go first.
 const MOST: usize = 32;
-const BYTES: usize = 32;
 
 /// Links that wait for their browser, and sessions.
 #[derive(Debug, Default)]
@@ -84,12 +82,7 @@ impl Secret {
 }
 
 fn keep(all: &mut Vec<Secret>, until: Steady, of: Option<PeerKey>) -> Option<String> {
-    let mut bytes = [0; BYTES];
-    SystemRandom::new().fill(&mut bytes).ok()?;
-    let text = bytes.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").ok();
-        text
-    });
+    let text = secret()?;
     if all.len() == MOST {
         all.remove(0);
     }

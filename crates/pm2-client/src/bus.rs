@@ -90,7 +90,7 @@ impl Bus {
     /// Connects to `pub.sock` in a home; what is published from now on will be read.
     pub async fn connect(home: &Path) -> Result<Self, BusError> {
         let path = home.join("pub.sock");
-        match socket::connect(&path, CONNECT_DEADLINE).await {
+        match socket::connect(&path, None, CONNECT_DEADLINE).await {
             Ok((stream, _peer)) => Ok(Self { path, stream: BufReader::with_capacity(READ_SIZE, stream) }),
             Err(why) => Err(BusError { path, kind: BusErrorKind::Connect(Box::new(why)) }),
         }

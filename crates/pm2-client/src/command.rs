@@ -272,7 +272,7 @@ async fn owner_of(home: &Path) -> Result<Owner, CommandErrorKind> {
 /// # Errors
 /// [`CommandErrorKind`]: why the command is not to be run.
 pub async fn daemon_alive(home: &Path, proc: &Path, owner: Owner) -> Result<Alive, CommandErrorKind> {
-    let pid = match socket::connect(&home.join("rpc.sock"), ALIVE_DEADLINE).await {
+    let pid = match socket::connect(&home.join("rpc.sock"), None, ALIVE_DEADLINE).await {
         Ok((_connection, peer)) => peer.pid,
         Err(SocketErrorKind::NotASocket(why)) => return Err(CommandErrorKind::NotASocket(why)),
         Err(SocketErrorKind::Late(why)) => return Err(why.into()),

@@ -4,7 +4,7 @@
 //! of ours, a folder on a file server that no longer answers. So a name is opened without following a link and without
 //! waiting, only a regular file is read, only one that belongs to the owner of the home, to root or to us, and no more of it
 //! than is asked for. All of it runs on a thread of its own with a deadline ([`within`]): a home that does not answer keeps one
-//! thread and costs nobody else anything.
+//! thread, and one user's folders together keep a few ([`within_of`]), so nobody else waits for them.
 //!
 //! It refuses names with a slash, to make or to empty a file that is another's, and to follow a link.
 
@@ -26,6 +26,8 @@ use tokio::time::timeout;
 /// Threads that wait for homes at the most, in the whole process: so many homes may fail to answer at one time before another
 /// has to wait for its turn.
 const MOST_THREADS: usize = 32;
+/// How many of them wait for folders that are one user's.
+const MOST_OF_A_USER: usize = 4;
 const ROOT: u32 = 0;
 /// The mode of a file that is made: as pm2 makes its own.
 const MODE: Mode = Mode::from_raw_mode(0o644);
@@ -47,6 +49,12 @@ pub enum HomeFileError {
         /// The owner of the home.
         home: u32,
     },
+    /// The one who is to be told of it may not read it.
+    #[error("it belongs to user {owner}, not to the app's, and is no file of root's that is there for everybody")]
+    Private {
+        /// Its owner.
+        owner: u32,
+    },
     /// It has a second name, perhaps outside of the home.
     #[error("it has more than one name")]
     Linked,
@@ -57,7 +65,7 @@ impl HomeFileError {
     pub fn io_kind(&self) -> Option<io::ErrorKind> {
         match self {
             Self::Io(error) => Some(error.kind()),
-            Self::Kind(_) | Self::Foreign { .. } | Self::Linked => None,
+            Self::Kind(_) | Self::Foreign { .. } | Self::Private { .. } | Self::Linked => None,
         }
     }
 }
@@ -144,6 +152,24 @@ impl Home {
             Ok((file, about))
         } else {
             Err(HomeFileError::Foreign { owner: about.st_uid, home: user })
+        }
+    }
+
+    /// Opens a file for reading that `user` may be told of: one of theirs, or one of root's that everybody may read and nobody
+    /// else may write.
+    ///
+    /// # Errors
+    /// [`HomeFileError`].
+    pub fn open_file_for(&self, name: &str, user: Option<u32>) -> Result<File, HomeFileError> {
+        let (file, about) = self.open_regular(name, OFlags::RDONLY)?;
+        let mode = Mode::from_raw_mode(about.st_mode);
+        // In root's group is nobody else: files that are copied into an image often have it write.
+        let writable = mode.contains(Mode::WOTH) || (mode.contains(Mode::WGRP) && about.st_gid != ROOT);
+        let is_public = mode.contains(Mode::ROTH) && !writable;
+        if user == Some(about.st_uid) || (about.st_uid == ROOT && is_public) {
+            Ok(file)
+        } else {
+            Err(HomeFileError::Private { owner: about.st_uid })
         }
     }
 
@@ -267,6 +293,7 @@ impl Turn {
 /// The folders in which something is going on. A call that hangs keeps a thread of the process, so the process keeps count.
 static TURNS: Mutex<BTreeMap<PathBuf, Arc<Turn>>> = Mutex::new(BTreeMap::new());
 static THREADS: Mutex<Option<Arc<Semaphore>>> = Mutex::new(None);
+static OF_USERS: Mutex<BTreeMap<u32, Arc<Semaphore>>> = Mutex::new(BTreeMap::new());
 
 fn turn(folder: &Path) -> Arc<Turn> {
     let mut turns = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -280,10 +307,18 @@ fn threads() -> Arc<Semaphore> {
     Arc::clone(threads.get_or_insert_with(|| Arc::new(Semaphore::new(MOST_THREADS))))
 }
 
+/// The share of a user.
+fn share(user: u32) -> Arc<Semaphore> {
+    let mut users = OF_USERS.lock().unwrap_or_else(PoisonError::into_inner);
+    users.retain(|_, share| Arc::strong_count(share) > 1);
+    Arc::clone(users.entry(user).or_insert_with(|| Arc::new(Semaphore::new(MOST_OF_A_USER))))
+}
+
 /// What a call keeps until it has come back, however late that is.
 struct Kept {
     turn: Arc<Turn>,
     _own: OwnedSemaphorePermit,
+    _share: Option<OwnedSemaphorePermit>,
     _thread: OwnedSemaphorePermit,
 }
 
@@ -294,11 +329,25 @@ impl Drop for Kept {
 }
 
 /// Does something that may block in a folder of somebody else, on a thread of its own. What has not come back by the deadline
-/// is waited for no longer, and until it does nothing else is begun in that folder.
+/// is waited for no longer, and until it does nothing else is begun in that folder. For folders that we were told of; those
+/// that another user named are for [`within_of`].
 ///
 /// # Errors
 /// [`LateError`].
 pub async fn within<T: Send + 'static>(
+    folder: &Path,
+    deadline: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, LateError> {
+    within_of(None, folder, deadline, work).await
+}
+
+/// [`within`] in a folder that this user named: of those that do not answer a few keep a thread, and no other user waits.
+///
+/// # Errors
+/// [`LateError`].
+pub async fn within_of<T: Send + 'static>(
+    user: Option<u32>,
     folder: &Path,
     deadline: Duration,
     work: impl FnOnce() -> T + Send + 'static,
@@ -311,9 +360,13 @@ pub async fn within<T: Send + 'static>(
         let turn = Arc::clone(&turn);
         async move {
             let own = Arc::clone(&turn.free).acquire_owned().await.ok()?;
+            let share = match user {
+                Some(user) => Some(share(user).acquire_owned().await.ok()?),
+                None => None,
+            };
             let thread = threads().acquire_owned().await.ok()?;
             *turn.call() = Call::Running;
-            let kept = Kept { turn, _own: own, _thread: thread };
+            let kept = Kept { turn, _own: own, _share: share, _thread: thread };
             let (done, told) = oneshot::channel();
             let run = move || {
                 let result = work();
@@ -426,6 +479,23 @@ mod tests {
             );
         }
         assert_eq!(within(other, long, || 5).await, Ok(5));
+        // A user whose folders hang one and all keeps a few threads, and no more than themselves waiting.
+        let (eve, ada) = (Some(4_000_001), Some(4_000_002));
+        let (hold, held) = (Arc::new(Mutex::new(())), Arc::new(std::sync::atomic::AtomicUsize::new(0)));
+        let locked = hold.lock().unwrap();
+        for number in 0..3 * MOST_OF_A_USER {
+            let (hold, held) = (Arc::clone(&hold), Arc::clone(&held));
+            let hang = move || {
+                held.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                drop(hold.lock());
+            };
+            assert!(within_of(eve, Path::new(&format!("/eve/{number}")), short, hang).await.is_err());
+        }
+        assert_eq!(held.load(std::sync::atomic::Ordering::Relaxed), MOST_OF_A_USER);
+        assert_eq!(within_of(ada, Path::new("/ada"), long, || 6).await, Ok(6));
+        drop(locked);
+        assert_eq!(within_of(eve, Path::new("/eve/home"), long, || 7).await, Ok(7));
+
         release.send(()).unwrap();
         let again = async {
             while within(dead, long, || ()).await.is_err() {

@@ -3,6 +3,7 @@
 //! Whoever acts on a process (a restart, a profile) goes by a list of seconds ago. So each reads the list afresh by this
 //! part, and by it reads whether pm2 turned the request down. It sends nothing but the request for the list.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -35,6 +36,12 @@ pub struct Look {
 }
 
 impl Look {
+    /// The user whose app it is: the daemon's, and of root's daemon, which may start apps as anybody, the process's.
+    pub fn user_of(&self, pid: u32) -> Option<u32> {
+        let process = || std::fs::metadata(format!("/proc/{pid}")).ok().map(|about| about.uid());
+        if self.peer.user == 0 { process() } else { Some(self.peer.user) }
+    }
+
     /// Finds a process by its number.
     ///
     /// # Errors

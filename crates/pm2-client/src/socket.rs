@@ -17,7 +17,7 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::amp::{Decoder, Frame, FrameError, JSON_MARK, Request, RequestId};
-use crate::home_file::{Home, HomeFileError, LateError, within};
+use crate::home_file::{Home, HomeFileError, LateError, within_of};
 use crate::list::{ArrivingReply, ListError, ProcessList};
 
 /// With what is left of an entry it stays below the size from which the allocator maps a block by itself, and unmaps it again.
@@ -120,6 +120,7 @@ impl SocketErrorKind {
 #[derive(Debug)]
 pub struct Client {
     path: PathBuf,
+    named_by: Option<u32>,
     deadlines: Deadlines,
     reply_limit: usize,
     connection: Option<Connection>,
@@ -217,7 +218,13 @@ impl Take {
 impl Client {
     /// Makes a client that connects when it is first needed.
     pub fn new(path: PathBuf, deadlines: Deadlines, reply_limit: usize) -> Self {
-        Self { path, deadlines, reply_limit, connection: None, calls: 0 }
+        Self { path, named_by: None, deadlines, reply_limit, connection: None, calls: 0 }
+    }
+
+    /// Says which user named the home, where it was not configured.
+    #[must_use]
+    pub fn named_by(self, user: Option<u32>) -> Self {
+        Self { named_by: user, ..self }
     }
 
     /// The socket's path.
@@ -285,7 +292,7 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<Connection, SocketErrorKind> {
-        let (stream, peer) = connect(&self.path, self.deadlines.connect).await?;
+        let (stream, peer) = connect(&self.path, self.named_by, self.deadlines.connect).await?;
         Ok(Connection { stream, peer, number: self.calls })
     }
 
@@ -321,12 +328,17 @@ impl Client {
 }
 
 /// Connects to a socket of a home, off the event loop: a home may lie on a file server that is gone.
-pub async fn connect(path: &Path, limit: Duration) -> Result<(UnixStream, Peer), SocketErrorKind> {
+pub async fn connect(
+    path: &Path,
+    named_by: Option<u32>,
+    limit: Duration,
+) -> Result<(UnixStream, Peer), SocketErrorKind> {
     let invalid = || SocketErrorKind::Connect(io::ErrorKind::InvalidFilename.into());
     let home = path.parent().ok_or_else(invalid)?.to_owned();
     let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(invalid)?.to_owned();
     let folder = home.clone();
-    let connected = within(&home, limit, move || Home::open(&folder)?.connect(&name)).await?.map_err(connect_error)?;
+    let connecting = within_of(named_by, &home, limit, move || Home::open(&folder)?.connect(&name));
+    let connected = connecting.await?.map_err(connect_error)?;
     let stream = UnixStream::from_std(connected.stream).map_err(SocketErrorKind::Connect)?;
     let told = stream.peer_cred().map_err(SocketErrorKind::Connect)?;
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);

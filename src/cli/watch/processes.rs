@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 
 use crate::collect::system::{SystemReader, TreeProcess, listening_ports};
 use crate::evidence::inspector::{Before, Inspector, InspectorError};
-use crate::evidence::original::Originals;
+use crate::evidence::original::{Originals, Places};
 use crate::evidence::profile::{self, ProfileSummary};
 use crate::model::Bytes;
 use crate::trend::ShortFloor;
@@ -290,7 +290,8 @@ impl Watched {
         let stopped = session.stop_sampling(STEP).await.map_err(|error| error.to_string())?;
         let after = session.resume_inlining(STEP).await.map_err(|error| error.to_string())?;
         let mut profile = profile::read(stopped.profile.as_slice(), &self.name).map_err(|error| error.to_string())?;
-        let mut originals = Originals::default();
+        let own = rustix::process::geteuid().as_raw();
+        let mut originals = Originals::new(Places::default(), Some(own));
         originals.of_profile(&mut profile);
         let summary = profile::summarise(&profile, &self.name, rows);
         let notes = before.notes(&after).into_iter().chain(originals.notes().map(str::to_owned));

@@ -25,6 +25,8 @@ use crate::http::client;
 const LONGEST_LIST: usize = 64 << 10;
 /// The longest single message: a sampling profile comes in one. Chunks of a snapshot have 100 kB.
 const LONGEST_MESSAGE: usize = 32 << 20;
+/// So much of a message is read at once, at least.
+const READ_SIZE: usize = 64 << 10;
 /// The longest text quoted from the other side in an error.
 const LONGEST_QUOTE: usize = 300;
 const CHUNK: &str = "HeapProfiler.addHeapSnapshotChunk";
@@ -92,6 +94,7 @@ impl Wire {
                     if seen > LONGEST_MESSAGE {
                         return Err(Gone::TooLarge);
                     }
+                    come.reserve(READ_SIZE);
                     match stream.read_buf(come).await {
                         Ok(0) => return Err(Gone::Closed),
                         Ok(_) => {}

@@ -1,9 +1,10 @@
 //! The author's own file and line: places in generated code are looked up in the source maps beside it.
 //!
 //! Maps are read from disk, never in the app: inline, beside the script, in a folder that was named, or through several
-//! builds. Only regular files are opened, a map only below the script's own folder or a named one, up to 32 MiB each, a map
-//! is followed four times at the most, and all reading together ends at 256 MiB. What is missing or wrong costs the name of
-//! its places, and a note says so.
+//! builds. Profiles and maps name whatever they like, so only regular files are opened that are the app's user's, or root's
+//! and there for everybody; a map only below the script's own folder or a named one; up to 32 MiB each, a map is followed
+//! four times at the most, and all reading together ends at 256 MiB. What is missing or wrong costs the name of its places,
+//! and a note says so.
 
 mod advice;
 pub mod map;
@@ -62,6 +63,7 @@ impl Places {
 #[derive(Debug, Default)]
 pub struct Originals {
     places: Places,
+    user: Option<u32>,
     notes: BTreeSet<String>,
     read: u64,
 }
@@ -76,9 +78,9 @@ struct Script {
 }
 
 impl Originals {
-    /// Starts with folders that lie elsewhere here than where the app ran.
-    pub fn new(places: Places) -> Self {
-        Self { places, ..Self::default() }
+    /// Starts with folders that lie elsewhere here than where the app ran, and the user whose app it was, where that is known.
+    pub fn new(places: Places, user: Option<u32>) -> Self {
+        Self { places, user, ..Self::default() }
     }
 
     /// What could not be looked up, and why.
@@ -206,7 +208,7 @@ impl Originals {
         let named = |at: &At| answer(at)?.name.clone();
         let found: Vec<Option<&Found>> = places.iter().map(answer).collect();
         let further = self.follow(&found, &folder, script);
-        let texts = self.texts(&found, &folder, script);
+        let texts = self.texts(&found, &folder);
         let answers = places.iter().zip(&bindings).zip(found).zip(further);
         let original = |((_, name), found): ((&At, &Option<At>), Option<&Found>), further: Option<Original>| {
             let name = || name.as_ref().and_then(named);
@@ -226,21 +228,17 @@ impl Originals {
         answers.map(|(known, further)| original(known, further)).collect()
     }
 
-    /// The texts of the sources: as the map holds them, else from disk where they belong to the script's owner.
-    fn texts(&mut self, found: &[Option<&Found>], folder: &Path, script: &Script) -> BTreeMap<Rc<str>, Rc<str>> {
-        let owner = owner(&self.here(&script.path));
+    /// The texts of the sources: as the map holds them, else from disk.
+    fn texts(&mut self, found: &[Option<&Found>], folder: &Path) -> BTreeMap<Rc<str>, Rc<str>> {
         let mut texts = BTreeMap::new();
         for found in found.iter().copied().flatten() {
             if texts.contains_key(&*found.source) {
                 continue;
             }
             let path = Source::of(&found.source, folder).path;
-            let readable = path.is_absolute() && owner.is_some() && paths::is_source(&path);
             let text = match &found.content {
                 Some(content) => Some(content.clone()),
-                None if readable && self::owner(&self.here(&path)) == owner => {
-                    self.read_script(&path).ok().map(Rc::from)
-                }
+                None if path.is_absolute() && paths::is_source(&path) => self.read_script(&path).ok().map(Rc::from),
                 None => None,
             };
             texts.insert(found.source.clone(), text.unwrap_or_default());
@@ -285,12 +283,7 @@ impl Originals {
         if let Some(relative) = &source.relative {
             candidates.extend(script.path.ancestors().skip(1).map(|above| normal(&above.join(relative))));
         }
-        let owner = owner(&self.here(&script.path));
         for path in candidates.into_iter().filter(|path| path.is_absolute() && *path != script.path) {
-            let here = self.here(&path);
-            if owner.is_none() || self::owner(&here) != owner {
-                continue;
-            }
             if let Ok(text) = self.read_script(&path)
                 && content.is_none_or(|content| content.trim_end() == text.trim_end())
             {
@@ -346,7 +339,8 @@ impl Originals {
         String::from_utf8(text).or_else(|error| Ok(String::from_utf8_lossy(error.as_bytes()).into_owned()))
     }
 
-    /// Reads a regular file that lies below a folder once links are followed.
+    /// Reads a regular file that lies below a folder once links are followed. What lies in a folder that we were told of may be
+    /// anybody's who works there.
     fn read(&mut self, path: &Path, folder: &Path) -> std::io::Result<Vec<u8>> {
         let real = path.canonicalize()?;
         if !real.starts_with(folder.canonicalize()?) {
@@ -355,7 +349,13 @@ impl Originals {
         let (Some(parent), Some(name)) = (real.parent(), real.file_name().and_then(|name| name.to_str())) else {
             return Err(std::io::ErrorKind::InvalidFilename.into());
         };
-        let open = || Home::open(parent)?.open_file(name);
+        let moved = self.places.moved.iter().map(|(_, to)| to);
+        let is_named =
+            moved.chain(&self.places.maps).any(|named| named.canonicalize().is_ok_and(|named| real.starts_with(named)));
+        let open = || {
+            let home = Home::open(parent)?;
+            if is_named { home.open_file(name) } else { home.open_file_for(name, self.user) }
+        };
         let file = open().map_err(std::io::Error::other)?;
         let length = file.metadata()?.len();
         if length > LARGEST {
@@ -396,12 +396,6 @@ fn settle(frame: &mut Frame, text: &str) -> Option<String> {
          build it with source maps to see them",
         frame.file
     ))
-}
-
-/// The user whose file it is.
-fn owner(path: &Path) -> Option<u32> {
-    use std::os::unix::fs::MetadataExt as _;
-    Some(path.metadata().ok()?.uid())
 }
 
 /// The address in the last comment that names a source map, if no code follows it.

@@ -18,7 +18,7 @@ fn resolved(files: &[(&str, &str)], script: &str, map_from: Option<&str>) -> (Op
     }
     let moved = map_from.map(|from| (from.into(), folder.path().to_owned()));
     let places = Places { moved: moved.into_iter().collect(), maps: vec![folder.path().join("maps")] };
-    let mut originals = Originals::new(places);
+    let mut originals = Originals::new(places, Some(rustix::process::geteuid().as_raw()));
     let script = map_from.map_or(folder.path(), Path::new).join(script).display().to_string();
     let at = At { line: 0, column: 10 };
     let wanted = BTreeMap::from([(script.clone(), BTreeSet::from([at]))]);
@@ -83,6 +83,62 @@ fn sources_that_a_build_named_from_elsewhere_and_maps_left_behind_are_found() {
     assert_eq!(resolved(&left, "dist/a.js", None), expected);
     let (found, notes) = resolved(&[("dist/a.js", &format!("var __defProp;{SCRIPT}"))], "dist/a.js", None);
     assert!(found.is_none() && notes[0].ends_with("esbuild: build with --sourcemap"), "{notes:?}");
+}
+
+#[test]
+fn a_profile_that_names_what_its_app_may_not_read_learns_nothing() {
+    use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+    const APP: u32 = 65_534;
+    let folder = tempfile::tempdir().unwrap();
+    let (script, map) = (folder.path().join("a.js"), folder.path().join("a.js.map"));
+    let set = |path: &Path, owner: u32, mode: u32| {
+        chown(path, Some(owner), None).expect("this test needs a second user: run it as root");
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let named = || {
+        let mut originals = Originals::new(Places::default(), Some(APP));
+        let at = At { line: 0, column: 10 };
+        let file = script.display().to_string();
+        let found = originals.look_up_all(&BTreeMap::from([(file.clone(), BTreeSet::from([at]))]));
+        (found.contains_key(&(file, at)), originals.notes().map(str::to_owned).collect::<Vec<_>>().join(" "))
+    };
+    std::fs::write(&script, format!("{SCRIPT}//# sourceMappingURL=a.js.map")).unwrap();
+    std::fs::write(&map, MAP).unwrap();
+    for (owner, mode, is_read) in [
+        (APP, 0o600, true),
+        (0, 0o644, true),
+        (0, 0o600, false),
+        (0, 0o640, false),
+        (0, 0o664, true),
+        (0, 0o646, false),
+        (1, 0o644, false),
+    ] {
+        set(&map, owner, mode);
+        set(&script, APP, 0o600);
+        let (found, notes) = named();
+        assert_eq!(found, is_read, "the map: {owner} {mode:o}");
+        assert_eq!(notes.contains("it belongs to user"), !is_read, "{notes}");
+        set(&map, APP, 0o600);
+        set(&script, owner, mode);
+        assert_eq!(named().0, is_read, "the script: {owner} {mode:o}");
+    }
+    set(&script, APP, 0o600);
+    let put = |make: &dyn Fn()| {
+        std::fs::remove_file(&map).unwrap();
+        make();
+        let (found, notes) = named();
+        assert!(!found);
+        notes
+    };
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(secret.path(), MAP).unwrap();
+    assert!(put(&|| symlink(secret.path(), &map).unwrap()).contains("it leads out of the script's folder"));
+    assert!(put(&|| symlink("/dev/zero", &map).unwrap()).contains("it leads out of the script's folder"));
+    let pipe = || rustix::fs::mknodat(rustix::fs::CWD, &map, rustix::fs::FileType::Fifo, 0o666.into(), 0).unwrap();
+    assert!(put(&pipe).contains("it is a pipe"));
+    std::fs::remove_file(&script).unwrap();
+    symlink(secret.path(), &script).unwrap();
+    assert!(!named().0, "the script itself is a link to what is not theirs");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Into an app by its inspector, and out again: after checks it is opened with SIGUSR1, and closed however things go. A session
-//! that only samples is carried over to a connection of our own, and the inspector closed at once.
+//! Into an app by its inspector, and out again: after checks it is opened with SIGUSR1, the session is carried over to a
+//! connection of our own, and the inspector closed at once, however things go.
 //!
 //! It refuses to signal what is not Node, what does not catch the signal, or an app that listens for it itself; to share
 //! an inspector with a debugger; and to close one that was open before.
@@ -42,7 +42,7 @@ const OPEN_POLL: Duration = Duration::from_millis(5);
 /// How often it is looked whether an app goes on, [`POLL`] apart.
 const LOOKS: usize = 40;
 const POLL: Duration = Duration::from_millis(50);
-/// How often it is looked who is connected while an inspector is open.
+/// How often it is looked whether a process that is waited for lives.
 const WATCHING: Duration = Duration::from_millis(100);
 /// Closes the inspector a moment later, when whoever asked is gone: with somebody attached it would block the app.
 const CLOSE: &str = "(inspector => { globalThis[Symbol.for('leakslope.inlining')]?.(); const end = () => { try { inspector.close(); } catch { /* closed already */ } }; \
@@ -97,16 +97,7 @@ pub(super) struct Opened {
     pub(super) noted: Option<Noted>,
 }
 
-/// How an app is looked into.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Manner {
-    /// Whether its inspector may be opened.
-    pub(super) opens: bool,
-    /// Whether the inspector stays open as long as the session lasts: what streams much comes by it alone.
-    pub(super) stays_open: bool,
-}
-
-/// Opens the inspector of the process, unless it is open or may not be opened, and attaches to it.
+/// Attaches to the inspector of the process, and opens it where it is closed and that is allowed (`opens`).
 ///
 /// # Errors
 /// Refused before anything was done to the app, or failed with its inspector closed again (or the sentence says so).
@@ -115,7 +106,7 @@ pub(super) async fn attach(
     look: &Look,
     ledger: &Ledger,
     now: WallTime,
-    manner: Manner,
+    opens: bool,
 ) -> Result<Attached, TakeErrorKind> {
     let (pid, peer) = (target.life.pid, look.peer);
     let listed = look.find(target.key.pm_id).map_err(TakeErrorKind::Refused)?.clone();
@@ -136,7 +127,7 @@ pub(super) async fn attach(
         checked.and_then(|checked| checked).map_err(TakeErrorKind::Refused)?;
     opened.port = already_open(&opened).await.map_err(TakeErrorKind::Refused)?;
     if opened.port.is_none() {
-        if !manner.opens {
+        if !opens {
             return Err(TakeErrorKind::Refused(NOT_OPENED.to_owned()));
         }
         let mut objection = against_signal;
@@ -152,7 +143,7 @@ pub(super) async fn attach(
         let entry = Entry::new(target, opened.process.start_ticks, opened.before.iter().copied().collect(), now);
         open(&mut opened, &proven, entry, ledger).await?;
     }
-    let attached = session(&mut opened, manner.stays_open).await;
+    let attached = session(&mut opened).await;
     match attached {
         Ok((inspector, watch)) => Ok(Attached { inspector, watch, opened }),
         Err(error) => Err(opened.given_up(&error).await),
@@ -293,7 +284,7 @@ async fn open(
     }
 }
 
-async fn session(opened: &mut Opened, stays_open: bool) -> Result<(Inspector, LoopDelay), String> {
+async fn session(opened: &mut Opened) -> Result<(Inspector, LoopDelay), String> {
     let port = opened.port.ok_or("no port")?;
     let mut inspector = Inspector::open(address(port), STEP).await.map_err(|error| error.to_string())?;
     let asked = inspector.process_pid(STEP).await.map_err(|error| {
@@ -309,7 +300,7 @@ async fn session(opened: &mut Opened, stays_open: bool) -> Result<(Inspector, Lo
         return Err(of_another(port, asked));
     }
     opened.alone(1)?;
-    if opened.ours && !stays_open {
+    if opened.ours {
         let pid = opened.process.pid;
         inspector = opened.while_alone(private::carried_over(inspector, pid, STEP)).await?;
         opened.seen_closed().await?;
@@ -345,25 +336,16 @@ impl Attached {
         &mut self.inspector
     }
 
-    /// Whether nobody else is connected to an inspector that is open on our account.
+    /// Waits while the process lives.
     ///
     /// # Errors
-    /// A sentence where somebody is.
-    pub(super) fn alone(&self) -> Result<(), String> {
-        self.opened.alone(1)
-    }
-
-    /// Waits while the process lives and nobody else connects to its inspector.
-    ///
-    /// # Errors
-    /// It has ended, or somebody has.
+    /// It has ended.
     pub(super) async fn wait(&self, duration: Duration) -> Result<(), String> {
         let end = Instant::now() + duration;
         loop {
             if !self.opened.process.is_alive() {
                 return Err(ENDED.to_owned());
             }
-            self.alone()?;
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(());
@@ -404,6 +386,10 @@ impl Opened {
         new().find(|port| PORTS.contains(port)).or_else(|| new().next())
     }
 
+    fn is_open(&self) -> bool {
+        self.port.is_some_and(|port| listening_ports(Path::new(PROC), self.process.pid).contains(&port))
+    }
+
     /// Whether nobody is connected to an inspector that is open on our account but we, with so many connections.
     ///
     /// # Errors
@@ -439,14 +425,15 @@ impl Opened {
     /// It stays open, or somebody is connected to it, for whom closing waits.
     async fn seen_closed(&mut self) -> Result<(), String> {
         let end = Instant::now() + STEP;
-        let Some(port) = self.port else { return Ok(()) };
-        while listening_ports(Path::new(PROC), self.process.pid).contains(&port) {
+        while self.is_open() {
             self.alone(0)?;
             if Instant::now() >= end {
                 return Err(format!("its event loop was blocked for {} s", STEP.as_secs()));
             }
             sleep(OPEN_POLL).await;
         }
+        // Node listens no longer and then waits, with the app, for whoever is still attached.
+        self.alone(0)?;
         self.closed();
         Ok(())
     }
@@ -483,8 +470,8 @@ impl Opened {
                 sleep(POLL).await;
                 continue;
             }
-            let open = self.port.filter(|port| listening_ports(Path::new(PROC), self.process.pid).contains(port));
-            let Some(port) = open else {
+            let attached = |port: u16| connections(Path::new(PROC), self.process.pid, port) > 0;
+            let Some(port) = self.port.filter(|port| self.is_open() || attached(*port)) else {
                 self.closed();
                 return Ok(());
             };

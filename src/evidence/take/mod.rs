@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use self::attach::{Attached, Manner};
+use self::attach::Attached;
 pub use self::ledger::Ledger;
 pub use self::left_open::{Closer, LeftOpen};
 use crate::collect::look::{LOOK_DEADLINE, Look, client, look};
@@ -81,6 +81,7 @@ impl Target {
             daemon: self.key.daemon.clone(),
             app: self.app.clone(),
             pm_id: self.key.pm_id,
+            user: None,
             life: Some(self.life),
             taken_at: at,
             sampled_seconds: None,
@@ -201,12 +202,12 @@ pub async fn profile(
     folder: &Path,
 ) -> Result<Taken, TakeError> {
     let error = |kind| TakeError { app: target.app.clone(), process: target.key.clone(), kind };
-    let sampled = sample(target, order, ledger).await.map_err(error)?;
+    let (sampled, user) = sample(target, order, ledger).await.map_err(error)?;
     let still_open = sampled.still_open;
     let pause_seconds = sampled.pause.map(|pause| pause.as_secs_f64());
     let cost = Cost { road: sampled.road, pause_seconds, expected: None };
     let notes = sampled.notes;
-    let record = Record { notes: notes.clone(), ..order.record(target, Some(cost)) };
+    let record = Record { user, notes: notes.clone(), ..order.record(target, Some(cost)) };
     let (folder, size) = (folder.to_owned(), Bytes(sampled.profile.len() as u64));
     let keeping = move || -> Result<PathBuf, String> {
         let profile = sampled.profile.as_slice();
@@ -221,7 +222,12 @@ pub async fn profile(
     Ok(Taken { path, size, cost, still_open, notes })
 }
 
-async fn sample(target: &Target, order: &ProfileOrder, ledger: &Ledger) -> Result<Sampled, TakeErrorKind> {
+/// A profile, and the user whose app it is of.
+async fn sample(
+    target: &Target,
+    order: &ProfileOrder,
+    ledger: &Ledger,
+) -> Result<(Sampled, Option<u32>), TakeErrorKind> {
     check_duration(order.duration).map_err(|why| TakeErrorKind::Refused(why.to_owned()))?;
     if !(1..=u64::from(u32::MAX)).contains(&order.sampling_interval.0) {
         return Err(TakeErrorKind::Refused("the sampling interval is from 1 byte to 4 GiB".to_owned()));
@@ -232,16 +238,16 @@ async fn sample(target: &Target, order: &ProfileOrder, ledger: &Ledger) -> Resul
     if let Some(reason) = objection(listed, target) {
         return Err(TakeErrorKind::Refused(reason));
     }
+    let user = look.user_of(target.life.pid);
     if listed.pmx && !order.inspector {
-        return action::sample(&mut client, target, order).await;
+        return Ok((action::sample(&mut client, target, order).await?, user));
     }
-    let manner = Manner { opens: order.opens, stays_open: false };
-    let mut attached = attach::attach(target, &look, ledger, order.at, manner).await?;
+    let mut attached = attach::attach(target, &look, ledger, order.at, order.opens).await?;
     match sample_attached(&mut attached, order).await {
         Ok((profile, notes)) => {
             let released = attached.release().await;
             let (pause, still_open) = (released.worst_delay, released.still_open);
-            Ok(Sampled { profile, road: Road::Inspector, pause, still_open, notes })
+            Ok((Sampled { profile, road: Road::Inspector, pause, still_open, notes }, user))
         }
         Err(why) => Err(attached.given_up(why).await),
     }

@@ -1,5 +1,6 @@
 //! A session that is nobody else's: the app itself connects to us and carries on there what was begun at its inspector, which
-//! is closed before anything is done. So the port, which every user of the machine can use, is open for a moment only.
+//! is closed before anything is done. So the port, which every user of the machine can use, is open for a moment only, also
+//! for a series of snapshots.
 //!
 //! The app shows a secret that only its inspector was told, and goes on only with whoever shows the other one. If we are gone,
 //! at whatever moment, the session ends, and so does an inspector that is still open. It refuses to leave anything in the app.
@@ -7,7 +8,6 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use ring::rand::{SystemRandom, generate};
 use subtle::ConstantTimeEq as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -15,17 +15,17 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::evidence::inspector::Inspector;
+use crate::http::{SECRET_DIGITS, secret};
 
-/// A secret in hexadecimal digits.
-const SECRET: usize = 64;
 /// How long whoever connects may take to show it, …
 const SHOWN: Duration = Duration::from_secs(5);
 /// … and how many may be waited for at a time.
 const MOST: usize = 32;
 
 /// Runs in the app, with what is filled in below: connects to us, and carries messages of a session with its own inspector, one a line.
-const BRIDGE: &str = "((inspector, net, port, ours, theirs) => {
+const BRIDGE: &str = "((inspector, net, fs, port, ours, theirs) => {
     const session = new inspector.Session();
+    const nap = new Int32Array(new SharedArrayBuffer(4));
     const close = () => { try { inspector.close(); } catch { /* closed already */ } };
     const socket = net.connect(port, '127.0.0.1');
     let rest = '', known = false;
@@ -34,6 +34,23 @@ const BRIDGE: &str = "((inspector, net, port, ours, theirs) => {
         session.post(method, params, (error, result) =>
             socket.write(JSON.stringify(error ? { id, error: { message: error.message } } : { id, result }) + '\\n'));
     };
+    // The event loop stands still while a snapshot is taken, so its pieces are handed over at once and none is kept in the app.
+    const hand = ({ method, params }) => {
+        const text = Buffer.from(JSON.stringify({ method, params }) + '\\n');
+        if (socket.writableLength) return socket.write(text);
+        let late = 0;
+        for (let at = 0; at < text.length && !socket.destroyed;) {
+            try {
+                at += fs.writeSync(socket._handle.fd, text, at);
+                late = 0;
+            } catch (error) {
+                late += 1;
+                if (error.code !== 'EAGAIN' || late > 10000) socket.destroy();
+                else Atomics.wait(nap, 0, 0, 1);
+            }
+        }
+    };
+    session.on('HeapProfiler.addHeapSnapshotChunk', hand);
     const hear = (line) => {
         if (known) return carry(line);
         if (line !== theirs) return socket.destroy();
@@ -65,8 +82,9 @@ const BRIDGE: &str = "((inspector, net, port, ours, theirs) => {
 pub(super) async fn carried_over(mut inspector: Inspector, pid: u32, step: Duration) -> Result<Inspector, String> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(|error| error.to_string())?;
     let port = listener.local_addr().map_err(|error| error.to_string())?.port();
-    let (ours, theirs) = (secret()?, secret()?);
-    let expression = format!("{BRIDGE}(require('inspector'), require('net'), {port}, '{ours}', '{theirs}')");
+    let (ours, theirs) = secret().zip(secret()).ok_or("the system gives no random bytes")?;
+    let expression =
+        format!("{BRIDGE}(require('inspector'), require('net'), require('fs'), {port}, '{ours}', '{theirs}')");
     inspector.evaluate(&expression, true, step).await.map_err(|error| error.to_string())?;
     let mut stream = timeout(step, connected(&listener, &ours))
         .await
@@ -96,17 +114,7 @@ async fn connected(listener: &TcpListener, secret: &str) -> Result<TcpStream, St
 }
 
 async fn shown(mut stream: TcpStream, secret: String) -> Option<TcpStream> {
-    let mut bytes = [0; SECRET];
+    let mut bytes = [0; SECRET_DIGITS];
     stream.read_exact(&mut bytes).await.ok()?;
     bool::from(bytes.ct_eq(secret.as_bytes())).then_some(stream)
-}
-
-fn secret() -> Result<String, String> {
-    use std::fmt::Write as _;
-    let bytes: [u8; SECRET / 2] =
-        generate(&SystemRandom::new()).map_err(|_unspecified| "the system gives no random bytes")?.expose();
-    Ok(bytes.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").ok();
-        text
-    }))
 }

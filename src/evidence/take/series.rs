@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncWriteExt as _, BufWriter};
 
-use super::attach::{Attached, ENDED, Manner, STEP, attach};
+use super::attach::{Attached, ENDED, STEP, attach};
 use super::estimate::{Estimate, Facts, Measured, Wishes, estimate, objections};
 use super::{Ledger, TakeError, TakeErrorKind, Target, file_name, objection};
 use crate::collect::look::{LOOK_DEADLINE, Look, client, look};
@@ -89,13 +89,13 @@ pub async fn snapshots(
     tell: &mut impl FnMut(Step<'_>),
 ) -> Result<Vec<Snapshot>, TakeError> {
     let error = |kind| TakeError { app: target.app.clone(), process: target.key.clone(), kind };
-    let series = Series { target, order, folder, wall };
+    let mut series = Series { target, order, folder, wall, user: None };
     let look = series.look().await.map_err(TakeErrorKind::Refused).map_err(error)?;
+    series.user = look.user_of(target.life.pid);
     // Where the list tells the heap's size, much is refused before anything is opened.
     let heap = target.heap_used.unwrap_or_default();
     series.check(&look, &[], &estimate(heap, None)).await.map_err(TakeErrorKind::Refused).map_err(error)?;
-    let manner = Manner { opens: true, stays_open: true };
-    let mut attached = attach(target, &look, ledger, (series.wall)(), manner).await.map_err(error)?;
+    let mut attached = attach(target, &look, ledger, (series.wall)(), true).await.map_err(error)?;
     let run = series.run(&mut attached, tell).await;
     if let Err(TakeErrorKind::Failed(why)) = run {
         return Err(error(attached.given_up(why).await));
@@ -117,6 +117,7 @@ struct Series<'a, Wall> {
     order: &'a SeriesOrder,
     folder: &'a Path,
     wall: Wall,
+    user: Option<u32>,
 }
 
 impl<Wall: Fn() -> WallTime> Series<'_, Wall> {
@@ -147,7 +148,6 @@ impl<Wall: Fn() -> WallTime> Series<'_, Wall> {
             let snapshot = Snapshot { number, path, measured, resident: [machine.resident, after] };
             tell(Step::Taken(&snapshot));
             taken.push(snapshot);
-            attached.alone().map_err(TakeErrorKind::Failed)?;
         }
         Ok(taken)
     }
@@ -174,7 +174,7 @@ impl<Wall: Fn() -> WallTime> Series<'_, Wall> {
             Expected { heap_bytes: heap, pause_seconds: estimate.pause.as_secs_f64(), file_bytes: estimate.size };
         let pause_seconds = Some(written.pause.as_secs_f64());
         let cost = Cost { road: Road::Inspector, pause_seconds, expected: Some(expected) };
-        let record = Record { kind: Kind::HeapSnapshot, ..target.record(file, at, Some(cost)) };
+        let record = Record { kind: Kind::HeapSnapshot, user: self.user, ..target.record(file, at, Some(cost)) };
         let finishing = tokio::task::spawn_blocking(move || begun.finish(Some(&record)));
         let finished = finishing.await.map_err(|panicked| panicked.to_string())?;
         Ok((finished.map_err(|error| error.to_string())?, written))

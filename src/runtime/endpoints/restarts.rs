@@ -58,16 +58,22 @@ pub(super) async fn list(shared: Arc<Shared>, request: Request) -> Response {
     }
 }
 
-/// Whether an order from there would be taken.
-pub(super) async fn acting(shared: &Shared, request: &Request) -> ActingView {
+/// Whether whoever asks may act, and who that is.
+pub(super) async fn may_act(shared: &Shared, request: &Request) -> (Result<(), Refusal>, Identity) {
     let identity = shared.access.identity(request).await;
     let asker = Asker { identity: &identity, ..request.asker() };
+    (who_acts(&asker, shared.access.has_tokens()), identity)
+}
+
+/// Whether an order from there would be taken.
+pub(super) async fn acting(shared: &Shared, request: &Request) -> ActingView {
+    let (may, identity) = may_act(shared, request).await;
     let view = |allowed, authentication: &str, sentence: String| ActingView {
         allowed,
         authentication: authentication.to_owned(),
         sentence,
     };
-    match (who_acts(&asker, shared.access.has_tokens()), &identity) {
+    match (may, &identity) {
         (Err(Refusal::NoToken | Refusal::WrongToken), _) | (Ok(()), Identity::Token) => {
             view(true, "bearer", "orders need a bearer token".to_owned())
         }

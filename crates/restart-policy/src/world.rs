@@ -54,13 +54,7 @@ impl World {
         }
     }
 
-    fn observe_daemon(
-        &mut self,
-        daemon: &DaemonObservation,
-        asked_at: Steady,
-        settings: &RestartSettings,
-        now: Now,
-    ) {
+    fn observe_daemon(&mut self, daemon: &DaemonObservation, asked_at: Steady, settings: &RestartSettings, now: Now) {
         if !daemon.up {
             if let Some(seen) = self.daemons.get_mut(&daemon.name) {
                 seen.up = false;

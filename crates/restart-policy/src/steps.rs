@@ -18,7 +18,7 @@ use super::reason::{Decision, Gate, Reason};
 use super::request::{Action, Request, TargetState, Trigger};
 use super::serving::ProbeCount;
 use super::state::{LedgerEntry, Phase, Step};
-use super::verify::{Failure, Progress, Verification};
+use super::verify::{Failure, Progress, Stage, Verification};
 use model::Spoken;
 use model::{AppName, DaemonName, Life, ProcessKey, Steady};
 
@@ -294,8 +294,10 @@ impl Policy {
                 Phase::Ordered { answer, verification } => (answer.clone(), verification),
             };
             let before = verification.clone();
-            let seen = self.world.daemons.get(&daemon).filter(|it| it.up && now.steady.since(it.at) <= LIST_FRESH);
+            let seen = self.world.daemons.get(&daemon).filter(|it| now.steady.since(it.at) <= LIST_FRESH);
             let progress = match seen {
+                // One look that came to nothing is no lost daemon.
+                Some(seen) if !seen.up => Progress::Waiting(Stage::NewLife),
                 Some(seen) => {
                     let process = seen.processes.get(&key.pm_id);
                     let uptime = process.map_or(Duration::ZERO, |process| self.world.uptime(process, seen.at));

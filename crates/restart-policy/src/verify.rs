@@ -193,7 +193,8 @@ impl fmt::Display for Failure {
                 write!(
                     out,
                     "the new instance did not listen, or say that it is ready, within pm2's listen_timeout of {}, and pm2 \
-                     ended the old one all the same: raise listen_timeout if it needs longer",
+                     ended the old one all the same: raise listen_timeout if it needs longer, or set verify.ready to false \
+                     where it never listens",
                     Spoken(*waited)
                 )
             }

@@ -594,6 +594,23 @@ fn a_daemon_that_dies_during_a_roll_stops_it() {
     assert_eq!(world.ends(RecordKind::BreakerOpened).len(), 1);
 }
 
+/// On a busy machine some looks may come to nothing just when the time is up.
+#[test]
+fn a_daemon_that_misses_some_looks_is_not_lost() {
+    let mut world = enforce("");
+    world.leak(0, 5.0);
+    world.pm2 = Pm2::DoesAndIsSilent;
+    world.look();
+    let second = Duration::from_secs(1);
+    world.pass(second * 70, second);
+    world.up = false;
+    world.pass(second * 10, second);
+    world.up = true;
+    world.until_quiet();
+    let record = world.records.values().find(|record| record.kind == RecordKind::Restart).unwrap();
+    assert_eq!(record.outcome, Some(Outcome::Verified), "{}", record.sentence);
+}
+
 #[test]
 fn an_order_that_was_refused_is_tried_again_later_and_does_not_count() {
     let mut world = enforce("");

@@ -224,7 +224,7 @@ impl Stage {
 
     /// Waits until so many replacements have ended and returns them in order.
     async fn restarts(&self, count: usize) -> Vec<AuditRecord> {
-        wait_until(&format!("{count} replacements"), LONG, || async {
+        wait_until(&format!("{count} replacements"), LONG * 3, || async {
             let records = self.keeper.records(RecordKind::Restart);
             let ended = records.iter().filter(|record| record.outcome != Some(Outcome::UnderWay)).count();
             if ended >= count && ended == records.len() { Ok(records) } else { Err(format!("{records:#?}")) }

@@ -54,8 +54,9 @@ proptest! {
         prop_assert!(worst(&states(&memory, level * room, &Settings::default())) <= LeakState::Stable);
     }
 
+    // From a rise of a third and of some 13 MB in its three days: what is much slower may be called no leak yet.
     #[test]
-    fn a_straight_line_that_goes_on_becomes_a_leak(start in 30.0..500.0_f64, share in 0.002..0.2_f64, seed: u64, room in 3.0..40.0_f64) {
+    fn a_straight_line_that_goes_on_becomes_a_leak(start in 45.0..500.0_f64, share in 0.004..0.2_f64, seed: u64, room in 3.0..40.0_f64) {
         let memory = line(72, start, start * share, start * 0.001, seed);
         let states = states(&memory, start * room, &Settings::default());
         prop_assert_eq!(worst(&states), LeakState::Leaking);

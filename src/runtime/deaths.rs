@@ -17,6 +17,8 @@ use super::restarting;
 use super::shared::Shared;
 use crate::collect::daemon_log::FullHeaps;
 use crate::collect::ends::{EndWatch, ErrorLog, Place};
+use crate::collect::list::ProcessList;
+use crate::collect::socket::Peer;
 use crate::collect::system::kills::Kills;
 use crate::collect::{self, DaemonSpec, join_all};
 use crate::deaths::tracker::{Ended, Orphaned, Run, Tracker};
@@ -48,6 +50,9 @@ const KERNEL_BEFORE: Duration = Duration::from_secs(6);
 const WRITES_BEFORE: Duration = Duration::from_secs(2);
 /// Two lengths of a log that are kept lie so far apart.
 const APART: Duration = Duration::from_secs(5);
+/// A daemon that has not answered for so long is left alone for the rest of the time: all others wait for each look at it.
+const SILENT: Duration = Duration::from_secs(1);
+const LEFT_ALONE: Duration = Duration::from_mins(1);
 /// An end that is read so long after it was is judged without what the kernel counts now.
 const LATE: i64 = 10_000;
 
@@ -167,6 +172,8 @@ struct Watched {
     seen: Option<Steady>,
     saved: Option<Place>,
     saved_at: Option<Steady>,
+    /// Until when it is not asked, since it did not answer.
+    silent_until: Option<Steady>,
     /// The last line of each log whose death an earlier run has kept.
     known: BTreeMap<u64, u64>,
 }
@@ -242,6 +249,7 @@ async fn begin(shared: &Shared, spec: &DaemonSpec, settings: &collect::Settings)
         seen: None,
         saved: place,
         saved_at: None,
+        silent_until: None,
         known,
     }
 }
@@ -250,7 +258,7 @@ impl Watched {
     /// Takes what is new and judges what is due.
     async fn step(&mut self, shared: &Shared, name: &DaemonName, kills: &Kills, proc: &Path) {
         let now = shared.clock.now();
-        let first = if self.watch.daemon_pid().is_none() { self.watch.list().await } else { None };
+        let first = if self.watch.daemon_pid().is_none() { self.list(shared).await } else { None };
         let look = self.watch.look(shared.clock.wall()).await;
         let now_read = shared.clock.now();
         for line in &look.lines {
@@ -284,7 +292,7 @@ impl Watched {
         let asked_at = if first.is_some() { now } else { shared.clock.now() };
         let list = match first {
             Some(list) => Some(list),
-            None if look.is_gone == Some(true) || self.tracker.wants_list(now) => self.watch.list().await,
+            None if look.is_gone == Some(true) || self.tracker.wants_list(now) => self.list(shared).await,
             None => None,
         };
         if let Some((list, peer)) = list {
@@ -302,6 +310,18 @@ impl Watched {
             self.measure_logs(shared.clock.now()).await;
         }
         self.save_place(shared, name);
+    }
+
+    /// Asks for the list, unless the daemon did not answer a moment ago.
+    async fn list(&mut self, shared: &Shared) -> Option<(ProcessList, Peer)> {
+        let begun = shared.clock.now();
+        if self.silent_until.is_some_and(|until| begun < until) {
+            return None;
+        }
+        let list = self.watch.list().await;
+        let now = shared.clock.now();
+        self.silent_until = (list.is_none() && now.since(begun) >= SILENT).then(|| now + LEFT_ALONE);
+        list
     }
 
     /// Notes how long the error logs are, so that what comes later is known to be new.

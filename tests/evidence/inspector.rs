@@ -61,7 +61,7 @@ async fn the_heap_a_profile_and_a_snapshot_of_a_real_process() {
     inspector.start_sampling(Bytes(16 << 10), DEADLINE).await.unwrap();
     let grown = Bytes(usage.used.0 + (8 << 20));
     crate::support::wait_until("the heap to grow", DEADLINE, || {
-        let more = kept_alive(address);
+        let more = Box::pin(kept_alive(address));
         async move { more.await.and_then(|used| if used > grown { Ok(()) } else { Err(format!("{used}")) }) }
     })
     .await;

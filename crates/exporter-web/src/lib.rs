@@ -77,7 +77,7 @@ pub fn secret() -> Option<String> {
     use ring::rand::SecureRandom as _;
     let mut bytes = [0; SECRET_DIGITS / 2];
     ring::rand::SystemRandom::new().fill(&mut bytes).ok()?;
-    Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Some(bytes.iter().fold(String::with_capacity(SECRET_DIGITS), |text, byte| text + &format!("{byte:02x}")))
 }
 
 /// What the address of a Unix socket begins with.

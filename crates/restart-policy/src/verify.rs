@@ -41,9 +41,12 @@ pub struct Verification {
     /// Whether the old life may end before its minimum uptime: pm2 then counts that end too, although it was asked for.
     #[serde(default)]
     old_was_young: bool,
+    /// pm2's count of restarts before the order.
+    #[serde(default)]
+    restarts: Option<u64>,
     new: Option<NewLife>,
     lives: u32,
-    /// Whether somebody asked pm2 for another start while this was under way.
+    /// Whether somebody asked pm2 for another start while this was under way, or may have.
     #[serde(default)]
     asked_again: bool,
     late: bool,
@@ -260,6 +263,7 @@ impl Verification {
             heap: settings.heap && before.heap_used.is_some() && !before.frozen,
             unstable_before: before.unstable_restarts,
             old_was_young: age < before.min_uptime + AGE_SLACK,
+            restarts: before.restarts,
             new: None,
             lives: 0,
             asked_again: false,
@@ -379,6 +383,9 @@ impl Verification {
         let counted = if begun { Some(0) } else { self.unstable_before };
         let first_asked = self.new.as_ref().and_then(|new| new.created_at);
         self.asked_again |= first_asked.zip(process.created_at).is_some_and(|(first, latest)| first != latest);
+        // Two starts before the first look may be ours and theirs; code that crashes does so again.
+        let two = || process.restarts.zip(self.restarts).is_some_and(|(now, before)| now > before + 1);
+        self.asked_again |= begun && self.new.is_none() && two();
         let allowed = counted.map(|count| count + u64::from(self.old_was_young || self.asked_again));
         // One that pm2 is ending was asked to: young as it is, its end counts as well, and is no crash.
         let counts = process.unstable_restarts.filter(|_| process.status != Status::Stopping);
@@ -739,6 +746,19 @@ mod tests {
             let progress = verification.observe(Some(&new), YOUNG, at(18));
             assert_eq!(progress, Progress::Verified { life: theirs, starts: 2 });
         }
+    }
+
+    #[test]
+    fn two_starts_before_the_first_look_are_no_crash_and_a_third_is_one() {
+        let mut verification = begin();
+        let second = ProcessObservation {
+            restarts: Some(5),
+            unstable_restarts: Some(1),
+            ..process(Status::Launching, Some(NEW))
+        };
+        assert_eq!(verification.observe(Some(&second), YOUNG, at(1)), Progress::Waiting(Stage::Online));
+        let third = ProcessObservation { unstable_restarts: Some(2), ..second };
+        assert_eq!(verification.observe(Some(&third), YOUNG, at(2)), Progress::Failed(Failure::CrashedAtBoot));
     }
 
     #[test]

@@ -28,7 +28,9 @@ pub(super) async fn list(shared: Arc<Shared>, request: Request) -> Response {
             && pm_id.is_none_or(|pm_id| pm_id == death.pm_id)
     });
     if may_act(&shared, &request).await.0.is_err() {
-        deaths.iter_mut().for_each(|death| death.message = None);
+        for death in &mut deaths {
+            death.message = None;
+        }
     }
     let view = DeathsView { deaths: deaths.iter().map(Into::into).collect() };
     match serde_json::to_vec(&view) {

@@ -565,6 +565,19 @@ async fn a_daemon_that_was_stopped_in_its_tracks_delays_no_other() {
     crate::support::pm2::signal(pid, Signal::CONT);
 }
 
+/// Has every text steer a terminal, but the words that the command itself goes by.
+fn steer(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::String(text) => *text = format!("\u{1b}[2J\u{202e}{text}"),
+        serde_json::Value::Array(values) => values.iter_mut().for_each(steer),
+        serde_json::Value::Object(fields) => {
+            let words = ["kind", "signal", "basis"];
+            fields.iter_mut().filter(|(key, _)| !words.contains(&key.as_str())).for_each(|(_, value)| steer(value));
+        }
+        serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) => {}
+    }
+}
+
 #[test]
 fn no_column_of_status_steers_the_terminal() {
     use std::io::{Read as _, Write as _};
@@ -577,18 +590,6 @@ fn no_column_of_status_steers_the_terminal() {
             if body.contains("\"learning\"") { Ok(body) } else { Err(body) }
         })
     };
-    // Every text that it tells, but the words that the command itself goes by.
-    fn steer(value: &mut serde_json::Value) {
-        match value {
-            serde_json::Value::String(text) => *text = format!("\u{1b}[2J\u{202e}{text}"),
-            serde_json::Value::Array(values) => values.iter_mut().for_each(steer),
-            serde_json::Value::Object(fields) => {
-                let words = ["kind", "signal", "basis"];
-                fields.iter_mut().filter(|(key, _)| !words.contains(&key.as_str())).for_each(|(_, value)| steer(value));
-            }
-            serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) => {}
-        }
-    }
     let mut body: serde_json::Value = serde_json::from_str(&body).unwrap();
     steer(&mut body);
     let body = body.to_string();

@@ -132,7 +132,9 @@ fn assert_told_to_those_who_act_alone(sidecar: &Sidecar) {
         let theirs = body["deaths"].as_array().unwrap();
         assert!(theirs.iter().all(|death| death["message"].is_null()), "{theirs:#?}");
         let is_told = own.iter().any(|death| death["message"].is_string());
-        own.iter_mut().for_each(|death| death["message"] = Value::Null);
+        for death in &mut own {
+            death["message"] = Value::Null;
+        }
         if is_told && own == *theirs { Ok(()) } else { Err(format!("{own:#?} {theirs:#?}")) }
     });
 }

@@ -481,19 +481,20 @@ mod tests {
         assert_eq!(within(other, long, || 5).await, Ok(5));
         // A user whose folders hang one and all keeps a few threads, and no more than themselves waiting.
         let (eve, ada) = (Some(4_000_001), Some(4_000_002));
-        let (hold, held) = (Arc::new(Mutex::new(())), Arc::new(std::sync::atomic::AtomicUsize::new(0)));
-        let locked = hold.lock().unwrap();
+        let count = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let mut gates = Vec::new();
         for number in 0..3 * MOST_OF_A_USER {
-            let (hold, held) = (Arc::clone(&hold), Arc::clone(&held));
+            let ((gate, opened), count) = (mpsc::channel::<()>(), Arc::clone(&count));
+            gates.push(gate);
             let hang = move || {
-                held.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                drop(hold.lock());
+                count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                opened.recv().is_ok()
             };
             assert!(within_of(eve, Path::new(&format!("/eve/{number}")), short, hang).await.is_err());
         }
-        assert_eq!(held.load(std::sync::atomic::Ordering::Relaxed), MOST_OF_A_USER);
+        assert_eq!(count.load(std::sync::atomic::Ordering::Relaxed), MOST_OF_A_USER);
         assert_eq!(within_of(ada, Path::new("/ada"), long, || 6).await, Ok(6));
-        drop(locked);
+        drop(gates);
         assert_eq!(within_of(eve, Path::new("/eve/home"), long, || 7).await, Ok(7));
 
         release.send(()).unwrap();

@@ -350,6 +350,14 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_toml_has_a_line_and_no_key_and_nothing_is_told_twice() {
+        let told = problems("interval = \"5s\"\n[web\nlisten_address = \"x\"\n[[restart.policy]]\napps = [\"a\"\n");
+        assert!(told.contains("leakslope.toml:2: unclosed table"), "{told}");
+        let told = problems("[[limit]]\napp = \"x\"\nbytes = \"1\"\n");
+        assert_eq!(told.lines().count(), 1, "{told}");
+    }
+
+    #[test]
     fn every_error_is_named_at_once_at_its_own_line() {
         let places = |text: &str| -> Vec<String> {
             let told = problems(text);

@@ -32,7 +32,10 @@ impl<'a> Source<'a> {
     pub(super) fn new(name: &'a str, text: &'a str) -> Self {
         let (tree, faults) = Tree::parse(text);
         let mut source = Self { name, text, tree, broken: BTreeSet::new(), problems: Vec::new() };
-        source.report_all(faults);
+        // What is no TOML has no key.
+        for (at, message) in faults {
+            source.report(at, "", message);
+        }
         source.broken = source.problems.iter().map(|problem| problem.line).collect();
         source
     }
@@ -73,8 +76,9 @@ impl<'a> Source<'a> {
 
     fn report(&mut self, offset: usize, key: &str, message: String) {
         let line = 1 + self.text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count();
-        if !self.broken.contains(&line) {
-            self.problems.push(Problem { file: self.name.to_owned(), line, key: key.to_owned(), message });
+        let problem = Problem { file: self.name.to_owned(), line, key: key.to_owned(), message };
+        if !self.broken.contains(&line) && !self.problems.contains(&problem) {
+            self.problems.push(problem);
         }
     }
 

@@ -17,7 +17,8 @@ use crate::collect::{self, Collector, ExposedReader};
 use crate::config::Settings;
 use crate::export::VersionSlope;
 use crate::history::{ProcessHistory, Sample};
-use crate::model::{AppName, LifeEnd, ProcessKey, Snapshot, Verdict};
+use crate::model::{AppName, LifeEnd, ProcessKey, Snapshot, Spoken, Verdict};
+use crate::trend::first_verdict_after;
 
 /// How often the summaries of running lives are written, so that their beginnings are known after a restart.
 const SUMMARIES_EVERY: Duration = Duration::from_mins(10);
@@ -69,6 +70,8 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) -> Result<
     let mut collector = None;
     // Until somebody comes, metrics are written when they are asked for.
     let mut unread = UNREAD;
+    let first = Spoken(first_verdict_after(&shared.settings.load().trend));
+    tracing::info!("a process is learned for the first {first} of its run; then comes its first verdict");
     while !stop.is_cancelled() {
         let settings = shared.settings.load_full();
         let mut task = Collecting {

@@ -84,14 +84,19 @@ fn deaths(sidecar: &Sidecar) -> Vec<Value> {
 }
 
 /// The deaths by app, once each of these apps has one.
-fn told(sidecar: &Sidecar, names: &[String]) -> BTreeMap<String, Vec<Value>> {
+fn told(pm2: &Pm2, sidecar: &Sidecar, names: &[String]) -> BTreeMap<String, Vec<Value>> {
+    let logged = |name: &String| -> Vec<String> {
+        let log = std::fs::read_to_string(pm2.home().join("pm2.log")).unwrap_or_default();
+        log.lines().filter(|line| line.contains(&**name)).map(str::to_owned).collect()
+    };
     wait_for("every death to be told", DEADLINE, || {
         let mut told: BTreeMap<String, Vec<Value>> = BTreeMap::new();
         for death in deaths(sidecar) {
             told.entry(death["app"].as_str().unwrap().to_owned()).or_default().push(death);
         }
         let missing: Vec<&String> = names.iter().filter(|name| !told.contains_key(*name)).collect();
-        if missing.is_empty() { Ok(told) } else { Err(format!("{missing:?} of {told:#?}")) }
+        let lines: Vec<String> = missing.iter().flat_map(|name| logged(name)).collect();
+        if missing.is_empty() { Ok(told) } else { Err(format!("{missing:?} ({lines:#?}) of {told:#?}")) }
     })
 }
 
@@ -195,7 +200,7 @@ fn stage(alias: &'static str, kinds: &[&str], variables: &[(&str, &str)]) {
         std::fs::write(folder.path().join("watched/file"), "changed").unwrap();
     }
     let all: Vec<String> = kinds.iter().flat_map(|kind| MODES.map(|mode| name(mode, kind))).collect();
-    let told = told(&sidecar, &all);
+    let told = told(&pm2, &sidecar, &all);
     for (kind, allowed) in KINDS.iter().filter(|(kind, _)| of(kind)) {
         for mode in MODES {
             told[&name(mode, kind)].iter().for_each(|death| check(kind, allowed, death));
@@ -229,8 +234,14 @@ fn stage(alias: &'static str, kinds: &[&str], variables: &[(&str, &str)]) {
 
 #[test]
 fn deaths_by_the_app_itself_and_by_others_are_told_under_pm2_7() {
-    let kinds: Vec<&str> = KINDS.iter().map(|(kind, _)| *kind).collect();
+    let kinds: Vec<&str> = KINDS.iter().map(|(kind, _)| *kind).filter(|kind| *kind != "memory").collect();
     stage("pm2-7", &kinds, &[]);
+}
+
+/// By themselves: among many that die at once on a busy machine pm2 7 may never come to the one that is over its limit.
+#[test]
+fn deaths_for_memory_are_told_under_pm2_7() {
+    stage("pm2-7", &["memory"], &[]);
 }
 
 #[test]
@@ -256,7 +267,7 @@ fn deaths_of_the_time_while_nobody_watched_are_read_from_the_log_and_none_is_tol
     let names = |kind: &str| MODES.map(|mode| name(mode, kind));
     let pid = pids(&sidecar, &[names("exit3"), names("segv")].concat());
     signal(pid["f-segv"], Signal::HUP);
-    told(&sidecar, &["f-segv".to_owned()]);
+    told(&pm2, &sidecar, &["f-segv".to_owned()]);
     let first = deaths(&sidecar);
     kill(sidecar.pid());
     drop(sidecar);
@@ -266,7 +277,7 @@ fn deaths_of_the_time_while_nobody_watched_are_read_from_the_log_and_none_is_tol
         if log.matches("exited with code").count() >= 5 { Ok(()) } else { Err(log) }
     });
     let sidecar = place.start();
-    let told = told(&sidecar, &[names("exit3"), names("segv")].concat());
+    let told = told(&pm2, &sidecar, &[names("exit3"), names("segv")].concat());
     assert_eq!(told.values().flatten().count(), 5, "{told:#?}");
     assert!(deaths(&sidecar).contains(&first[0]), "what was kept is told as it was");
     for kind in ["exit3", "segv"] {
@@ -312,7 +323,7 @@ fn deaths_under_pm2_runtime_are_heard_on_its_bus() {
         if sidecar.logged("deaths are heard on its bus").is_empty() { Err(sidecar.log()) } else { Ok(()) }
     });
     std::fs::write(files.path().join("go"), "").unwrap();
-    let told = told(&sidecar, &names);
+    let told = told(&pm2, &sidecar, &names);
     let allowed = |kind: &str| match kind {
         // V8's text of a worker goes to the output of pm2-runtime, which nobody but its owner reads.
         "heap" => &["v8_heap_limit", "abort", "undecided"][..],

@@ -35,6 +35,24 @@ fn daemon(count: usize) -> FakeDaemon {
 }
 
 #[test]
+fn log_page_and_readme_name_the_same_time_for_the_first_verdict() {
+    let daemon = daemon(1);
+    let place = Place::new(daemon.home(), QUICK);
+    let sidecar = place.start();
+    sidecar.collections(1);
+    let told = sidecar.json("/api/v1/processes")["first_verdict_after_seconds"].as_f64().unwrap();
+    let minutes = told / 60.0;
+    assert_eq!(
+        sidecar.logged(&format!("learned for the first {minutes} min of its run")).len(),
+        1,
+        "{}",
+        sidecar.log()
+    );
+    let readme = include_str!("../../README.md");
+    assert!(readme.contains(&format!("For the first {minutes} minutes of a process the answer is")), "{minutes}");
+}
+
+#[test]
 fn without_pm2_it_starts_says_so_once_and_picks_the_daemon_up_when_it_appears() {
     let pm2 = Pm2::new("pm2-7");
     let place = Place::new(&pm2.home(), QUICK);
